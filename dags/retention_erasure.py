@@ -1,0 +1,27 @@
+"""One DAG for what people asked to delete, hourly: without undue delay."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, CronTriggerTimetable
+
+from lifecycle.orchestration import dag_factory
+
+with DAG(
+    dag_id="retention_erasure",
+    dag_display_name="Retention: erasure requests",
+    description="Carries out erasure requests and records their outcome.",
+    # Twenty past: clear of the tiers at 00:00 and the records at 01:30, which lock the same partitions for moments.
+    schedule=CronTriggerTimetable("20 * * * *", timezone="UTC"),
+    params={"as_of": dag_factory.AS_OF, "dry_run": dag_factory.DRY_RUN},
+    **dag_factory.settings(
+        __file__,
+        "retention_erasure",
+        tags={"retention", "erasure", "destructive"},
+        limit=timedelta(hours=3),
+        deadline=timedelta(minutes=50),  # before the next one is due
+        give_up_after=24,
+    ),
+):
+    dag_factory.retention_run("erasure")

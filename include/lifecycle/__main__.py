@@ -1,0 +1,5 @@
+"""``python -m lifecycle``."""
+
+from lifecycle.cli.main import app
+
+app(prog_name="lifecycle")

@@ -1,0 +1,187 @@
+"""Where the data of each category lives: the dataset bindings as frozen objects (parsed by catalog/load.py)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lifecycle.contradiction import refuse
+from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Version
+
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\.[A-Za-z_][A-Za-z0-9_]{0,62}$")]
+Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+Prefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9!_.*'()=-]+/)*$")]
+DatasetId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
+
+
+class Child(Frozen):
+    """A table whose rows belong to a record. ``moves``: its rows travel with the record into quarantine and back."""
+
+    table: TableName
+    key: Identifier
+    moves: Annotated[bool, Field(strict=True)] = False
+
+
+class Objects(Frozen):
+    """The S3 objects of a record: the column that holds the key, and where keys live."""
+
+    column: Identifier
+    bucket: Bucket
+    landing: Prefix = "landing/"
+    partitioned: str = "tier={tier}/date={date}/{record}.json"
+
+
+class Quarantine(Frozen):
+    bucket: Bucket
+    prefix: str = "tier={tier}/date={date}/{record}/"
+
+
+class Research(Frozen):
+    """The de-identified form of a record: only these columns exist."""
+
+    table: TableName
+
+
+class Messages(Frozen):
+    """Records in a PostgreSQL table partitioned by tier and UTC day."""
+
+    id: DatasetId
+    type: Literal["partitioned_table"]
+    category: Category
+    table: TableName
+    tier: Identifier
+    subject: Identifier
+    record: Identifier
+    group: Identifier
+    clock: Identifier
+    role: Identifier
+    model: Identifier
+    body: Identifier
+    create_ahead: PeriodField
+    objects: Objects
+    children: tuple[Child, ...] = ()
+    quarantine: Quarantine
+    research: Research
+
+
+class Records(Frozen):
+    """Records in an ordinary PostgreSQL table, disposed of row by row (scores, feedback, training examples)."""
+
+    id: DatasetId
+    type: Literal["table"]
+    category: Category
+    table: TableName
+    key: Identifier
+    subject: Identifier
+    clock: Identifier
+    tier: Identifier | None = None
+    record: Identifier | None = None
+    group: Identifier | None = None
+    basis: Identifier | None = None
+
+
+class Accounts(Frozen):
+    """Account rows: personal columns are nulled, the row stays while anything refers to it."""
+
+    id: DatasetId
+    type: Literal["accounts"]
+    category: Category
+    table: TableName
+    key: Identifier
+    tier: Identifier
+    clock: Identifier
+    personal: Annotated[tuple[Identifier, ...], Field(min_length=1)]
+    referenced_by: tuple[Child, ...] = ()
+
+
+class Logs(Frozen):
+    """Objects that hold many records of many accounts and tiers (JSONL.gz, Parquet)."""
+
+    id: DatasetId
+    type: Literal["logs"]
+    category: Category
+    bucket: Bucket
+    prefix: Prefix
+    record: Identifier
+    subject: Identifier
+    tier: Identifier
+    clock: Identifier
+
+
+Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]
+
+
+class Flags(Frozen):
+    table: TableName
+    record: Identifier
+    flagged: Identifier
+    cleared: Identifier
+
+
+class Consents(Frozen):
+    table: TableName
+    group: Identifier
+    given: Identifier
+    withdrawn: Identifier
+
+
+class Cases(Frozen):
+    table: TableName
+    subject: Identifier
+    opened: Identifier
+    closed: Identifier
+
+
+class Agreements(Frozen):
+    table: TableName
+    subject: Identifier
+    category: Identifier
+    retain: Identifier
+    effective_from: Identifier
+    effective_to: Identifier
+
+
+class Exceptions(Frozen):
+    """Where the facts are that make a record's fate differ. Holds and erasure requests are the project's own tables."""
+
+    flags: Flags
+    consents: Consents
+    cases: Cases
+    agreements: Agreements
+
+
+class Catalog(Frozen):
+    """A whole dataset file."""
+
+    version: Version
+    evidence_bucket: Bucket
+    exceptions: Exceptions
+    datasets: Annotated[tuple[Dataset, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Catalog:
+        from lifecycle.catalog.checks import contradictions
+
+        refuse(contradictions(self))
+        return self
+
+    @property
+    def messages(self) -> Messages:
+        return next(item for item in self.datasets if isinstance(item, Messages))
+
+    @property
+    def records(self) -> tuple[Records, ...]:
+        return tuple(item for item in self.datasets if isinstance(item, Records))
+
+    @property
+    def accounts(self) -> Accounts:
+        return next(item for item in self.datasets if isinstance(item, Accounts))
+
+    @property
+    def logs(self) -> tuple[Logs, ...]:
+        return tuple(item for item in self.datasets if isinstance(item, Logs))
+
+
+TIERS: tuple[Tier, ...] = tuple(Tier)

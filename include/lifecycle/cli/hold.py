@@ -1,0 +1,103 @@
+"""``lifecycle hold``: place, release and list legal holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lifecycle.cli.options import At, Json, now
+from lifecycle.cli.output import emit, instant
+from lifecycle.cli.targets import DEFAULT_WAIT_S, Target, Wait, dataset_name, login_name, parse_uuid, seconds
+from lifecycle.config import load_configuration
+from lifecycle.stores.postgres import requests
+from lifecycle.stores.postgres.connect import connect
+from lifecycle.stores.postgres.requests import Hold, HoldScope
+
+hold_app = typer.Typer(no_args_is_help=True, help="Place, release and list legal holds.")
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(hold_app, name="hold")
+
+
+@hold_app.command()
+def place(
+    scope: Annotated[HoldScope, typer.Option("--scope", help="What kind of thing the target names.")],
+    target: Target,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for whoever reviews the hold.")],
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who asked for it; you if not given.")] = None,
+    at: At = None,
+    wait: Wait = DEFAULT_WAIT_S,
+    json: Json = False,
+) -> None:
+    """Place a hold: nothing in its scope is destroyed, de-identified or moved until it is released.
+
+    For the scope dataset the target is a dataset id or its table. A run that is destroying is waited for.
+
+    Example: `lifecycle hold place --scope account --target 0190a5d2-7c1e-7a41-9d7c-2f6f0c1b2a3d --reason "case 12"`
+    """
+    if scope is HoldScope.DATASET:
+        target = dataset_name(target, load_configuration().catalog)
+    else:
+        target = str(parse_uuid(target, "--target"))
+    if not reason.strip():
+        raise typer.BadParameter("a hold needs a reason that a reviewer understands", param_hint="--reason")
+    placed_by = (by or "").strip() or login_name()
+    with connect() as conn:
+        hold = requests.place_hold(conn, scope, target, reason.strip(), placed_by, at or now(), seconds(wait))
+    emit(hold, json, lambda _: f"hold {hold.hold_id} placed on {hold.scope} {hold.target}")
+
+
+@hold_app.command()
+def release(
+    hold_id: Annotated[str, typer.Argument(metavar="HOLD_ID", help="As `hold place` and `hold list` show it.")],
+    at: At = None,
+    wait: Wait = DEFAULT_WAIT_S,
+    json: Json = False,
+) -> None:
+    """Release a hold: what it alone kept is due at once and goes first in the next run.
+
+    Example: `lifecycle hold release 7b0c6f0e-3c5b-4a55-9f0e-0d4f7a1c9e11`
+    """
+    chosen = parse_uuid(hold_id, "HOLD_ID")
+    with connect() as conn:
+        hold = requests.release_hold(conn, chosen, at or now(), seconds(wait))
+    emit(hold, json, lambda _: f"hold {hold.hold_id} released")
+
+
+@hold_app.command("list")
+def list_(
+    all_: Annotated[bool, typer.Option("--all", help="Also holds that have been released.")] = False,
+    json: Json = False,
+) -> None:
+    """List open holds, oldest first.
+
+    Example: `lifecycle hold list --all --json`
+    """
+    with connect() as conn:
+        holds = requests.list_holds(conn, now(), ended=all_)
+    emit(holds, json, lambda _: _table(holds))
+
+
+def _table(holds: list[Hold]) -> Any:
+    from rich.table import Table
+
+    if not holds:
+        return "no holds"
+    table = Table()
+    for heading in ("hold", "scope", "target", "reason", "by", "placed", "released"):
+        table.add_column(heading, overflow="fold")
+    for hold in holds:
+        released = instant(hold.released_at) if hold.released_at is not None else "-"
+        row = (
+            str(hold.hold_id),
+            hold.scope,
+            hold.target,
+            hold.reason,
+            hold.placed_by,
+            instant(hold.placed_at),
+            released,
+        )
+        table.add_row(*row)
+    return table

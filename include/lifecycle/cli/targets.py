@@ -1,0 +1,62 @@
+"""Options and checks of what a hold or an erasure request is about."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from datetime import timedelta
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from lifecycle.catalog.models import Catalog, Logs
+
+Target = Annotated[str, typer.Option("--target", metavar="ID", help="The id (UUID) that the scope names.")]
+Wait = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", min=0.001, help="How long to wait for a run that is destroying.")
+]
+DEFAULT_WAIT_S = 60.0
+
+
+def seconds(wait: float) -> timedelta:
+    return timedelta(seconds=wait)
+
+
+def parse_uuid(text: str, param_hint: str) -> UUID:
+    """A UUID in any usual spelling.
+
+    Raises:
+        typer.BadParameter: it is none. What was given is not repeated: it may be anything that names a person.
+    """
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        raise typer.BadParameter(
+            "not a UUID; write for example 0190a5d2-7c1e-7a41-9d7c-2f6f0c1b2a3d", param_hint=param_hint
+        ) from None
+
+
+def dataset_name(text: str, catalog: Catalog) -> str:
+    """A dataset by its id, or by its table.
+
+    Raises:
+        typer.BadParameter: the dataset file knows neither.
+    """
+    name = text.strip()
+    ids = [dataset.id for dataset in catalog.datasets]
+    tables = [dataset.table for dataset in catalog.datasets if not isinstance(dataset, Logs)]
+    if name not in (*ids, *tables):
+        raise typer.BadParameter(
+            f"no such dataset; the dataset file has {', '.join(ids)} (or a table: {', '.join(tables)})",
+            param_hint="--target",
+        )
+    return name
+
+
+def login_name() -> str:
+    """Who is logged in; the number of the user where it has no name, as in a container."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

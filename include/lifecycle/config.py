@@ -1,0 +1,80 @@
+"""The configuration of a run: one policy and one dataset file, with the hashes that go into its evidence."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lifecycle.catalog.load import read_catalog
+from lifecycle.catalog.models import Catalog
+from lifecycle.errors import ConfigurationError, Problem
+from lifecycle.policy.load import read_policy
+from lifecycle.policy.models import Category, Policy, Tier, Trigger
+from lifecycle.refusals import Loaded
+from lifecycle.shipped import SHIPPED_DATASETS, SHIPPED_POLICY, shipped
+from lifecycle.yaml_source import show
+
+POLICY_VARIABLE, DATASETS_VARIABLE = "LIFECYCLE_POLICY", "LIFECYCLE_DATASETS"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Policy and catalog, both sound and fitting together. The hashes are SHA-256, hex, of the files' bytes."""
+
+    policy: Policy
+    policy_hash: str
+    catalog: Catalog
+    catalog_hash: str
+    policy_path: Path
+    catalog_path: Path
+
+
+def load_configuration(policy: Path | None = None, datasets: Path | None = None) -> Configuration:
+    """Read both files: as given, else as LIFECYCLE_POLICY and LIFECYCLE_DATASETS say, else the shipped ones.
+
+    Raises:
+        ConfigurationError: with every problem of both files.
+    """
+    policy_path = policy or _path(POLICY_VARIABLE, SHIPPED_POLICY)
+    catalog_path = datasets or _path(DATASETS_VARIABLE, SHIPPED_DATASETS)
+    read_rules, read_bindings = read_policy(policy_path), read_catalog(catalog_path)
+    problems = [*read_rules.problems, *read_bindings.problems]
+    if read_rules.value is None or read_bindings.value is None:
+        raise ConfigurationError(problems)
+    uncovered = _uncovered(read_rules.value, read_bindings)
+    if uncovered:
+        raise ConfigurationError(uncovered)
+    return Configuration(
+        policy=read_rules.value,
+        policy_hash=read_rules.source.sha256,
+        catalog=read_bindings.value,
+        catalog_hash=read_bindings.source.sha256,
+        policy_path=policy_path,
+        catalog_path=catalog_path,
+    )
+
+
+def _path(variable: str, name: str) -> Path:
+    given = os.environ.get(variable, "")
+    return Path(given) if given else shipped(name)
+
+
+def _uncovered(policy: Policy, bindings: Loaded[Catalog]) -> list[Problem]:
+    """Datasets whose category has no rule that ends it: their data would stay for ever without anybody noticing."""
+    problems = []
+    for index, dataset in enumerate(bindings.require().datasets):
+        trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
+        if all(policy.rule_for(trigger, dataset.category, tier) for tier in Tier):
+            continue
+        where = ("datasets", index, "category")
+        problems.append(
+            Problem(
+                bindings.source.file,
+                bindings.source.line(where),
+                show(where),
+                f"the policy has no rule of trigger {trigger.value!r} for {dataset.category.value!r} of every tier",
+                "Add such a rule to the policy, or correct the category",
+            )
+        )
+    return problems

@@ -1,0 +1,109 @@
+"""What every disposition needs at hand: the frozen configuration, the run, and the two stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
+from lifecycle.ledger import chain
+from lifecycle.ledger.runs import Run
+from lifecycle.planning.cutoffs import cutoff_for
+from lifecycle.policy.models import Policy, Tier
+from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.fates import fate_parameters, message_fate, quarantine_fate, record_fate
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+RECORDS_SCOPE = "records"
+ERASURE_SCOPE = "erasure"
+SCOPES: tuple[str, ...] = (*(tier.value for tier in Tier), RECORDS_SCOPE, ERASURE_SCOPE)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One run at work."""
+
+    conn: Connection
+    s3: S3Client
+    policy: Policy
+    catalog: Catalog
+    run: Run
+
+    @property
+    def messages(self) -> Messages:
+        return self.catalog.messages
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return fate_parameters(self.policy, self.run.as_of)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The tiers whose messages this run may touch."""
+        if self.run.scope == ERASURE_SCOPE:
+            return tuple(Tier)
+        return (Tier(self.run.scope),) if self.run.scope != RECORDS_SCOPE else ()
+
+    def fate(self, tier: Tier | None) -> sql.Composable:
+        return message_fate(self.policy, self.catalog, tier)
+
+    def quarantine_fate(self, tier: Tier) -> sql.Composable:
+        return quarantine_fate(self.policy, self.catalog, tier)
+
+    def record_fate(self, dataset: Records | Accounts) -> sql.Composable:
+        return record_fate(self.policy, self.catalog, dataset)
+
+    @property
+    def erasure_rule(self) -> str:
+        return next(rule.id for rule in self.policy.rules if rule.trigger.value == "erasure")
+
+    def narrowed(self, fate: sql.Composable) -> sql.Composable:
+        """Narrows what is due to what this run is for: the hourly run carries out erasure requests and nothing else."""
+        if self.run.scope != ERASURE_SCOPE:
+            return sql.SQL("true")
+        return sql.SQL("({} = {})").format(fate, sql.Literal(f"delete:{self.erasure_rule}"))
+
+    def cutoff(self, tier: Tier | None) -> Any:
+        return cutoff_for(self.policy, self.messages.category, tier, self.run.as_of).cutoff
+
+    def entry(
+        self, unit: UnitRow, kind: str, fate: str, counts: dict[str, int], *, rule: str | None = None
+    ) -> chain.Entry:
+        """A ledger entry for some counts of one fate of a unit."""
+        disposition, by = fate.split(":", 1)
+        return chain.Entry(
+            run_id=self.run.run_id,
+            run_key=self.run.run_key,
+            as_of=self.run.as_of,
+            entry=kind,
+            scope=self.run.scope,
+            dataset=unit.dataset,
+            unit=unit.unit,
+            disposition=disposition,
+            rule=rule or by,
+            counts=counts,
+            cutoff=unit.cutoff,
+            policy_hash=self.run.policy_hash,
+            started_at=unit.started_at or self.run.started_at,
+        )
+
+
+@dataclass(frozen=True)
+class UnitRow:
+    """One row of lifecycle.plan_units."""
+
+    run_id: int
+    unit: str
+    dataset: str
+    tier: str | None
+    day: Any
+    method: str
+    cutoff: Any
+    planned: dict[str, dict[str, int]]
+    progress: dict[str, dict[str, int]]
+    status: str
+    started_at: Any

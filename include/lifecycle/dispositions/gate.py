@@ -1,0 +1,120 @@
+"""The choke point: every destructive act happens inside `open_gate` (hard cases 4 and 27).
+
+While the gate is open, holds and exceptions are locked against change, and the unit's fence has been checked: whoever
+committed a hold first has won, and whoever comes later waits until the gate closes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psycopg
+from psycopg import sql
+
+from lifecycle.catalog.models import Catalog
+from lifecycle.errors import FencedOutError, PreconditionError
+from lifecycle.stores.postgres.connect import LOCK_TIMEOUT_MS, Connection
+from lifecycle.stores.postgres.fates import ERASURES, HOLDS, table
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+LOCK_BUDGET_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class UnitLease:
+    """The right of one try to work on one unit of a run; a newer try takes it over by a higher token."""
+
+    run_id: int
+    unit: str
+    token: int
+
+
+def take_lease(conn: Connection, run_id: int, unit: str) -> UnitLease:
+    """Take a unit over from whoever had it. The former holder's next destructive act is refused."""
+    row = conn.execute(
+        "UPDATE lifecycle.plan_units SET fence = fence + 1,"
+        " status = CASE status WHEN 'done' THEN 'done' ELSE 'running' END,"
+        " started_at = coalesce(started_at, clock_timestamp()) WHERE run_id = %s AND unit = %s RETURNING fence",
+        (run_id, unit),
+    ).fetchone()
+    if row is None:
+        raise PreconditionError(f"unit {unit!r} is not part of the plan of run {run_id}")
+    return UnitLease(run_id, unit, row[0])
+
+
+class Gate:
+    """An open gate. Also the Permit that the S3 engine asks before each request."""
+
+    def __init__(self, conn: Connection, lease: UnitLease) -> None:
+        self.conn = conn
+        self._lease = lease
+        self._open = True
+
+    def check(self) -> None:
+        """Raise unless the gate is open and the connection that holds its locks still answers."""
+        if not self._open or self.conn.closed:
+            raise FencedOutError(self._lease.unit, self._lease.token)
+        self.conn.execute("SELECT 1")
+
+    def close(self) -> None:
+        self._open = False
+
+
+def _lock_exceptions(conn: Connection, catalog: Catalog) -> None:
+    """Holds and requests are only read here; the application's exception tables may also lose rows to us."""
+    facts = catalog.exceptions
+    ours = [sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.SQL(", ").join([HOLDS, ERASURES]))]
+    names = sorted({facts.flags.table, facts.consents.table, facts.cases.table, facts.agreements.table})
+    # Self-conflicting: two gates that both hold SHARE and then delete from these tables would deadlock.
+    theirs = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(", ").join(table(n) for n in names))
+    for statement in (*ours, theirs):
+        conn.execute(statement)
+
+
+@contextmanager
+def open_gate(conn: Connection, catalog: Catalog, lease: UnitLease) -> Iterator[Gate]:
+    """One transaction in which something may be destroyed. Commits when the block ends, rolls back on an error.
+
+    Raises:
+        FencedOutError: a newer try has taken the unit over.
+        psycopg.errors.LockNotAvailable: the locks were not to be had at once; see `through_gate`.
+    """
+    with conn.transaction():
+        conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_TIMEOUT_MS}ms",))
+        row = conn.execute(
+            "SELECT fence FROM lifecycle.plan_units WHERE run_id = %s AND unit = %s FOR UPDATE",
+            (lease.run_id, lease.unit),
+        ).fetchone()
+        if row is None or row[0] != lease.token:
+            raise FencedOutError(lease.unit, lease.token)
+        _lock_exceptions(conn, catalog)
+        gate = Gate(conn, lease)
+        try:
+            yield gate
+        finally:
+            gate.close()
+
+
+def through_gate(conn: Connection, catalog: Catalog, lease: UnitLease, act: Callable[[Gate], Result]) -> Result:
+    """Run ``act`` inside the gate, trying again while locks are busy, within a budget of two minutes.
+
+    ``act`` must be safe to repeat: its database changes roll back, and its S3 deletions are idempotent.
+    """
+    give_up = time.monotonic() + LOCK_BUDGET_SECONDS
+    pause = 0.05
+    while True:
+        try:
+            with open_gate(conn, catalog, lease) as gate:
+                return act(gate)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+            if time.monotonic() > give_up:
+                raise
+            log.info("locks for %s are busy, trying again in %.2f s", lease.unit, pause)
+            time.sleep(pause)
+            pause = min(pause * 2, 2.0)

@@ -1,0 +1,165 @@
+"""Partitioning S3: landing objects of kept messages move to ``tier=/date=``, and ``object_key`` follows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+from psycopg import sql
+
+from lifecycle.dispositions.context import RunContext
+from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
+from lifecycle.dispositions.plan_store import add_unit, close_unit, load_unit, mark, record_progress
+from lifecycle.errors import DispositionError, LifecycleError
+from lifecycle.planning.units import Method, Progress, Tally, Unit
+from lifecycle.policy.models import Tier, Trigger
+from lifecycle.stores.postgres.fates import table
+
+log = logging.getLogger(__name__)
+BATCH = 500
+WRITERS = 8
+FATE = "move:partition"
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A message whose object still lies where the application put it."""
+
+    record: UUID
+    clock: datetime
+    key: str
+
+
+def partition_landing(context: RunContext, tier: Tier) -> Progress:
+    """Move a tier's landing objects to their day. Held objects stay; flagged and due ones are left to later steps.
+
+    Raises:
+        DispositionError: some objects could not be moved; they stay in landing, and everything else was moved.
+    """
+    unit = f"landing/{tier.value}"
+    add_unit(
+        context.conn,
+        context.run.run_id,
+        Unit(unit, context.messages.id, Method.LANDING, (Tally(FATE, 0),), tier=tier.value),
+    )
+    lease = take_lease(context.conn, context.run.run_id, unit)
+    if load_unit(context.conn, context.run.run_id, unit).status != "done":
+        failed = _move_all(context, lease, tier)
+        if failed:
+            mark(context.conn, context.run.run_id, unit, "failed")
+            raise DispositionError(unit, failed, {"objects failed": failed})
+        through_gate(context.conn, context.catalog, lease, lambda gate: close_unit(context, unit))
+    return load_unit(context.conn, context.run.run_id, unit).progress
+
+
+def _move_all(context: RunContext, lease: UnitLease, tier: Tier) -> int:
+    failed, after = 0, None
+    with ThreadPoolExecutor(WRITERS) as pool:
+        while batch := _landed(context, tier, after, None):
+            after = batch[-1].record
+            copied = [row for row in pool.map(partial(_copy, context, tier), batch) if row is not None]
+            failed += len(batch) - len(copied)
+            failed += through_gate(
+                context.conn, context.catalog, lease, partial(_follow, context, lease.unit, tier, copied)
+            )
+    return failed
+
+
+def _landed(context: RunContext, tier: Tier, after: UUID | None, only: list[UUID] | None) -> list[Landed]:
+    """The next messages whose object is in landing and which stay in the store by an ordinary rule, in key order."""
+    dataset = context.messages
+    hold = context.policy.rule_for(Trigger.HOLD, dataset.category, tier)
+    fate = context.fate(tier)
+    rows = context.conn.execute(
+        sql.SQL(
+            "SELECT m.{record}, m.{clock}, m.{key} FROM {t} m WHERE m.{key} LIKE {landing} AND m.{tier} = {name}"
+            " AND m.{clock} < %(as_of)s AND split_part({fate}, ':', 1) = 'keep' AND {fate} <> {held}"
+            " AND (%(after)s::uuid IS NULL OR m.{record} > %(after)s)"
+            " AND (%(only)s::uuid[] IS NULL OR m.{record} = ANY(%(only)s)) ORDER BY m.{record} LIMIT {limit} {lock}"
+        ).format(
+            record=sql.Identifier(dataset.record),
+            clock=sql.Identifier(dataset.clock),
+            key=sql.Identifier(dataset.objects.column),
+            t=table(dataset.table),
+            landing=sql.Literal(f"{dataset.objects.landing}%".replace("%", "%%")),
+            tier=sql.Identifier(dataset.tier),
+            name=sql.Literal(tier.value),
+            fate=fate,
+            held=sql.Literal(f"keep:{hold.id if hold else ''}"),
+            limit=sql.Literal(BATCH),
+            lock=sql.SQL("" if only is None else "FOR UPDATE OF m"),
+        ),
+        context.params | {"after": after, "only": only},
+    ).fetchall()
+    return [Landed(*row) for row in rows]
+
+
+def _target(context: RunContext, tier: Tier, row: Landed) -> str:
+    return context.messages.objects.partitioned.format(
+        tier=tier.value, date=row.clock.date().isoformat(), record=row.record
+    )
+
+
+def _copy(context: RunContext, tier: Tier, row: Landed) -> Landed | None:
+    """Copy one object to its day. A source that is gone while its copy stands was moved before a kill."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from lifecycle.stores.s3.copy import copy_verified, exists
+
+    bucket, target = context.messages.objects.bucket, _target(context, tier, row)
+    try:
+        if exists(context.s3, bucket, row.key):
+            copy_verified(context.s3, bucket, row.key, bucket, target)
+        elif not exists(context.s3, bucket, target):
+            log.warning("a landing object that a row names does not exist; the row is left as it is")
+            return None
+    except (ClientError, BotoCoreError, LifecycleError) as error:
+        log.warning("a landing object could not be moved (%s); it stays in landing", type(error).__name__)
+        return None
+    return row
+
+
+def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Landed], gate: Gate) -> int:
+    """Inside the gate: destroy the landing copies of what still stays, and let object_key follow. Returns failures."""
+    from lifecycle.stores.s3.destroy import destroy_keys
+
+    if not copied:
+        return 0
+    dataset = context.messages
+    still = _landed(context, tier, None, [row.record for row in copied])
+    found = destroy_keys(context.s3, gate, dataset.objects.bucket, [row.key for row in still])
+    moved = [row for row in still if row.key not in found.held and row.key not in found.failed]
+    # A held one stays in landing whole, so its new copy is taken back.
+    staying = [row for row in copied if row not in moved and row.key not in found.failed]
+    _take_back(context, gate, tier, staying)
+    with gate.conn.cursor() as cursor:
+        cursor.executemany(
+            sql.SQL("UPDATE {} SET {} = %s WHERE {} = %s AND {} = %s").format(
+                table(dataset.table),
+                sql.Identifier(dataset.objects.column),
+                sql.Identifier(dataset.record),
+                sql.Identifier(dataset.clock),
+            ),
+            [(_target(context, tier, row), row.record, row.clock) for row in moved],
+        )
+    if moved:
+        record_progress(gate.conn, context.run.run_id, unit, {FATE: {"objects": len(moved)}})
+    return len(found.failed)
+
+
+def _take_back(context: RunContext, gate: Gate, tier: Tier, rows: Sequence[Landed]) -> None:
+    """Remove the new copies of objects that stay in landing, but never the only copy there is."""
+    from lifecycle.stores.s3.copy import copy_verified, exists
+    from lifecycle.stores.s3.destroy import destroy_keys
+
+    bucket = context.messages.objects.bucket
+    for row in rows:
+        if not exists(context.s3, bucket, row.key):
+            copy_verified(context.s3, bucket, _target(context, tier, row), bucket, row.key)
+    if rows:
+        destroy_keys(context.s3, gate, bucket, [_target(context, tier, row) for row in rows])

@@ -1,0 +1,190 @@
+"""Many-record log objects: rewritten without the records that are due, or removed when none is left."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from psycopg.types.json import Jsonb
+
+from lifecycle.catalog.models import Logs
+from lifecycle.dispositions.context import RunContext
+from lifecycle.dispositions.gate import Gate, take_lease, through_gate
+from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, record_progress, write_intents
+from lifecycle.errors import DispositionError, LifecycleError
+from lifecycle.planning.units import Method, Progress, Tally, Unit
+from lifecycle.policy.decide import Fact, decide
+from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.facts import LogFacts, load_log_facts
+
+if TYPE_CHECKING:
+    from lifecycle.stores.s3.logs import LogFields, RewriteResult
+
+_DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})/$")
+Decide = Callable[[str, str, str, datetime | None], str | None]
+
+
+def decider(context: RunContext, facts: LogFacts) -> Decide:
+    """A function that names the rule by which a log record is due, or None when it stays.
+
+    Flags and consents concern the message, not the line that logged it, and are not asked.
+    """
+
+    def due(record: str, subject: str, tier: str, clock: datetime | None) -> str | None:
+        if clock is None:
+            return None
+        known: list[Fact] = facts.of(record, subject)
+        category = context.catalog.logs[0].category
+        decision = decide(category, tier, clock, known, context.policy, context.run.as_of)
+        if not decision.due:
+            return None
+        # A log line has no de-identified form: where the message's would be published, the line is just deleted.
+        variants = {rule.id: rule.instead_of for rule in context.policy.rules if rule.instead_of is not None}
+        return variants.get(decision.rule, decision.rule)
+
+    return due
+
+
+def _fields(dataset: Logs) -> LogFields:
+    from lifecycle.stores.s3.logs import LogFields
+
+    return LogFields(record=dataset.record, subject=dataset.subject, tier=dataset.tier, clock=dataset.clock)
+
+
+def _days(context: RunContext, dataset: Logs) -> Iterator[tuple[date, str]]:
+    """The day prefixes that exist, by listing with a delimiter: one entry per day, not per object."""
+    for page in context.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=dataset.bucket, Prefix=dataset.prefix, Delimiter="/"
+    ):
+        for found in page.get("CommonPrefixes", []):
+            match = _DAY.search(found["Prefix"])
+            if match:
+                yield date.fromisoformat(match.group(1)), found["Prefix"]
+
+
+def _keys(context: RunContext, dataset: Logs, prefix: str) -> Iterator[str]:
+    for page in context.s3.get_paginator("list_objects_v2").paginate(Bucket=dataset.bucket, Prefix=prefix):
+        for found in page.get("Contents", []):
+            yield found["Key"]
+
+
+def survey_logs(context: RunContext) -> Iterator[Unit]:
+    """Days whose objects hold due records: read only where the cut-offs or an exception can reach."""
+    from lifecycle.stores.s3.logs import inspect_object
+
+    for dataset in context.catalog.logs:
+        facts = load_log_facts(context.conn, context.catalog, context.params)
+        judge = decider(context, facts)
+        for day, prefix in _days(context, dataset):
+            if not facts.reach_everywhere and not _reached(context, day):
+                continue
+            removed: dict[str, int] = {}
+            kept = objects = 0
+            for key in _keys(context, dataset, prefix):
+                seen = inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge)
+                kept += seen.kept
+                objects += bool(seen.removed)
+                for rule, count in seen.removed.items():
+                    removed[rule] = removed.get(rule, 0) + count
+            if removed:
+                tallies = [Tally(f"delete:{rule}", n, objects) for rule, n in sorted(removed.items())]
+                yield Unit(
+                    unit=f"{dataset.id}/{day.isoformat()}",
+                    dataset=dataset.id,
+                    method=Method.LOGS,
+                    tallies=(*tallies, Tally("keep:not_due", kept)),
+                    day=day,
+                    deadline=datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=28),
+                )
+
+
+def _reached(context: RunContext, day: date) -> bool:
+    """Whether the earliest cut-off of any tier lies after the start of a day."""
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return any(context.cutoff(tier) > start for tier in (*Tier, None))
+
+
+def expire_logs(context: RunContext, unit: str) -> Progress:
+    """Rewrite the objects of one day without their due records, each inside the gate.
+
+    Raises:
+        DispositionError: some objects could not be rewritten; they stand as they were, and the others were done.
+    """
+    name, day = unit.rsplit("/", 1)
+    dataset = next(item for item in context.catalog.logs if item.id == name)
+    lease = take_lease(context.conn, context.run.run_id, unit)
+    row = load_unit(context.conn, context.run.run_id, unit)
+    if row.status == "done":
+        return row.progress
+    write_intents(context, row)
+    failed = 0
+    for key in _keys(context, dataset, f"{dataset.prefix}date={day}/"):
+        try:
+            _announce(context, dataset, unit, key)
+            through_gate(context.conn, context.catalog, lease, partial(_rewrite, context, dataset, unit, key))
+        except LifecycleError:
+            failed += 1
+    if failed:
+        mark(context.conn, context.run.run_id, unit, "failed")
+        raise DispositionError(unit, failed, {"objects failed": failed})
+    through_gate(context.conn, context.catalog, lease, lambda gate: close_unit(context, unit))
+    return load_unit(context.conn, context.run.run_id, unit).progress
+
+
+def _key_hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _etag(context: RunContext, dataset: Logs, key: str) -> str | None:
+    from botocore.exceptions import ClientError
+
+    try:
+        return context.s3.head_object(Bucket=dataset.bucket, Key=key)["ETag"]
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in ("404", "NoSuchKey"):
+            return None
+        raise
+
+
+def _announce(context: RunContext, dataset: Logs, unit: str, key: str) -> None:
+    """Commit what is about to leave an object, so that a kill after the rewrite loses no count (promise 4)."""
+    from lifecycle.stores.s3.logs import inspect_object
+
+    judge = decider(context, load_log_facts(context.conn, context.catalog, context.params))
+    etag = _etag(context, dataset, key)
+    seen = inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge)
+    if seen.removed and etag is not None:
+        context.conn.execute(
+            "INSERT INTO lifecycle.log_intents (run_id, unit, key_sha256, etag, counts) VALUES (%s, %s, %s, %s, %s)"
+            " ON CONFLICT (run_id, unit, key_sha256) DO NOTHING",
+            (context.run.run_id, unit, _key_hash(key), etag, Jsonb(dict(seen.removed))),
+        )
+
+
+def _rewrite(context: RunContext, dataset: Logs, unit: str, key: str, gate: Gate) -> None:
+    """Inside the gate: rewrite one object by the facts of now, and count what left it."""
+    from lifecycle.stores.s3.logs import rewrite_object
+
+    judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params))
+    done: RewriteResult = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge)
+    removed = dict(done.removed) or _announced(context, dataset, unit, key)
+    if removed:
+        counts = {f"delete:{rule}": {"records": n} for rule, n in removed.items()}
+        record_progress(gate.conn, context.run.run_id, unit, counts)
+    gate.conn.execute(
+        "DELETE FROM lifecycle.log_intents WHERE run_id = %s AND unit = %s AND key_sha256 = %s",
+        (context.run.run_id, unit, _key_hash(key)),
+    )
+
+
+def _announced(context: RunContext, dataset: Logs, unit: str, key: str) -> dict[str, int]:
+    """What an earlier try took out of an object before it was killed: announced, and the object has changed since."""
+    row = context.conn.execute(
+        "SELECT etag, counts FROM lifecycle.log_intents WHERE run_id = %s AND unit = %s AND key_sha256 = %s",
+        (context.run.run_id, unit, _key_hash(key)),
+    ).fetchone()
+    return dict(row[1]) if row is not None and row[0] != _etag(context, dataset, key) else {}

@@ -1,0 +1,197 @@
+"""Quarantine: flagged messages move in at once; they leave when the flag is cleared or two years have passed.
+
+Copy before cut (promise 3): record and object are written and verified before the source goes, and restored rows and
+objects stand again before the quarantined copy goes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lifecycle.dispositions.context import RunContext
+from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
+from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, record_progress, write_intents
+from lifecycle.dispositions.quarantine_exit import leave
+from lifecycle.errors import DispositionError, LifecycleError
+from lifecycle.planning.units import Progress
+from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres import messages as rows
+from lifecycle.stores.postgres import quarantine as index
+
+log = logging.getLogger(__name__)
+BATCH = 100
+WRITERS = 8
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A message whose copy in quarantine is written and verified."""
+
+    candidate: index.Candidate
+    prefix: str
+    record_sha256: str
+    object_sha256: str | None
+
+
+def quarantine_unit(context: RunContext, unit: str) -> Progress:
+    """Carry out one receipt day of a tier: moves in, then moves out.
+
+    Raises:
+        DispositionError: some messages could not be moved; they stand where they were, and everything else was done.
+    """
+    lease = take_lease(context.conn, context.run.run_id, unit)
+    row = load_unit(context.conn, context.run.run_id, unit)
+    if row.status == "done":
+        return row.progress
+    write_intents(context, row)
+    tier = Tier(row.tier or "")
+    failed = _move_in(context, lease, tier, row.day)
+    failed += leave(context, lease, tier, row.day)
+    if failed:
+        mark(context.conn, context.run.run_id, unit, "failed")
+        raise DispositionError(unit, failed, {"messages failed": failed})
+    through_gate(context.conn, context.catalog, lease, lambda gate: close_unit(context, unit))
+    return load_unit(context.conn, context.run.run_id, unit).progress
+
+
+def _move_in(context: RunContext, lease: UnitLease, tier: Tier, day: Any) -> int:
+    failed, after = 0, None
+    with ThreadPoolExecutor(WRITERS) as pool:
+        while batch := index.candidates(
+            context.conn, context.catalog, context.fate(tier), tier, day, context.params, after, BATCH
+        ):
+            after = batch[-1].record
+            copies = list(pool.map(partial(_copy, context), batch))
+            done = [copy for copy in copies if copy is not None]
+            failed += len(batch) - len(done)
+            failed += through_gate(context.conn, context.catalog, lease, partial(_cut, context, lease.unit, tier, done))
+    return failed
+
+
+def _copy(context: RunContext, candidate: index.Candidate) -> Copied | None:
+    """Write the copy of one message into quarantine and verify it. None when that fails; the source is untouched."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from lifecycle.stores.s3.copy import put_verified
+
+    dataset = context.messages
+    prefix = dataset.quarantine.prefix.format(
+        tier=candidate.tier, date=candidate.clock.date().isoformat(), record=candidate.record
+    )
+    times = {"received-at": candidate.clock.isoformat(), "flagged-at": candidate.flagged_at.isoformat()}
+    try:
+        proof = put_verified(
+            context.s3,
+            dataset.quarantine.bucket,
+            f"{prefix}record.json",
+            candidate.document,
+            content_type="application/json",
+            metadata=times,
+        )
+        object_sha256 = _copy_object(context, candidate.object_key, f"{prefix}object", times)
+    except (ClientError, BotoCoreError, LifecycleError) as error:
+        log.warning("a message could not be copied into quarantine (%s); it stays where it is", type(error).__name__)
+        return None
+    return Copied(candidate, prefix, proof.sha256, object_sha256)
+
+
+def _copy_object(context: RunContext, source: str | None, target: str, times: dict[str, str]) -> str | None:
+    """Copy the message's object, if it has one. After a kill the source may be gone already and the copy stand."""
+    from lifecycle.stores.s3.copy import copy_verified, exists, sha256_of
+
+    objects, quarantine = context.messages.objects.bucket, context.messages.quarantine.bucket
+    if source is None:
+        return None
+    if exists(context.s3, objects, source):
+        return copy_verified(context.s3, objects, source, quarantine, target, metadata=times).sha256
+    return sha256_of(context.s3, quarantine, target) if exists(context.s3, quarantine, target) else None
+
+
+def _cut(context: RunContext, unit: str, tier: Tier, copies: Sequence[Copied], gate: Gate) -> int:
+    """Inside the gate: what is still flagged, unheld and unchanged leaves the store. Returns how many failed."""
+    from lifecycle.stores.s3.destroy import destroy_keys
+
+    if not copies:
+        return 0
+    dataset = context.messages
+    current = index.unchanged(
+        gate.conn, context.catalog, context.fate(tier), [copy.candidate.record for copy in copies], context.params
+    )
+    still = [copy for copy in copies if current.get(copy.candidate.record) == copy.record_sha256]
+    stale = [copy for copy in copies if copy not in still]
+    keys = [copy.candidate.object_key for copy in still if copy.candidate.object_key is not None]
+    found = destroy_keys(context.s3, gate, dataset.objects.bucket, keys)
+    moved = [
+        c for c in still if c.candidate.object_key not in found.held and c.candidate.object_key not in found.failed
+    ]
+    stuck = [c for c in still if c not in moved]
+    ids = [copy.candidate.record for copy in moved]
+    if ids:
+        index.enter(gate.conn, moved_rows(moved), context.run.as_of)
+        children = rows.delete_children(gate.conn, dataset, ids, moving=True)
+        rows.delete_rows(gate.conn, dataset, index.table_of(context.catalog), ids)
+        for fate in sorted({copy.candidate.fate for copy in moved}):
+            these = [copy for copy in moved if copy.candidate.fate == fate]
+            counts = {
+                "records": len(these),
+                "objects": sum(copy.object_sha256 is not None for copy in these),
+                "children": children,
+            }
+            record_progress(gate.conn, context.run.run_id, unit, {fate: counts})
+    _withdraw(context, gate, (*stale, *(copy for copy in stuck if copy.candidate.object_key in found.held)))
+    return len([copy for copy in stuck if copy.candidate.object_key in found.failed])
+
+
+def moved_rows(moved: Sequence[Copied]) -> list[dict[str, Any]]:
+    return [
+        {
+            "message_id": copy.candidate.record,
+            "conversation_id": copy.candidate.conversation,
+            "account_id": copy.candidate.account,
+            "tier": copy.candidate.tier,
+            "received_at": copy.candidate.clock,
+            "prefix": copy.prefix,
+            "record_sha256": copy.record_sha256,
+            "object_sha256": copy.object_sha256,
+        }
+        for copy in moved
+    ]
+
+
+def _withdraw(context: RunContext, gate: Gate, copies: Sequence[Copied]) -> None:
+    """Take back the copies of messages that turned out to stay (a hold, a clear, a change, a locked object)."""
+    from lifecycle.stores.s3.copy import copy_verified, exists
+    from lifecycle.stores.s3.destroy import destroy_keys
+
+    objects, quarantine = context.messages.objects.bucket, context.messages.quarantine.bucket
+    for copy in copies:
+        source = copy.candidate.object_key
+        # A kill after the source went, then a hold: the copy is the only one left, so it goes back first.
+        if source is not None and copy.object_sha256 is not None and not exists(context.s3, objects, source):
+            copy_verified(context.s3, quarantine, f"{copy.prefix}object", objects, source)
+    keys = [f"{copy.prefix}{name}" for copy in copies for name in ("record.json", "object")]
+    if keys:
+        destroy_keys(context.s3, gate, quarantine, keys)
+
+
+def sync_holds(context: RunContext) -> int:
+    """Put the S3 legal hold on quarantined objects whose message is under hold, and lift it when the hold ended."""
+    from lifecycle.stores.s3.locks import set_legal_hold
+
+    changed = 0
+    bucket = context.messages.quarantine.bucket
+    for tier in context.tiers:
+        hold_on, hold_off = index.hold_changes(context.conn, context.policy, context.catalog, tier, context.params)
+        for wanted, entries in ((True, hold_on), (False, hold_off)):
+            for entry in entries:
+                names = ["record.json", *(["object"] if entry.object_sha256 else [])]
+                for name in names:
+                    set_legal_hold(context.s3, bucket, f"{entry.prefix}{name}", wanted)
+                index.note_hold(context.conn, entry.message_id, wanted)
+                changed += 1
+    return changed

@@ -1,0 +1,213 @@
+"""Measures what a run of a scope would do, and shapes it into units. Reads only; the dry run ends here (case 21)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Accounts, Records
+from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, RunContext
+from lifecycle.dispositions.logs import survey_logs
+from lifecycle.planning.units import Method, Tally, Unit, choose_method, in_order
+from lifecycle.policy.models import Category, Tier, Trigger
+from lifecycle.policy.periods import Period
+from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.messages import tallies
+from lifecycle.stores.postgres.partitions import Partition, partitions_of, unknown_tier_partition
+
+
+def survey(context: RunContext) -> list[Unit]:
+    """Every unit of the run's scope, the earliest deadline first."""
+    units: list[Unit] = []
+    for tier in context.tiers:
+        units.extend(_message_units(context, tier))
+        if context.run.scope != ERASURE_SCOPE:
+            units.extend(_quarantine_units(context, tier))
+    if context.run.scope == RECORDS_SCOPE:
+        units.extend(_unclassified_units(context))
+        units.extend(_record_unit(context, dataset) for dataset in context.catalog.records)
+        units.extend(survey_logs(context))
+    if context.run.scope == ERASURE_SCOPE:
+        feedback = [dataset for dataset in context.catalog.records if dataset.category is Category.FEEDBACK]
+        units.extend(_record_unit(context, dataset) for dataset in feedback)
+    if context.run.scope in (RECORDS_SCOPE, ERASURE_SCOPE):
+        units.append(_record_unit(context, context.catalog.accounts))
+    return [unit for unit in in_order(units) if unit.due or unit.method is Method.ACCOUNTS]
+
+
+def _deadline(context: RunContext, tier: Tier | None, found: list[Tally]) -> datetime | None:
+    """The earliest instant at which a promise about the unit's due records strikes."""
+    oldest = [tally.oldest for tally in found if tally.disposes and tally.oldest is not None]
+    if not oldest:
+        return None
+    rule = (
+        context.policy.rule_for(Trigger.DEFAULT, context.messages.category, tier)
+        if tier
+        else context.policy.strictest(context.messages.category)
+    )
+    period = rule.period if rule is not None and rule.period is not None else Period()
+    return period.end(min(oldest), round_up=False)
+
+
+def _message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
+    """Partitions with due rows: those behind the cut-off, and newer ones in which an exception makes rows due."""
+    dataset, fate, params = context.messages, context.fate(tier), context.params
+    leaves = {leaf.name: leaf for leaf in partitions_of(context.conn, dataset, tier)}
+    source = sql.Identifier(dataset.table.split(".", 1)[0], f"{dataset.table.split('.', 1)[1]}_{tier.value}")
+    where = sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(dataset.clock))
+    counted = tallies(context.conn, dataset, source, fate, where, params)
+    cutoff = context.cutoff(tier)
+    for name, found in counted.items():
+        kept_or_due = [tally for tally in found if tally.disposition != "quarantine"]
+        going = [tally for tally in kept_or_due if tally.disposes and _in_scope(context, tally)]
+        if not going:
+            continue
+        staying = [tally for tally in kept_or_due if not tally.disposes]
+        leaf = leaves[name]
+        shown = (*going, *staying)
+        yield Unit(
+            unit=f"{dataset.id}/{tier.value}/{_label(leaf)}",
+            dataset=dataset.id,
+            method=_method(context, leaf, shown, found),
+            tallies=shown,
+            tier=tier.value,
+            day=leaf.lower.date() if leaf.lower else None,
+            cutoff=cutoff,
+            deadline=_deadline(context, tier, going),
+        )
+
+
+def _method(context: RunContext, leaf: Partition, shown: tuple[Tally, ...], found: list[Tally]) -> Method:
+    if leaf.is_default or context.run.scope == ERASURE_SCOPE or len(found) != len(shown):
+        return Method.ROWS
+    if leaf.upper is not None and leaf.upper > context.run.as_of:
+        return Method.ROWS
+    return choose_method(shown)
+
+
+def _in_scope(context: RunContext, tally: Tally) -> bool:
+    """The hourly run carries out erasure requests and nothing else."""
+    return context.run.scope != ERASURE_SCOPE or tally.rule == context.erasure_rule
+
+
+def _label(leaf: Partition) -> str:
+    return leaf.lower.date().isoformat() if leaf.lower else "default"
+
+
+def _unclassified_units(context: RunContext) -> Iterator[Unit]:
+    """Rows of a tier nobody declared: counted, shown, and under the strictest deadline (hard case 23)."""
+    dataset = context.messages
+    leaf = unknown_tier_partition(dataset)
+    where = sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(dataset.clock))
+    found = tallies(context.conn, dataset, leaf.identifier, context.fate(None), where, context.params).get(leaf.name)
+    if found:
+        yield Unit(
+            unit=f"{dataset.id}/unclassified",
+            dataset=dataset.id,
+            method=Method.ROWS,
+            tallies=tuple(found),
+            cutoff=context.cutoff(None),
+            deadline=_deadline(context, None, found),
+        )
+
+
+def _by_day(rows: list[tuple[date, str, int, int, datetime]]) -> dict[date, list[Tally]]:
+    found: dict[date, list[Tally]] = {}
+    for day, fate, records, objects, oldest in rows:
+        found.setdefault(day, []).append(Tally(fate, records, objects, oldest))
+    return found
+
+
+def _quarantine_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
+    """Per receipt day: what moves in because it is flagged, and what leaves because the flag or the two years ended."""
+    coming = _by_day(_to_quarantine(context, tier))
+    leaving = _by_day(_from_quarantine(context, tier))
+    for day in sorted(coming.keys() | leaving.keys()):
+        found = (*coming.get(day, ()), *leaving.get(day, ()))
+        if not any(tally.disposes for tally in found):
+            continue
+        yield Unit(
+            unit=f"quarantine/{tier.value}/{day.isoformat()}",
+            dataset=context.messages.id,
+            method=Method.QUARANTINE,
+            tallies=found,
+            tier=tier.value,
+            day=day,
+            deadline=datetime(day.year, day.month, day.day, tzinfo=UTC),
+        )
+
+
+def _to_quarantine(context: RunContext, tier: Tier) -> list[tuple[date, str, int, int, datetime]]:
+    dataset, flags = context.messages, context.catalog.exceptions.flags
+    return context.conn.execute(
+        sql.SQL(
+            "SELECT (m.{clock} AT TIME ZONE 'UTC')::date, {fate}, count(*), count(m.{key}), min(m.{clock}) FROM {t} m"
+            " WHERE m.{tier} = {name} AND m.{record} IN (SELECT f.{flag} FROM {flags} f WHERE f.{cleared} IS NULL"
+            " OR f.{cleared} > %(as_of)s) AND split_part({fate}, ':', 1) = 'quarantine' GROUP BY 1, 2"
+        ).format(
+            clock=sql.Identifier(dataset.clock),
+            fate=context.fate(tier),
+            key=sql.Identifier(dataset.objects.column),
+            t=table(dataset.table),
+            tier=sql.Identifier(dataset.tier),
+            name=sql.Literal(tier.value),
+            record=sql.Identifier(dataset.record),
+            flag=sql.Identifier(flags.record),
+            flags=table(flags.table),
+            cleared=sql.Identifier(flags.cleared),
+        ),
+        context.params,
+    ).fetchall()
+
+
+def _from_quarantine(context: RunContext, tier: Tier) -> list[tuple[date, str, int, int, datetime]]:
+    """A fate of "keep" means that the next rule lets the message return; "quarantine" and holds mean it stays."""
+    hold = context.policy.rule_for(Trigger.HOLD, context.messages.category, tier)
+    return context.conn.execute(
+        sql.SQL(
+            "SELECT (m.received_at AT TIME ZONE 'UTC')::date, CASE split_part({fate}, ':', 1) WHEN 'keep' THEN"
+            " CASE WHEN {fate} = {held} THEN {fate} ELSE 'restore:' || split_part({fate}, ':', 2) END"
+            " WHEN 'quarantine' THEN 'keep:' || split_part({fate}, ':', 2) ELSE {fate} END,"
+            " count(*), count(m.object_sha256), min(m.received_at)"
+            " FROM lifecycle.quarantine m WHERE m.tier = {tier} GROUP BY 1, 2"
+        ).format(
+            fate=context.quarantine_fate(tier),
+            held=sql.Literal(f"keep:{hold.id if hold else ''}"),
+            tier=sql.Literal(tier.value),
+        ),
+        context.params,
+    ).fetchall()
+
+
+def _record_unit(context: RunContext, dataset: Records | Accounts) -> Unit:
+    rows = context.conn.execute(
+        sql.SQL("SELECT {fate}, count(*), min(m.{clock}) FROM {t} m WHERE {where} GROUP BY 1").format(
+            fate=context.record_fate(dataset),
+            clock=sql.Identifier(dataset.clock),
+            t=table(dataset.table),
+            where=_still_personal(dataset) if isinstance(dataset, Accounts) else sql.SQL("true"),
+        ),
+        context.params,
+    ).fetchall()
+    if isinstance(dataset, Accounts):
+        # What goes from an account is its personal columns; the row follows when nothing refers to it.
+        rows = [(fate.replace("delete:", "deidentify:"), records, oldest) for fate, records, oldest in rows]
+    found = tuple(Tally(fate, records, 0, oldest) for fate, records, oldest in rows)
+    kept = tuple(tally for tally in found if not tally.disposes)
+    going = tuple(tally for tally in found if tally.disposes and _in_scope(context, tally))
+    return Unit(
+        unit=dataset.id,
+        dataset=dataset.id,
+        method=Method.ACCOUNTS if isinstance(dataset, Accounts) else Method.RECORDS,
+        tallies=(*going, *kept),
+        cutoff=None,
+    )
+
+
+def _still_personal(dataset: Accounts) -> sql.Composable:
+    """Accounts that still hold personal data; an emptied row waits only for the last reference to it to go."""
+    return sql.SQL("num_nonnulls({}) > 0").format(
+        sql.SQL(", ").join(sql.Identifier("m", column) for column in dataset.personal)
+    )

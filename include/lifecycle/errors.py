@@ -1,0 +1,85 @@
+"""The errors this project raises. Each carries data (counts, partitions, limits), never contents of records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class LifecycleError(Exception):
+    """Root of every error that this project raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a configuration file: where it stands, what is wrong, and what to write instead.
+
+    ``line`` counts from 1; 0 where there are no lines (the environment, a file that does not exist).
+    """
+
+    file: str
+    line: int
+    field: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        end = "" if self.remedy.endswith(("?", ".")) else "."
+        return f"{place}: {self.field}: {self.message}. {self.remedy}{end}"
+
+
+class ConfigurationError(LifecycleError):
+    """A policy, dataset or connection cannot be used; nothing runs on it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class PreconditionError(LifecycleError):
+    """Something the run depends on does not hold (clock skew, a bucket without versioning, a future as-of)."""
+
+
+class RunInProgressError(PreconditionError):
+    """Another run of the same scope is alive; two at once are refused."""
+
+    def __init__(self, scope: str, run_key: str) -> None:
+        self.scope, self.run_key = scope, run_key
+        super().__init__(
+            f"a run of scope {scope!r} is under way (run {run_key}). "
+            "Wait until it ends, or until its lease expires if its process is gone."
+        )
+
+
+class FencedOutError(LifecycleError):
+    """This worker's lease was taken over by a newer try; it must not destroy anything any more (hard case 27)."""
+
+    def __init__(self, resource: str, token: int) -> None:
+        self.resource, self.token = resource, token
+        super().__init__(f"lease on {resource!r} with token {token} was taken over by a newer try; stopping")
+
+
+class DispositionError(LifecycleError):
+    """Part of a disposition failed; everything that could be done was done. Counts only."""
+
+    def __init__(self, partition: str, failed: int, counts: dict[str, int]) -> None:
+        self.partition, self.failed, self.counts = partition, failed, counts
+        shown = ", ".join(f"{key} {value}" for key, value in sorted(counts.items()))
+        super().__init__(f"{partition}: {failed} item(s) could not be disposed of ({shown}); run again to retry them")
+
+
+class VerificationError(LifecycleError):
+    """A copy does not equal its source; the source was left in place."""
+
+
+class ValidationFailedError(LifecycleError):
+    """Validations found promises broken; counts per promise."""
+
+    def __init__(self, failures: dict[str, int]) -> None:
+        self.failures = failures
+        super().__init__("; ".join(f"{name}: {count}" for name, count in sorted(failures.items())))
+
+
+class LedgerError(LifecycleError):
+    """The ledger's hash chain does not hold, or differs from its write-once copy."""

@@ -1,0 +1,87 @@
+"""The write-once copy of a run's ledger in S3: what a third party compares the database with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lifecycle.errors import LedgerError
+from lifecycle.ledger import chain
+from lifecycle.stores.postgres.connect import Connection
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from lifecycle.dispositions.context import RunContext
+
+PREFIX = "ledger/"
+
+
+def evidence_prefix(context: RunContext) -> str:
+    run = context.run
+    return f"{PREFIX}{run.as_of.date().isoformat()}/{run.scope}/run-{run.run_id}/"
+
+
+def write_evidence(context: RunContext) -> dict[str, Any]:
+    """Write the run's ledger rows and its certificate to the evidence bucket, once.
+
+    Returns:
+        the prefix, the number of rows, and the chain's head at that moment.
+
+    Raises:
+        VerificationError: another, different copy stands there already.
+    """
+    from lifecycle.stores.s3.copy import put_verified
+
+    lines, head, count = [], None, 0
+    for row in chain.rows(context.conn, context.run.run_id):
+        lines.append(chain.canonical(asdict(row)).decode()[:-1] + f',"hash":"{row.hash}"}}')
+        head, count = row.hash, count + 1
+    prefix, bucket = evidence_prefix(context), context.catalog.evidence_bucket
+    certificate = {
+        "run": context.run.run_key,
+        "run_id": context.run.run_id,
+        "scope": context.run.scope,
+        "as_of": context.run.as_of.isoformat(),
+        "policy_sha256": context.run.policy_hash,
+        "datasets_sha256": context.run.catalog_hash,
+        "ledger_rows": count,
+        "last_row_hash": head,
+    }
+    for name, body, kind in (
+        ("ledger.jsonl", "".join(f"{line}\n" for line in lines).encode(), "application/x-ndjson"),
+        ("certificate.json", json.dumps(certificate, indent=2, sort_keys=True).encode(), "application/json"),
+    ):
+        put_verified(context.s3, bucket, f"{prefix}{name}", body, content_type=kind, metadata={})
+    return {"evidence": prefix, "ledger_rows": count, "head": head}
+
+
+def compare_copies(conn: Connection, s3: S3Client, bucket: str) -> int:
+    """Compare every ledger row that stands in the evidence bucket with the database.
+
+    Returns:
+        the number of rows compared.
+
+    Raises:
+        LedgerError: a row of the copy is missing from the database, or differs.
+    """
+    compared = 0
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=PREFIX):
+        for found in page.get("Contents", []):
+            if found["Key"].endswith("/ledger.jsonl"):
+                compared += _compare(conn, s3, bucket, found["Key"])
+    return compared
+
+
+def _compare(conn: Connection, s3: S3Client, bucket: str, key: str) -> int:
+    compared = 0
+    for line in s3.get_object(Bucket=bucket, Key=key)["Body"].iter_lines():
+        copy = json.loads(line)
+        if chain.row_hash(copy) != copy["hash"]:
+            raise LedgerError(f"row {copy['seq']} of the copy {key} was changed")
+        row = conn.execute("SELECT hash FROM lifecycle.ledger WHERE seq = %s", (copy["seq"],)).fetchone()
+        if row is None or row[0] != copy["hash"]:
+            raise LedgerError(f"row {copy['seq']} of the ledger is missing or differs from its copy {key}")
+        compared += 1
+    return compared

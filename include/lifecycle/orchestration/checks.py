@@ -1,0 +1,71 @@
+"""The first step of a run: clocks, stores and frozen time, before anything is planned (hard cases 9 and 10)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from lifecycle.catalog.models import Catalog
+from lifecycle.errors import PreconditionError
+from lifecycle.policy.models import Policy
+from lifecycle.stores.postgres.connect import Connection, one
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def check_as_of(policy: Policy, as_of: datetime, now: datetime) -> None:
+    """A run may look back, never ahead: a future as-of would destroy what is not due yet.
+
+    Raises:
+        PreconditionError: the instant is naive or lies in the future.
+    """
+    if as_of.tzinfo is None:
+        raise PreconditionError("the as-of has no time zone; write for example 2026-11-01T00:00:00Z")
+    if as_of > policy.thresholds.clock_skew.end(now, round_up=True):
+        raise PreconditionError(f"the as-of {as_of.isoformat()} lies in the future; use the present or the past")
+
+
+def check_clocks(conn: Connection, s3: S3Client, policy: Policy, catalog: Catalog) -> None:
+    """Compare worker, database and S3.
+
+    Raises:
+        PreconditionError: two of them differ by more than the policy's clock_skew.
+    """
+    from lifecycle.stores.s3.buckets import server_time
+
+    limit = policy.thresholds.clock_skew.longest()
+    here = datetime.now(UTC)
+    clocks = {"the database's": one(conn, "SELECT clock_timestamp()"), "S3's": server_time(s3)}
+    for name, theirs in clocks.items():
+        # S3 tells whole seconds.
+        apart = abs((theirs - here).total_seconds())
+        if apart > limit.total_seconds() + 1:
+            raise PreconditionError(
+                f"{name} clock and this worker's differ by {apart:.0f} s (at most {limit.total_seconds():.0f} s); "
+                "correct them, for example with NTP, and run again"
+            )
+
+
+def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
+    """Every configured table and bucket exists, and the buckets can keep what they promise.
+
+    Raises:
+        PreconditionError: one is missing, or a bucket lacks versioning or Object Lock.
+    """
+    from lifecycle.stores.s3.buckets import check_bucket
+
+    for dataset in catalog.datasets:
+        name = getattr(dataset, "table", None)
+        if name is not None and one(conn, "SELECT to_regclass(%s)", (name,)) is None:
+            raise PreconditionError(
+                f"table {name} of dataset {dataset.id} does not exist; run 'lifecycle store create'"
+            )
+    messages = catalog.messages
+    if one(conn, "SELECT to_regclass(%s)", (messages.research.table,)) is None:
+        raise PreconditionError(f"table {messages.research.table} does not exist; run 'lifecycle store create'")
+    check_bucket(s3, messages.objects.bucket, versioned=False, object_lock=False)
+    for logs in catalog.logs:
+        check_bucket(s3, logs.bucket, versioned=False, object_lock=False)
+    check_bucket(s3, messages.quarantine.bucket, versioned=True, object_lock=True)
+    check_bucket(s3, catalog.evidence_bucket, versioned=True, object_lock=True)

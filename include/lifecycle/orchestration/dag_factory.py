@@ -1,0 +1,127 @@
+"""What the retention DAGs have in common, so that DAG files stay lists of values. Imports airflow.sdk only."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import Asset, Param, chain
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+
+from lifecycle.orchestration import tasks
+from lifecycle.orchestration.alerts import FailureNotifier, deadline_missed
+from lifecycle.orchestration.retries import RETRY_POLICY
+
+OWNER = "data-protection"
+
+# A closed set: tests refuse any other, so that the filter in the UI stays useful.
+TAGS = frozenset({"retention", "tier", "records", "erasure", "audit", "destructive", "read-only"})
+
+# No backfill: past days have older cut-offs, so a backfill does nothing that the next run does not do better. No asset
+# materialisation: it takes no parameters and would hide who asked for the run.
+RUN_TYPES = ("scheduled", "manual", "operator_triggered")
+
+AS_OF = Param(
+    None,
+    type=["null", "string"],
+    format="date-time",
+    title="As of",
+    description="The instant this run works as of. Empty: the logical date, else the time of the run. "
+    "A past instant can only spare more; one in the future is refused.",
+)
+DRY_RUN = Param(
+    False,
+    type="boolean",
+    title="Dry run",
+    description="Plans and reports with the same code, and changes nothing in any store.",
+)
+
+
+def settings(
+    dag_file: str, runbook: str, *, tags: set[str], limit: timedelta, deadline: timedelta, give_up_after: int
+) -> dict[str, Any]:
+    """Arguments of a retention DAG.
+
+    Args:
+        dag_file: `__file__` of the DAG file; its runbook lies in ../docs/runbooks.
+        runbook: name of the runbook, without suffix.
+        tags: out of TAGS.
+        limit: a run that takes longer is failed.
+        deadline: an alert goes out when a run is not done this long after it was queued.
+        give_up_after: failed runs in a row after which Airflow pauses the DAG; 0 for never.
+    """
+    return {
+        # No start_date: with one, Airflow would run the latest missed slot the moment a new DAG is unpaused, and unpausing
+        # must not delete anything by itself.
+        "catchup": False,
+        "max_active_runs": 1,
+        "max_consecutive_failed_dag_runs": give_up_after,
+        "dagrun_timeout": limit,
+        "allowed_run_types": RUN_TYPES,
+        "tags": sorted(tags),
+        "doc_md": runbook_text(dag_file, runbook),
+        "default_args": task_defaults(),
+        "on_failure_callback": FailureNotifier(runbook=runbook),
+        "deadline": DeadlineAlert(
+            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            interval=deadline,
+            callback=SyncCallback(deadline_missed, kwargs={"runbook": runbook, "limit": iso8601(deadline)}),
+            name=f"{runbook}-late",
+        ),
+    }
+
+
+def task_defaults() -> dict[str, Any]:
+    """Arguments of every task."""
+    return {
+        "owner": OWNER,
+        "retries": 3,
+        "retry_delay": timedelta(seconds=30),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(minutes=10),
+        "retry_policy": RETRY_POLICY,
+        "execution_timeout": timedelta(hours=6),
+    }
+
+
+def retention_run(scope: str) -> None:
+    """Wire one run of `scope` into the DAG of the current `with`: the same steps for tiers, records and erasure."""
+    run: Any = tasks.check(scope)
+    planned: Any = tasks.plan(run)
+    shards: Any = tasks.shards(run)
+    certified: Any = tasks.certify.override(outlets=[disposed_asset(scope)])(run)
+    chain(
+        run,
+        tasks.partition(run),
+        tasks.cutoffs(run),
+        planned,
+        tasks.quarantine(run),
+        shards,
+        tasks.expire.partial(run=run).expand(unit=shards),
+        # The id by way of the plan: a task right after a setup may not have another trigger rule than all_success.
+        tasks.settle(planned["run"]),
+        tasks.validate(run),
+        certified,
+    )
+    # check is the setup: clearing any task in between clears it too, so the lease is taken again before the work is.
+    closed: Any = tasks.close(run)
+    certified >> closed.as_teardown(setups=run)
+
+
+def disposed_asset(scope: str) -> Asset:
+    """Updated when a run of the scope is certified; other DAGs can be scheduled on it."""
+    return Asset(name=f"retention_{scope}", uri=f"lifecycle://retention/{scope}", group="retention")
+
+
+def runbook_text(dag_file: str, name: str) -> str:
+    """The runbook beside the DAGs; where docs/ was not deployed, its name: a missing text must not stop disposal."""
+    path = Path(dag_file).resolve().parents[1] / "docs" / "runbooks" / f"{name}.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else f"Runbook: docs/runbooks/{name}.md of the project."
+
+
+def iso8601(interval: timedelta) -> str:
+    """An interval of whole minutes, like PT6H or PT50M."""
+    hours, minutes = divmod(int(interval.total_seconds()) // 60, 60)
+    return "PT" + (f"{hours}H" if hours else "") + (f"{minutes}M" if minutes or not hours else "")

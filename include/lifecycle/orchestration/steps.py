@@ -1,0 +1,238 @@
+"""The steps of a run, one function each, the same for Airflow's tasks and the command line.
+
+Between steps travel ids and counts; plans and ledgers live in PostgreSQL (schema ``lifecycle``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from lifecycle.config import load_configuration
+from lifecycle.connections import s3_client
+from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, SCOPES, RunContext
+from lifecycle.dispositions.erasure import settle_requests
+from lifecycle.dispositions.expire import expire as expire_partition
+from lifecycle.dispositions.gate import take_lease, through_gate
+from lifecycle.dispositions.landing import partition_landing
+from lifecycle.dispositions.logs import expire_logs
+from lifecycle.dispositions.plan_store import (
+    add_unit,
+    all_units,
+    freeze,
+    load_unit,
+    mark,
+    open_units,
+    write_outcomes,
+)
+from lifecycle.dispositions.quarantine import quarantine_unit, sync_holds
+from lifecycle.dispositions.records import expire_accounts, expire_records
+from lifecycle.dispositions.survey import survey
+from lifecycle.errors import PreconditionError, ValidationFailedError
+from lifecycle.ledger import runs
+from lifecycle.orchestration.checks import check_as_of, check_clocks, check_stores
+from lifecycle.orchestration.schema import ensure_schema
+from lifecycle.orchestration.session import run_context
+from lifecycle.orchestration.summary import summarise_units
+from lifecycle.planning.cutoffs import cutoff_for
+from lifecycle.planning.units import Method, Unit
+from lifecycle.stores.postgres.connect import Connection, connect
+from lifecycle.stores.postgres.partitions import create_ahead, drain_default
+
+log = logging.getLogger(__name__)
+EXPIRING = (Method.SWAP.value, Method.ROWS.value, Method.RECORDS.value, Method.ACCOUNTS.value, Method.LOGS.value)
+
+
+def begin(
+    scope: str,
+    as_of: datetime,
+    *,
+    run_key: str | None = None,
+    dry_run: bool = False,
+    owner: Connection | None = None,
+) -> int:
+    """Check everything a run depends on and register it.
+
+    Args:
+        scope: a tier, ``records`` or ``erasure``.
+        as_of: the run's frozen instant, aware; every step uses it and none reads a clock for policy.
+        run_key: the caller's name of the run; the same key resumes the same run.
+        owner: a connection that lives as long as the run (command line).
+
+    Raises:
+        ConfigurationError, PreconditionError, RunInProgressError: nothing has been touched.
+    """
+    if scope not in SCOPES:
+        raise PreconditionError(f"there is no scope {scope!r}; choose one of {', '.join(SCOPES)}")
+    config = load_configuration()
+    check_as_of(config.policy, as_of, datetime.now(UTC))
+    s3 = s3_client()
+    with connect() as conn:
+        ensure_schema(conn)
+        check_stores(conn, s3, config.catalog)
+        check_clocks(conn, s3, config.policy, config.catalog)
+        run = runs.begin(
+            conn,
+            scope=scope,
+            as_of=as_of,
+            run_key=run_key,
+            hashes=(config.policy_hash, config.catalog_hash),
+            dry_run=dry_run,
+            owner=owner,
+        )
+        if not dry_run:
+            _close_abandoned(RunContext(conn, s3, config.policy, config.catalog, run))
+        log.info("run %s of scope %s as of %s", run.run_key, scope, as_of.isoformat())
+        return run.run_id
+
+
+def _close_abandoned(context: RunContext) -> None:
+    """Write down what dead runs of this scope had done when they died (promise 5: nothing unrecorded)."""
+    for run_id, unit in runs.unfinished_of_abandoned(context.conn, context.run.scope):
+        dead = RunContext(context.conn, context.s3, context.policy, context.catalog, runs.load(context.conn, run_id))
+        lease = take_lease(context.conn, run_id, unit)
+
+        def close(gate: object, dead: RunContext = dead, unit: str = unit) -> None:
+            write_outcomes(dead, load_unit(dead.conn, dead.run.run_id, unit))
+            mark(dead.conn, dead.run.run_id, unit, "done")
+
+        through_gate(context.conn, context.catalog, lease, close)
+
+
+def partition(run_id: int) -> dict[str, int]:
+    """Create partitions ahead, drain defaults, move landing objects to their day."""
+    with run_context(run_id) as context:
+        counts = {"created": 0, "drained": 0, "moved": 0}
+        if context.run.dry_run or context.run.scope in (RECORDS_SCOPE, ERASURE_SCOPE):
+            return counts
+        for tier in context.tiers:
+            counts["created"] += create_ahead(context.conn, context.messages, tier, context.run.as_of)
+            counts["drained"] += drain_default(context.conn, context.messages, tier)
+            moved = partition_landing(context, tier)
+            counts["moved"] += sum(part.get("objects", 0) for part in moved.values())
+        return counts
+
+
+def cutoffs(run_id: int) -> list[dict[str, str]]:
+    """The clock values before which records of the run's tiers are due."""
+    with run_context(run_id) as context:
+        return [
+            cutoff_for(context.policy, context.messages.category, tier, context.run.as_of).as_dict()
+            for tier in context.tiers or (None,)
+        ]
+
+
+def plan(run_id: int) -> dict[str, Any]:
+    """Freeze the plan: the partitions with dispositions and counts that exactly this run carries out."""
+    with run_context(run_id) as context:
+        if context.run.planned_at is None:
+            freeze(context.conn, run_id, survey(context))
+        return summarise_units(all_units(context.conn, run_id), planned=True)
+
+
+def units(run_id: int) -> list[str]:
+    """Names of the units still to be expired, the earliest deadline first; accounts are left to `settle`."""
+    with run_context(run_id) as context:
+        if context.run.dry_run:
+            return []
+        return [unit for unit in open_units(context.conn, run_id, EXPIRING) if not _is_accounts(context, unit)]
+
+
+def _is_accounts(context: RunContext, unit: str) -> bool:
+    return unit == context.catalog.accounts.id
+
+
+def quarantine(run_id: int) -> dict[str, int]:
+    """Move flagged messages in, let cleared and expired ones out, and keep S3 legal holds in step with holds."""
+    with run_context(run_id) as context:
+        done: dict[str, int] = {}
+        if context.run.dry_run:
+            return done
+        done["legal holds changed"] = sync_holds(context)
+        for unit in open_units(context.conn, run_id, [Method.QUARANTINE.value]):
+            _add(done, quarantine_unit(context, unit))
+        return done
+
+
+def expire(run_id: int, unit: str) -> dict[str, int]:
+    """Carry out one unit of the plan."""
+    with run_context(run_id) as context:
+        done: dict[str, int] = {}
+        if context.run.dry_run:
+            return done
+        match load_unit(context.conn, run_id, unit).method:
+            case Method.LOGS:
+                progress = expire_logs(context, unit)
+            case Method.RECORDS:
+                progress = expire_records(context, unit)
+            case Method.ACCOUNTS:
+                progress = expire_accounts(context, unit)
+            case _:
+                progress = expire_partition(context, unit)
+        _add(done, progress)
+        return done
+
+
+def _add(done: dict[str, int], progress: Mapping[str, Mapping[str, int]]) -> None:
+    for fate, counts in progress.items():
+        done[fate] = done.get(fate, 0) + counts.get("records", 0)
+
+
+def settle(run_id: int) -> dict[str, Any]:
+    """Empty due accounts, write down what became of erasure requests, and sum the run up."""
+    with run_context(run_id) as context:
+        outcomes: dict[str, int] = {}
+        if not context.run.dry_run:
+            for unit in open_units(context.conn, run_id, [Method.ACCOUNTS.value]):
+                expire_accounts(context, unit)
+            if context.run.scope == ERASURE_SCOPE:
+                outcomes = _settle_requests(context)
+        summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes
+        runs.summarise(context.conn, run_id, summary)
+        return summary
+
+
+def _settle_requests(context: RunContext) -> dict[str, int]:
+    unit = "erasure_requests"
+    add_unit(context.conn, context.run.run_id, Unit(unit, unit, Method.SETTLE, ()))
+    lease = take_lease(context.conn, context.run.run_id, unit)
+    outcomes = settle_requests(context, lease)
+    mark(context.conn, context.run.run_id, unit, "done")
+    return outcomes
+
+
+def validate(run_id: int) -> dict[str, Any]:
+    """Let Great Expectations judge the stores by queries of its own.
+
+    Raises:
+        ValidationFailedError: a promise is broken; counts per validation.
+    """
+    from lifecycle.validation.step import validate_run
+
+    with run_context(run_id) as context:
+        if context.run.dry_run:
+            return {"validated": 0}
+        report = validate_run(context.conn, context.s3, run_id)
+        if report.failures:
+            raise ValidationFailedError(report.failures)
+        return {"validated": report.checked}
+
+
+def certify(run_id: int) -> dict[str, Any]:
+    """Write the run's ledger to the evidence bucket, write-once, and close the run as succeeded."""
+    from lifecycle.ledger.evidence import write_evidence
+
+    with run_context(run_id) as context:
+        found: dict[str, Any] = {}
+        if not context.run.dry_run:
+            found = write_evidence(context)
+        runs.finish(context.conn, run_id, "succeeded")
+        return found
+
+
+def fail(run_id: int) -> None:
+    """Close a run as failed. It can be resumed; what it did is in its units and in the ledger."""
+    with connect() as conn:
+        runs.finish(conn, run_id, "failed")

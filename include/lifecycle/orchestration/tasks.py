@@ -1,0 +1,137 @@
+"""The tasks of the retention DAGs. Each calls one step; nothing is decided here, and only ids and counts travel.
+
+`run` is the id in lifecycle.runs (Airflow reserves the name run_id for its own). Steps are imported inside the tasks:
+Airflow parses DAG files every few seconds and once per task.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from airflow.sdk import TriggerRule, get_current_context, task
+
+from lifecycle.orchestration.instant import run_as_of
+from lifecycle.orchestration.process import task_process
+
+POSTGRES_POOL = "retention_postgres"
+S3_POOL = "retention_s3"
+
+
+def run_instant() -> datetime:
+    """The instant of the current DAG run; only inside a task."""
+    context = get_current_context()
+    return run_as_of(context["params"].get("as_of"), context.get("logical_date"), context["dag_run"].run_after)
+
+
+@task(pool=POSTGRES_POOL)
+def check(scope: str) -> int:
+    """Clocks, configuration, connections, one run at a time; opens the run, or resumes it when this task was cleared."""
+    with task_process():
+        from lifecycle.orchestration import steps
+
+        context = get_current_context()
+        run_key = f"{context['dag'].dag_id}/{context['run_id']}"
+        dry_run = bool(context["params"]["dry_run"])
+        return steps.begin(scope, run_instant(), run_key=run_key, dry_run=dry_run)
+
+
+@task(pool=S3_POOL, multiple_outputs=False)
+def partition(run: int) -> dict[str, int]:
+    """Day partitions ahead, default partitions drained, landed objects moved to tier=/date=."""
+    with task_process():
+        from lifecycle.orchestration import steps
+
+        return steps.partition(run)
+
+
+@task(pool=POSTGRES_POOL)
+def cutoffs(run: int) -> list[dict[str, Any]]:
+    """Cut-off and deadline per dataset and rule."""
+    with task_process():
+        from lifecycle.orchestration import steps
+
+        return steps.cutoffs(run)
+
+
+@task(pool=POSTGRES_POOL, multiple_outputs=True)
+def plan(run: int) -> dict[str, Any]:
+    """Freezes what this run will do, per partition, with counts."""
+    with task_process():
+        from lifecycle.orchestration import steps
+
+        return {**steps.plan(run), "run": run}
+
+
+@task(pool=S3_POOL, multiple_outputs=False)
+def quarantine(run: int) -> dict[str, Any]:
+    """Flagged messages into quarantine, cleared ones out of it, ended ones deleted."""
+    with task_process():
+        from lifecycle.orchestration import steps
+
+        return steps.quarantine(run)
+
+
+@task(pool=POSTGRES_POOL)
+def shards(run: int) -> list[str]:
+    """The units still to expire. Coarse, so that their number stays far below Airflow's max_map_length."""
+    with task_process():
+        from lifecycle.orchestration import steps
+
+        return steps.units(run)
+
+
+# Four at once: more would only queue at the same two stores.
+@task(pool=S3_POOL, multiple_outputs=False, map_index_template="{{ unit_name }}", max_active_tis_per_dagrun=4)
+def expire(run: int, unit: str) -> dict[str, Any]:
+    """One unit: survivors carried over, the rest dropped, the ledger written."""
+    with task_process():
+        from lifecycle.orchestration import steps
+
+        get_current_context()["unit_name"] = unit  # type: ignore[typeddict-unknown-key]
+        return steps.expire(run, unit)
+
+
+# none_failed: on a day without due partitions `expire` maps over nothing and is skipped, and the run goes on.
+@task(pool=POSTGRES_POOL, multiple_outputs=False, trigger_rule=TriggerRule.NONE_FAILED)
+def settle(run: int) -> dict[str, Any]:
+    """What needs the rest done first: outcomes of erasure requests, account rows that nothing refers to."""
+    with task_process():
+        from lifecycle.orchestration import steps
+
+        return steps.settle(run)
+
+
+@task(pool=POSTGRES_POOL, multiple_outputs=False)
+def validate(run: int) -> dict[str, Any]:
+    """Great Expectations over the stores, with queries of its own; a failed expectation fails the run."""
+    with task_process():
+        from lifecycle.orchestration import steps
+
+        return steps.validate(run)
+
+
+@task(pool=POSTGRES_POOL, multiple_outputs=False)
+def certify(run: int) -> dict[str, Any]:
+    """Closes the run and writes its certificate. Tells other DAGs by an asset event, unless nothing was done."""
+    with task_process():
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from lifecycle.orchestration import steps
+
+        result = steps.certify(run)
+        context = get_current_context()
+        if context["params"]["dry_run"]:
+            raise AirflowSkipException("dry run: nothing was disposed of, so there is nothing to announce")
+        for asset in context["task"].outlets:
+            context["outlet_events"][asset].extra = {"run": run, "as_of": run_instant().isoformat()}
+        return result
+
+
+@task(pool=POSTGRES_POOL)
+def close(run: int) -> None:
+    """Teardown, whatever happened: a run that was not certified is marked as failed and its lease is given back."""
+    with task_process():
+        from lifecycle.orchestration import steps
+
+        steps.fail(run)

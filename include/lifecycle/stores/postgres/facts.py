@@ -1,0 +1,194 @@
+"""The facts that `decide` needs: of one message (explain), and of all log lines at once (exceptions are few)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Catalog
+from lifecycle.policy.decide import Fact
+from lifecycle.policy.models import Trigger
+from lifecycle.policy.periods import Period
+from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.messages import Located
+
+# A request completed by the hourly run is still carried out on the logs by the next daily ones.
+LOG_ERASURE_WINDOW = timedelta(days=7)
+
+
+def _period(months: int, days: int, seconds: float) -> Period:
+    return Period(months, days, int(seconds))
+
+
+@dataclass(frozen=True)
+class LogFacts:
+    """Every exception that can concern a log line, by subject and by record (both as lower-case text)."""
+
+    by_subject: Mapping[str, tuple[Fact, ...]]
+    by_record: Mapping[str, tuple[Fact, ...]]
+    everywhere: tuple[Fact, ...]
+    reach_everywhere: bool
+
+    def of(self, record: str, subject: str) -> list[Fact]:
+        return [
+            *self.by_subject.get(subject.lower(), ()),
+            *self.by_record.get(record.lower(), ()),
+            *self.everywhere,
+        ]
+
+
+def _gather(into: dict[str, tuple[Fact, ...]], key: str, fact: Fact) -> None:
+    into[key] = (*into.get(key, ()), fact)
+
+
+def load_log_facts(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> LogFacts:
+    """Read the exceptions that are in force: holds, cases, erasure requests, agreements."""
+    subjects: dict[str, tuple[Fact, ...]] = {}
+    records: dict[str, tuple[Fact, ...]] = {}
+    everywhere: list[Fact] = []
+    names = {name for dataset in catalog.logs for name in (dataset.id, dataset.bucket)}
+    for scope, target, began, ended in conn.execute(
+        "SELECT scope, lower(btrim(target)), placed_at, released_at FROM lifecycle.legal_holds"
+        " WHERE released_at IS NULL OR released_at > %(as_of)s",
+        params,
+    ):
+        fact = Fact(Trigger.HOLD, began, ended)
+        if scope == "account":
+            _gather(subjects, target, fact)
+        elif scope == "message":
+            _gather(records, target, fact)
+        elif scope == "dataset" and target in names:
+            everywhere.append(fact)
+    for record, fact in _held_conversations(conn, catalog, params):
+        _gather(records, record, fact)
+    for subject, fact in (*_cases(conn, catalog, params), *_agreements(conn, catalog, params)):
+        _gather(subjects, subject, fact)
+    recent = False
+    for scope, target, began, ended in conn.execute(
+        "SELECT scope, lower(btrim(target)), requested_at, completed_at FROM lifecycle.erasure_requests"
+        " WHERE scope IN ('account', 'message')"
+    ):
+        _gather(subjects if scope == "account" else records, target, Fact(Trigger.ERASURE, began, ended))
+        recent = recent or ended is None or ended > params["as_of"] - LOG_ERASURE_WINDOW
+    short = any(fact.trigger is Trigger.AGREEMENT for facts in subjects.values() for fact in facts)
+    return LogFacts(subjects, records, tuple(everywhere), recent or short)
+
+
+def _held_conversations(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> list[tuple[str, Fact]]:
+    messages = catalog.messages
+    rows = conn.execute(
+        sql.SQL(
+            "SELECT m.{record}::text, x.placed_at, x.released_at FROM lifecycle.legal_holds x JOIN {t} m"
+            " ON m.{group}::text = lower(btrim(x.target)) WHERE x.scope = 'conversation'"
+            " AND (x.released_at IS NULL OR x.released_at > %(as_of)s) UNION ALL"
+            " SELECT q.message_id::text, x.placed_at, x.released_at FROM lifecycle.legal_holds x"
+            " JOIN lifecycle.quarantine q ON q.conversation_id::text = lower(btrim(x.target))"
+            " WHERE x.scope = 'conversation' AND (x.released_at IS NULL OR x.released_at > %(as_of)s)"
+        ).format(record=sql.Identifier(messages.record), t=table(messages.table), group=sql.Identifier(messages.group)),
+        params,
+    ).fetchall()
+    return [(record, Fact(Trigger.HOLD, began, ended)) for record, began, ended in rows]
+
+
+def _cases(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> list[tuple[str, Fact]]:
+    cases = catalog.exceptions.cases
+    rows = conn.execute(
+        sql.SQL("SELECT {s}::text, {o}, {c} FROM {t} WHERE {c} IS NULL OR {c} > %(as_of)s").format(
+            s=sql.Identifier(cases.subject),
+            o=sql.Identifier(cases.opened),
+            c=sql.Identifier(cases.closed),
+            t=table(cases.table),
+        ),
+        params,
+    ).fetchall()
+    return [(subject, Fact(Trigger.CASE, began, ended)) for subject, began, ended in rows]
+
+
+def _agreements(
+    conn: Connection, catalog: Catalog, params: Mapping[str, Any], subject: UUID | None = None
+) -> list[tuple[str, Fact]]:
+    terms = catalog.exceptions.agreements
+    rows = conn.execute(
+        sql.SQL(
+            "SELECT {s}::text, {f}, {u}, (extract(year FROM {r}) * 12 + extract(month FROM {r}))::int,"
+            " extract(day FROM {r})::int, extract(epoch FROM {r} - date_trunc('day', {r}))::float8 FROM {t}"
+            " WHERE {c} = %(category)s AND (%(subject)s::text IS NULL OR {s}::text = %(subject)s)"
+        ).format(
+            s=sql.Identifier(terms.subject),
+            f=sql.Identifier(terms.effective_from),
+            u=sql.Identifier(terms.effective_to),
+            r=sql.Identifier(terms.retain),
+            c=sql.Identifier(terms.category),
+            t=table(terms.table),
+        ),
+        dict(params) | {"category": catalog.messages.category.value, "subject": str(subject) if subject else None},
+    ).fetchall()
+    return [
+        (who, Fact(Trigger.AGREEMENT, began, ended, _period(months, days, seconds)))
+        for who, began, ended, months, days, seconds in rows
+    ]
+
+
+def message_facts(conn: Connection, catalog: Catalog, record: UUID, found: Located) -> list[Fact]:
+    """Every exception that names a message, its conversation or its account, ended ones included."""
+    dataset, facts = catalog.messages, catalog.exceptions
+    names = [dataset.id, dataset.table]
+    params: dict[str, Any] = {
+        "record": record,
+        "account": found.account,
+        "conversation": found.conversation,
+        "names": names,
+        "targets": [str(record), str(found.account), str(found.conversation)],
+    }
+    gathered: list[Fact] = []
+    scoped = sql.SQL(
+        " WHERE (scope = 'account' AND lower(btrim(target)) = %(account)s::text)"
+        " OR (scope = 'conversation' AND lower(btrim(target)) = %(conversation)s::text)"
+        " OR (scope = 'message' AND lower(btrim(target)) = %(record)s::text)"
+    )
+    holds = sql.SQL("SELECT placed_at, released_at FROM lifecycle.legal_holds {}").format(scoped)
+    requests = sql.SQL("SELECT requested_at, completed_at FROM lifecycle.erasure_requests {}").format(scoped)
+    of_dataset = sql.SQL(" OR (scope = 'dataset' AND btrim(target) = ANY(%(names)s))")
+    gathered += _facts(conn, Trigger.HOLD, holds + of_dataset, params)
+    gathered += _facts(conn, Trigger.ERASURE, requests, params)
+    named: list[tuple[Trigger, sql.Composable]] = [
+        (
+            Trigger.FLAG,
+            _named(facts.flags.table, facts.flags.flagged, facts.flags.cleared, facts.flags.record, "record"),
+        ),
+        (
+            Trigger.CONSENT,
+            _named(
+                facts.consents.table,
+                facts.consents.given,
+                facts.consents.withdrawn,
+                facts.consents.group,
+                "conversation",
+            ),
+        ),
+        (
+            Trigger.CASE,
+            _named(facts.cases.table, facts.cases.opened, facts.cases.closed, facts.cases.subject, "account"),
+        ),
+    ]
+    for trigger, query in named:
+        gathered += _facts(conn, trigger, query, params)
+    gathered += [fact for _, fact in _agreements(conn, catalog, {}, found.account)]
+    return gathered
+
+
+def _named(name: str, began: str, ended: str, key: str, param: str) -> sql.Composable:
+    return sql.SQL("SELECT {}, {} FROM {} WHERE {} = {}").format(
+        sql.Identifier(began), sql.Identifier(ended), table(name), sql.Identifier(key), sql.Placeholder(param)
+    )
+
+
+def _facts(conn: Connection, trigger: Trigger, query: Any, params: Mapping[str, Any]) -> list[Fact]:
+    rows: list[tuple[datetime, datetime | None]] = conn.execute(query, params).fetchall()
+    return [Fact(trigger, began, ended) for began, ended in rows]

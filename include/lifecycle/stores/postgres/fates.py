@@ -1,0 +1,305 @@
+"""The set-based twin of policy/decide.py: one SQL expression per dataset, compiled from the policy and the catalog.
+
+A fate is text ``<disposition>:<rule>``, for example ``delete:consumer_default`` or ``keep:legal_obligation``. Every
+query binds the parameters of `fate_parameters`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
+from lifecycle.policy.decide import UNCLASSIFIED, horizon, rule_for_unknown_tier
+from lifecycle.policy.models import Category, Disposition, Policy, Rule, Tier, Trigger
+from lifecycle.policy.periods import Period
+
+HOLDS = sql.Identifier("lifecycle", "legal_holds")
+ERASURES = sql.Identifier("lifecycle", "erasure_requests")
+
+
+def table(name: str) -> sql.Identifier:
+    """``schema.table`` as one quoted identifier."""
+    return sql.Identifier(*name.split(".", 1))
+
+
+def interval(period: Period) -> sql.Composable:
+    return sql.SQL("make_interval(months => {}, days => {}, secs => {})").format(
+        sql.Literal(period.months), sql.Literal(period.days), sql.Literal(period.seconds)
+    )
+
+
+def fate_parameters(policy: Policy, as_of: datetime) -> dict[str, Any]:
+    return {"as_of": as_of, "horizon": horizon(policy, as_of)}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one dataset that its fate depends on, qualified by the query's alias."""
+
+    clock: sql.Composable
+    subject: sql.Composable
+    record: sql.Composable | None
+    group: sql.Composable | None
+    dataset_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, dataset: Messages | Records | Accounts, alias: str = "m") -> Columns:
+        def column(name: str | None) -> sql.Composable | None:
+            return None if name is None else sql.Identifier(alias, name)
+
+        clock = sql.Identifier(alias, dataset.clock)
+        names = (dataset.id, dataset.table)
+        if isinstance(dataset, Accounts):
+            return cls(clock, sql.Identifier(alias, dataset.key), None, None, names)
+        return cls(clock, sql.Identifier(alias, dataset.subject), column(dataset.record), column(dataset.group), names)
+
+
+def _targets(source: sql.Composable, scope: str, condition: sql.Composable) -> sql.Composable:
+    """The targets of holds or requests of one scope; a subquery without reference to the row, so it is hashed once."""
+    return sql.SQL("(SELECT lower(btrim(x.target)) FROM {} x WHERE x.scope = {} AND {})").format(
+        source, sql.Literal(scope), condition
+    )
+
+
+_HOLD_OPEN = sql.SQL("(x.released_at IS NULL OR x.released_at > %(as_of)s)")
+
+
+def held(columns: Columns, catalog: Catalog) -> sql.Composable:
+    """True when a legal hold covers the row. The time a hold was entered does not matter, only whether it has ended."""
+    parts = [
+        sql.SQL("{}::text IN {}").format(columns.subject, _targets(HOLDS, "account", _HOLD_OPEN)),
+        sql.SQL("EXISTS (SELECT FROM {} x WHERE x.scope = 'dataset' AND btrim(x.target) = ANY({}) AND {})").format(
+            HOLDS, sql.Literal(list(columns.dataset_names)), _HOLD_OPEN
+        ),
+    ]
+    if columns.record is not None:
+        parts.append(sql.SQL("{}::text IN {}").format(columns.record, _targets(HOLDS, "message", _HOLD_OPEN)))
+    if columns.group is not None:
+        parts.append(sql.SQL("{}::text IN {}").format(columns.group, _targets(HOLDS, "conversation", _HOLD_OPEN)))
+    elif columns.record is not None:
+        parts.append(sql.SQL("{}::text IN {}").format(columns.record, _messages_of_held_conversations(catalog)))
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
+
+
+def _messages_of_held_conversations(catalog: Catalog) -> sql.Composable:
+    """Message ids, as text, of every conversation under hold, wherever the message is now."""
+    messages = catalog.messages
+    conversations = _targets(HOLDS, "conversation", _HOLD_OPEN)
+    return sql.SQL(
+        "(SELECT c.{record}::text FROM {messages} c WHERE c.{group}::text IN {targets}"
+        " UNION ALL SELECT q.message_id::text FROM lifecycle.quarantine q WHERE q.conversation_id::text IN {targets})"
+    ).format(
+        record=sql.Identifier(messages.record),
+        group=sql.Identifier(messages.group),
+        messages=table(messages.table),
+        targets=conversations,
+    )
+
+
+def _erased(columns: Columns) -> sql.Composable:
+    def covered(scope: str, column: sql.Composable) -> sql.Composable:
+        return sql.SQL(
+            "({column}::text IN {open} OR ({column}::text IN {closed} AND EXISTS ("
+            "SELECT FROM {requests} x WHERE x.scope = {scope} AND x.completed_at IS NOT NULL"
+            " AND lower(btrim(x.target)) = {column}::text AND {clock} <= x.completed_at)))"
+        ).format(
+            column=column,
+            open=_targets(ERASURES, scope, sql.SQL("x.completed_at IS NULL")),
+            closed=_targets(ERASURES, scope, sql.SQL("x.completed_at IS NOT NULL")),
+            requests=ERASURES,
+            scope=sql.Literal(scope),
+            clock=columns.clock,
+        )
+
+    parts = [covered("account", columns.subject)]
+    if columns.group is not None:
+        parts.append(covered("conversation", columns.group))
+    if columns.record is not None:
+        parts.append(covered("message", columns.record))
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
+
+
+def flagged(record: sql.Composable, catalog: Catalog) -> sql.Composable:
+    flags = catalog.exceptions.flags
+    return sql.SQL(
+        "EXISTS (SELECT FROM {t} f WHERE f.{record} = {row} AND (f.{cleared} IS NULL OR f.{cleared} > %(as_of)s))"
+    ).format(
+        t=table(flags.table), record=sql.Identifier(flags.record), row=record, cleared=sql.Identifier(flags.cleared)
+    )
+
+
+def _case_open(columns: Columns, catalog: Catalog) -> sql.Composable:
+    cases = catalog.exceptions.cases
+    return sql.SQL(
+        "{row} IN (SELECT c.{subject} FROM {t} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s)"
+    ).format(
+        row=columns.subject,
+        subject=sql.Identifier(cases.subject),
+        t=table(cases.table),
+        closed=sql.Identifier(cases.closed),
+    )
+
+
+def _consented(group: sql.Composable, catalog: Catalog, rule: Rule) -> sql.Composable:
+    consents = catalog.exceptions.consents
+    assert rule.period is not None
+    return sql.SQL(
+        "EXISTS (SELECT FROM {t} s WHERE s.{group} = {row} AND (s.{withdrawn} IS NULL OR s.{withdrawn} > %(as_of)s)"
+        " AND lifecycle.period_end(s.{given}, {period}, {up}) >= %(as_of)s)"
+    ).format(
+        t=table(consents.table),
+        group=sql.Identifier(consents.group),
+        row=group,
+        withdrawn=sql.Identifier(consents.withdrawn),
+        given=sql.Identifier(consents.given),
+        period=interval(rule.period),
+        up=sql.Literal(rule.round_up),
+    )
+
+
+def _agreed_end(columns: Columns, catalog: Catalog, category: Category) -> sql.Composable:
+    """When the agreement in force lets the row end; null without one. The latest replaces earlier ones."""
+    terms = catalog.exceptions.agreements
+    return sql.SQL(
+        "(SELECT lifecycle.period_end({clock}, a.{retain}, false) FROM {t} a WHERE a.{subject} = {row}"
+        " AND a.{category} = {this} AND a.{since} <= %(as_of)s AND (a.{until} IS NULL OR a.{until} > %(as_of)s)"
+        " ORDER BY a.{since} DESC, a.{retain} LIMIT 1)"
+    ).format(
+        clock=columns.clock,
+        retain=sql.Identifier(terms.retain),
+        t=table(terms.table),
+        subject=sql.Identifier(terms.subject),
+        row=columns.subject,
+        category=sql.Identifier(terms.category),
+        this=sql.Literal(category.value),
+        since=sql.Identifier(terms.effective_from),
+        until=sql.Identifier(terms.effective_to),
+    )
+
+
+def past(clock: sql.Composable, rule: Rule) -> sql.Composable:
+    """True when the rule's period has run out for a clock: ahead of the deadline for a maximum, after it otherwise."""
+    assert rule.period is not None
+    return sql.SQL("(lifecycle.period_end({}, {}, {}) < {} AND {} < %(as_of)s)").format(
+        clock,
+        interval(rule.period),
+        sql.Literal(rule.round_up),
+        sql.SQL("%(as_of)s" if rule.round_up else "%(horizon)s"),
+        clock,
+    )
+
+
+def _fate(disposition: Disposition, rule: str) -> sql.Literal:
+    return sql.Literal(f"{disposition.value}:{rule}")
+
+
+def _when(condition: sql.Composable, value: sql.Composable) -> sql.Composable:
+    return sql.SQL("WHEN {} THEN {}").format(condition, value)
+
+
+def _branches(
+    rule: Rule, columns: Columns, policy: Policy, catalog: Catalog, category: Category, tier: Tier | None
+) -> list[sql.Composable]:
+    """The WHEN branches of one rule, in the order in which they must be tried."""
+    keep, delete = _fate(Disposition.KEEP, rule.id), _fate(Disposition.DELETE, rule.id)
+    arrived = sql.SQL("{} < %(as_of)s").format(columns.clock)
+    match rule.trigger:
+        case Trigger.HOLD:
+            return [_when(held(columns, catalog), keep)]
+        case Trigger.CASE:
+            return [_when(_case_open(columns, catalog), keep)]
+        case Trigger.FLAG if columns.record is not None:
+            moved = sql.SQL("CASE WHEN {} THEN {} WHEN {} THEN {} ELSE {} END").format(
+                past(columns.clock, rule), delete, arrived, _fate(Disposition.QUARANTINE, rule.id), keep
+            )
+            return [_when(flagged(columns.record, catalog), moved)]
+        case Trigger.ERASURE:
+            return [_when(_erased(columns), sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(arrived, delete, keep))]
+        case Trigger.CONSENT if category is Category.FEEDBACK:
+            return [_when(past(columns.clock, rule), delete), _when(sql.SQL("true"), keep)]
+        case Trigger.CONSENT if columns.group is not None:
+            return [_when(_consented(columns.group, catalog, rule), keep)]
+        case Trigger.AGREEMENT:
+            end = _agreed_end(columns, catalog, category)
+            terms = catalog.exceptions.agreements
+            party = sql.SQL("{} IN (SELECT {} FROM {})").format(
+                columns.subject, sql.Identifier(terms.subject), table(terms.table)
+            )
+            due = sql.SQL("({} AND {} < %(horizon)s AND {})").format(party, end, arrived)
+            return [_when(due, delete), _when(sql.SQL("{} AND {} IS NOT NULL").format(party, end), keep)]
+        case Trigger.DEFAULT:
+            variant = policy.variant_of(rule, tier) if tier is not None else None
+            chosen = variant or rule
+            name = chosen.id if tier is not None or category is not Category.PROMPTS_AND_OUTPUTS else UNCLASSIFIED
+            kept = rule.id if tier is not None or category is not Category.PROMPTS_AND_OUTPUTS else UNCLASSIFIED
+            return [
+                _when(past(columns.clock, rule), _fate(chosen.disposition, name)),
+                _when(sql.SQL("true"), _fate(Disposition.KEEP, kept)),
+            ]
+        case _:
+            return []
+
+
+def message_fate(policy: Policy, catalog: Catalog, tier: Tier | None, alias: str = "m") -> sql.Composable:
+    """The fate of a row of the messages table, of one known tier or of an unknown one (None)."""
+    dataset = catalog.messages
+    return _case(policy, catalog, dataset.category, tier, Columns.of(dataset, alias))
+
+
+def record_fate(policy: Policy, catalog: Catalog, dataset: Records | Accounts, alias: str = "m") -> sql.Composable:
+    """The fate of a row of an ordinary table. Its rules do not differ by tier."""
+    columns = Columns.of(dataset, alias)
+    if dataset.category is Category.TRAINING_USE:
+        assert isinstance(dataset, Records)
+        return _training_fate(policy, catalog, dataset, columns, alias)
+    return _case(policy, catalog, dataset.category, Tier.CONSUMER, columns)
+
+
+def quarantine_fate(policy: Policy, catalog: Catalog, tier: Tier, alias: str = "m") -> sql.Composable:
+    """The fate of a row of lifecycle.quarantine, decided as if the message were still in its table."""
+    dataset = catalog.messages
+    columns = Columns(
+        clock=sql.Identifier(alias, "received_at"),
+        subject=sql.Identifier(alias, "account_id"),
+        record=sql.Identifier(alias, "message_id"),
+        group=sql.Identifier(alias, "conversation_id"),
+        dataset_names=(dataset.id, dataset.table),
+    )
+    return _case(policy, catalog, dataset.category, tier, columns)
+
+
+def _case(policy: Policy, catalog: Catalog, category: Category, tier: Tier | None, columns: Columns) -> sql.Composable:
+    branches: list[sql.Composable] = []
+    for trigger in policy.precedence:
+        rule = (
+            policy.rule_for(trigger, category, tier)
+            if tier is not None
+            else rule_for_unknown_tier(policy, trigger, category)
+        )
+        if rule is not None:
+            branches.extend(_branches(rule, columns, policy, catalog, category, tier))
+    return sql.SQL("(CASE {} ELSE {} END)").format(sql.SQL(" ").join(branches), _fate(Disposition.KEEP, UNCLASSIFIED))
+
+
+def _training_fate(policy: Policy, catalog: Catalog, dataset: Records, columns: Columns, alias: str) -> sql.Composable:
+    """A training example stays only on a valid basis: a permission, or an uncleared safety flag (rule training_use)."""
+    rule = next(
+        rule for rule in policy.rules if Category.TRAINING_USE in rule.category and rule.trigger is Trigger.DEFAULT
+    )
+    hold = policy.rule_for(Trigger.HOLD, Category.TRAINING_USE, Tier.CONSUMER)
+    assert columns.record is not None and dataset.basis is not None
+    valid = sql.SQL("({basis} = 'permission' OR ({basis} = 'safety_review' AND {flagged}))").format(
+        basis=sql.Identifier(alias, dataset.basis), flagged=flagged(columns.record, catalog)
+    )
+    return sql.SQL("(CASE WHEN {} THEN {} WHEN {} OR {} >= %(as_of)s THEN {} ELSE {} END)").format(
+        held(columns, catalog),
+        _fate(Disposition.KEEP, hold.id if hold else UNCLASSIFIED),
+        valid,
+        columns.clock,
+        _fate(Disposition.KEEP, rule.id),
+        _fate(Disposition.DELETE, rule.id),
+    )

@@ -1,0 +1,228 @@
+"""The SQL of the messages table: counted by fate, read in keyset batches, disposed of with its children."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Catalog, Child, Messages
+from lifecycle.planning.units import Tally
+from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.fates import table
+
+Params = dict[str, Any]
+DUE = sql.SQL("(split_part({fate}, ':', 1) IN ('delete', 'deidentify'))")
+
+
+@dataclass(frozen=True)
+class DueRow:
+    """One record that goes: its id (never logged), its fate, and where its object lies."""
+
+    record: UUID
+    fate: str
+    object_key: str | None
+
+
+def is_due(fate: sql.Composable) -> sql.Composable:
+    return DUE.format(fate=fate)
+
+
+def tallies(
+    conn: Connection,
+    dataset: Messages,
+    source: sql.Composable,
+    fate: sql.Composable,
+    where: sql.Composable,
+    params: Params,
+) -> dict[str, list[Tally]]:
+    """Counts by leaf partition (bare table name) and fate."""
+    rows = conn.execute(
+        sql.SQL(
+            "SELECT c.relname, g.fate, g.n, g.objects, g.oldest FROM (SELECT m.tableoid AS leaf, {fate} AS fate,"
+            " count(*) AS n, count(m.{key}) AS objects, min(m.{clock}) AS oldest FROM {source} m WHERE {where}"
+            " GROUP BY 1, 2) g JOIN pg_class c ON c.oid = g.leaf ORDER BY 1, 2"
+        ).format(
+            fate=fate,
+            key=sql.Identifier(dataset.objects.column),
+            clock=sql.Identifier(dataset.clock),
+            source=source,
+            where=where,
+        ),
+        params,
+    ).fetchall()
+    found: dict[str, list[Tally]] = {}
+    for leaf, name, records, objects, oldest in rows:
+        found.setdefault(leaf, []).append(Tally(name, records, objects, oldest))
+    return found
+
+
+def due_rows(
+    conn: Connection,
+    dataset: Messages,
+    leaf: sql.Composable,
+    fate: sql.Composable,
+    params: Params,
+    *,
+    after: UUID | None,
+    limit: int,
+    objects_only: bool,
+    only: sql.Composable,
+) -> list[DueRow]:
+    """The next due records of a leaf in key order, locked against change."""
+    rows = conn.execute(
+        sql.SQL(
+            "SELECT m.{record}, {fate}, m.{key} FROM {leaf} m WHERE (%(after)s::uuid IS NULL OR m.{record} > %(after)s)"
+            " AND {has} AND m.{clock} < %(as_of)s AND {due} AND {only} ORDER BY m.{record} LIMIT %(limit)s"
+            " FOR UPDATE OF m"
+        ).format(
+            record=sql.Identifier(dataset.record),
+            fate=fate,
+            key=sql.Identifier(dataset.objects.column),
+            leaf=leaf,
+            has=sql.SQL("m.{} IS NOT NULL" if objects_only else "m.{} IS NULL").format(
+                sql.Identifier(dataset.objects.column)
+            ),
+            clock=sql.Identifier(dataset.clock),
+            due=is_due(fate),
+            only=only,
+        ),
+        params | {"after": after, "limit": limit},
+    ).fetchall()
+    return [DueRow(*row) for row in rows]
+
+
+def _child_columns(child: Child) -> dict[str, sql.Composable]:
+    return {"child": table(child.table), "key": sql.Identifier(child.key)}
+
+
+def delete_children(conn: Connection, dataset: Messages, records: Sequence[UUID], *, moving: bool = False) -> int:
+    """Delete the child rows of some records; when they are moving, only the children that move with them."""
+    gone = 0
+    for child in dataset.children:
+        if moving and not child.moves:
+            continue
+        gone += conn.execute(
+            sql.SQL("DELETE FROM {child} WHERE {key} = ANY(%s)").format(**_child_columns(child)), (list(records),)
+        ).rowcount
+    return gone
+
+
+def delete_rows(conn: Connection, dataset: Messages, leaf: sql.Composable, records: Sequence[UUID]) -> int:
+    return conn.execute(
+        sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(leaf, sql.Identifier(dataset.record)), (list(records),)
+    ).rowcount
+
+
+def delete_children_of_dropped(
+    conn: Connection, dataset: Messages, leaf: sql.Composable, going: sql.Composable, params: Params
+) -> int:
+    """Delete the children of every row of a leaf that goes, by one join."""
+    gone = 0
+    for child in dataset.children:
+        gone += conn.execute(
+            sql.SQL("DELETE FROM {child} c USING {leaf} m WHERE c.{key} = m.{record} AND {going}").format(
+                leaf=leaf, record=sql.Identifier(dataset.record), going=going, **_child_columns(child)
+            ),
+            params,
+        ).rowcount
+    return gone
+
+
+def publish_deidentified(
+    conn: Connection, dataset: Messages, leaf: sql.Composable, going: sql.Composable, params: Params
+) -> int:
+    """Write the de-identified form of rows with inline bodies: what it is about, never whose it is or what it says."""
+    return conn.execute(
+        sql.SQL(
+            "INSERT INTO {research} (tier, model, role, received_month, body_chars)"
+            " SELECT m.{tier}, m.{model}, m.{role}, date_trunc('month', m.{clock} AT TIME ZONE 'UTC')::date,"
+            " coalesce(char_length(m.{body}), 0) FROM {leaf} m WHERE {going}"
+        ).format(
+            research=table(dataset.research.table),
+            tier=sql.Identifier(dataset.tier),
+            model=sql.Identifier(dataset.model),
+            role=sql.Identifier(dataset.role),
+            clock=sql.Identifier(dataset.clock),
+            body=sql.Identifier(dataset.body),
+            leaf=leaf,
+            going=going,
+        ),
+        params,
+    ).rowcount
+
+
+def publish_deidentified_objects(
+    conn: Connection, dataset: Messages, leaf: sql.Composable, records: Sequence[UUID]
+) -> int:
+    """The same for records whose body was an object, from the lengths staged before the object went (promise 3)."""
+    return conn.execute(
+        sql.SQL(
+            "WITH staged AS (DELETE FROM lifecycle.research_staging WHERE record = ANY(%(records)s)"
+            " RETURNING record, body_chars)"
+            " INSERT INTO {research} (tier, model, role, received_month, body_chars)"
+            " SELECT m.{tier}, m.{model}, m.{role}, date_trunc('month', m.{clock} AT TIME ZONE 'UTC')::date,"
+            " s.body_chars"
+            " FROM {leaf} m JOIN staged s ON s.record = m.{record}"
+        ).format(
+            research=table(dataset.research.table),
+            tier=sql.Identifier(dataset.tier),
+            model=sql.Identifier(dataset.model),
+            role=sql.Identifier(dataset.role),
+            clock=sql.Identifier(dataset.clock),
+            leaf=leaf,
+            record=sql.Identifier(dataset.record),
+        ),
+        {"records": list(records)},
+    ).rowcount
+
+
+def stage_body_chars(conn: Connection, lengths: Sequence[tuple[UUID, int]]) -> None:
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO lifecycle.research_staging (record, body_chars) VALUES (%s, %s)"
+            " ON CONFLICT (record) DO UPDATE SET body_chars = excluded.body_chars",
+            lengths,
+        )
+
+
+def staged(conn: Connection, records: Sequence[UUID]) -> set[UUID]:
+    rows = conn.execute("SELECT record FROM lifecycle.research_staging WHERE record = ANY(%s)", (list(records),))
+    return {row[0] for row in rows}
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a message is, with the facts that its fate depends on."""
+
+    location: str
+    tier: str
+    clock: datetime
+    account: UUID
+    conversation: UUID
+
+
+def locate(conn: Connection, catalog: Catalog, record: UUID) -> Located | None:
+    """Find a message in its table or in quarantine."""
+    dataset = catalog.messages
+    row = conn.execute(
+        sql.SQL("SELECT 'app', {}, {}, {}, {} FROM {} WHERE {} = %(id)s").format(
+            *(sql.Identifier(name) for name in (dataset.tier, dataset.clock, dataset.subject, dataset.group)),
+            table(dataset.table),
+            sql.Identifier(dataset.record),
+        )
+        + sql.SQL(
+            " UNION ALL SELECT 'quarantine', tier, received_at, account_id, conversation_id"
+            " FROM lifecycle.quarantine WHERE message_id = %(id)s LIMIT 1"
+        ),
+        {"id": record},
+    ).fetchone()
+    return None if row is None else Located(*row)
+
+
+def is_empty(conn: Connection, leaf: sql.Composable) -> bool:
+    return conn.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(leaf)).fetchone() is None

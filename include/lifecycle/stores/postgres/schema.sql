@@ -1,0 +1,152 @@
+-- The project's own schema. Idempotent: run by `lifecycle store create` and by the check step of every run.
+CREATE SCHEMA IF NOT EXISTS lifecycle;
+
+-- What people and other systems write is part of the contract (DESIGN.md, "The reference store").
+CREATE TABLE IF NOT EXISTS lifecycle.legal_holds (
+    hold_id     uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    scope       text NOT NULL CHECK (scope IN ('account', 'conversation', 'message', 'dataset')),
+    target      text NOT NULL,
+    reason      text NOT NULL,
+    placed_by   text NOT NULL,
+    placed_at   timestamptz NOT NULL DEFAULT now(),
+    released_at timestamptz
+);
+CREATE INDEX IF NOT EXISTS legal_holds_open ON lifecycle.legal_holds (scope, target) WHERE released_at IS NULL;
+
+CREATE TABLE IF NOT EXISTS lifecycle.erasure_requests (
+    request_id   uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    scope        text NOT NULL CHECK (scope IN ('account', 'conversation', 'message')),
+    target       text NOT NULL,
+    requested_at timestamptz NOT NULL DEFAULT now(),
+    completed_at timestamptz,
+    outcome      text
+);
+CREATE INDEX IF NOT EXISTS erasure_requests_scope ON lifecycle.erasure_requests (scope, target);
+
+-- One row per run. run_key names the run for its caller: an Airflow "dag_id/run_id" or "cli/<n>".
+CREATE TABLE IF NOT EXISTS lifecycle.runs (
+    run_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_key      text NOT NULL UNIQUE,
+    scope        text NOT NULL,
+    as_of        timestamptz NOT NULL,
+    policy_hash  text NOT NULL,
+    catalog_hash text NOT NULL,
+    dry_run      boolean NOT NULL DEFAULT false,
+    status       text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'succeeded', 'failed', 'abandoned')),
+    started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at  timestamptz,
+    lease_until  timestamptz,
+    owner_pid    integer,
+    owner_start  timestamptz,
+    planned_at   timestamptz,
+    summary      jsonb
+);
+CREATE INDEX IF NOT EXISTS runs_scope ON lifecycle.runs (scope, as_of);
+
+-- The frozen plan: exactly these units are executed. Progress is kept in the transaction that makes it.
+CREATE TABLE IF NOT EXISTS lifecycle.plan_units (
+    run_id      bigint NOT NULL REFERENCES lifecycle.runs,
+    unit        text NOT NULL,          -- 'messages/consumer/2026-08-01', 'feedback', 'request_logs/2026-08-01' ...
+    dataset     text NOT NULL,
+    tier        text,
+    day         date,
+    method      text NOT NULL,          -- swap, rows, quarantine, restore, records, accounts, logs
+    cutoff      timestamptz,
+    deadline    timestamptz,            -- the earliest deadline in the unit
+    planned     jsonb NOT NULL,         -- counts per disposition and rule, and of what is kept and why
+    progress    jsonb NOT NULL DEFAULT '{}',
+    fence       bigint NOT NULL DEFAULT 0,
+    status      text NOT NULL DEFAULT 'planned' CHECK (status IN ('planned', 'running', 'done', 'failed')),
+    started_at  timestamptz,
+    finished_at timestamptz,
+    PRIMARY KEY (run_id, unit)
+);
+
+-- Append-only and hash-chained (promise 5). No content and no identifier of a person or record.
+CREATE TABLE IF NOT EXISTS lifecycle.ledger (
+    seq         bigint PRIMARY KEY,
+    run_id      bigint NOT NULL,
+    run_key     text NOT NULL,
+    as_of       timestamptz NOT NULL,
+    entry       text NOT NULL CHECK (entry IN ('intent', 'outcome')),
+    scope       text NOT NULL,
+    dataset     text NOT NULL,
+    unit        text NOT NULL,
+    disposition text NOT NULL CHECK (disposition IN ('delete', 'deidentify', 'quarantine', 'restore', 'move')),
+    rule        text NOT NULL,
+    counts      jsonb NOT NULL,
+    cutoff      timestamptz,
+    policy_hash text NOT NULL,
+    started_at  timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    prev_hash   text NOT NULL,
+    hash        text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS ledger_run ON lifecycle.ledger (run_id, unit);
+
+CREATE OR REPLACE FUNCTION lifecycle.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'lifecycle.ledger is append-only';
+END $$;
+CREATE OR REPLACE TRIGGER ledger_append_only BEFORE UPDATE OR DELETE ON lifecycle.ledger
+    FOR EACH ROW EXECUTE FUNCTION lifecycle.refuse_change();
+CREATE OR REPLACE TRIGGER ledger_no_truncate BEFORE TRUNCATE ON lifecycle.ledger
+    FOR EACH STATEMENT EXECUTE FUNCTION lifecycle.refuse_change();
+
+-- What is in the quarantine bucket, so that clears, holds and ends are found without listing it.
+CREATE TABLE IF NOT EXISTS lifecycle.quarantine (
+    message_id      uuid PRIMARY KEY,
+    conversation_id uuid NOT NULL,
+    account_id      uuid NOT NULL,
+    tier            text NOT NULL,
+    received_at     timestamptz NOT NULL,
+    quarantined_at  timestamptz NOT NULL,
+    prefix          text NOT NULL,
+    record_sha256   text NOT NULL,
+    object_sha256   text,
+    legal_hold      boolean NOT NULL DEFAULT false,
+    published       boolean NOT NULL DEFAULT false  -- its de-identified form is written
+);
+CREATE INDEX IF NOT EXISTS quarantine_received ON lifecycle.quarantine (tier, received_at);
+CREATE INDEX IF NOT EXISTS quarantine_account ON lifecycle.quarantine (account_id);
+CREATE INDEX IF NOT EXISTS quarantine_conversation ON lifecycle.quarantine (conversation_id);
+
+-- Verdict of each validation of a run, for the console and the certificate. Counts only.
+CREATE TABLE IF NOT EXISTS lifecycle.validations (
+    run_id      bigint NOT NULL,
+    name        text NOT NULL,
+    promise     text NOT NULL,
+    severity    text NOT NULL CHECK (severity IN ('critical', 'warning')),
+    violations  bigint NOT NULL,
+    success     boolean NOT NULL,
+    checked_at  timestamptz NOT NULL,
+    PRIMARY KEY (run_id, name)
+);
+
+-- The end of a calendar period in UTC; the SQL twin of policy/periods.py, held to it by a differential test.
+CREATE OR REPLACE FUNCTION lifecycle.period_end(start timestamptz, period interval, round_up boolean)
+RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (CASE WHEN round_up AND extract(day FROM m.landed) < extract(day FROM m.began)
+                 THEN m.landed + interval '1 day' ELSE m.landed END
+            + make_interval(days => extract(day FROM period)::int)
+            + (extract(epoch FROM period - date_trunc('day', period)) * interval '1 second')) AT TIME ZONE 'UTC'
+    FROM (SELECT start AT TIME ZONE 'UTC' AS began,
+                 (start AT TIME ZONE 'UTC')
+                 + make_interval(months => (extract(year FROM period) * 12 + extract(month FROM period))::int) AS landed) m
+$$;
+
+-- Lengths of object bodies, committed before the object goes, so that a kill in between loses no research row.
+CREATE TABLE IF NOT EXISTS lifecycle.research_staging (
+    record     uuid PRIMARY KEY,
+    body_chars bigint NOT NULL
+);
+
+-- What is about to leave a many-record object, committed before it is rewritten. Keys are hashed.
+CREATE TABLE IF NOT EXISTS lifecycle.log_intents (
+    run_id     bigint NOT NULL,
+    unit       text NOT NULL,
+    key_sha256 text NOT NULL,
+    etag       text NOT NULL,
+    counts     jsonb NOT NULL,
+    PRIMARY KEY (run_id, unit, key_sha256)
+);

@@ -1,0 +1,216 @@
+"""Copies that are proven before anything trusts them: never over something else, read back (hard case 17)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lifecycle.errors import VerificationError
+from lifecycle.stores.s3.errors import StoreError, translated
+from lifecycle.stores.s3.transfer import MIB, PART_BYTES, Content, multipart_write, pinned, read, tagging
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# Up to here the bytes that were read for the checksum are written at once; beyond, the server copies them itself.
+INLINE_BYTES = 8 * MIB
+# When the source was last written; a copy's own date would reset the clock.
+ORIGINAL_TIME = "original-last-modified"
+
+
+@dataclass(frozen=True)
+class CopyProof:
+    """What the target was read back as: checksum (hex), size in bytes, version where the bucket keeps versions."""
+
+    sha256: str
+    size: int
+    version_id: str | None
+
+
+def copy_verified(
+    s3: S3Client,
+    source_bucket: str,
+    source_key: str,
+    target_bucket: str,
+    target_key: str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    source_version: str | None = None,
+    inline_bytes: int = INLINE_BYTES,
+    part_bytes: int = PART_BYTES,
+) -> CopyProof:
+    """Copy one version of an object, with all that describes it, and prove the copy by reading it back.
+
+    Content type, encoding, cache control, storage class, tags and user metadata are kept; ``metadata`` is added to
+    the latter, and so is the time of the source. A target that holds the same bytes already is a success, so that the
+    call can be repeated. Both ways of writing end in a request with If-None-Match; CopyObject is not used, because
+    some servers ignore that condition there, lose the tags or do not tell the version (ministack, Ceph).
+
+    Raises:
+        VerificationError: something else stands at the target, or the copy differs from its source.
+        StoreError: the source is absent (``absent``) or was overwritten while it was being copied (``conflict``).
+    """
+    source = read(s3, source_bucket, source_key, version_id=source_version, keep_below=inline_bytes)
+    standing = _standing(s3, target_bucket, target_key, source)
+    if standing is not None:
+        return standing
+    described: dict[str, Any] = {
+        **source.headers,
+        **tagging(s3, source_bucket, source_key, source),
+        "Metadata": {ORIGINAL_TIME: source.last_modified, **source.metadata, **(metadata or {})},
+    }
+    try:
+        if source.body is not None:
+            version = _put(s3, target_bucket, target_key, source.body, described)
+        else:
+            origin = {"Bucket": source_bucket, "Key": source_key, **_version(source)}
+            version = _copy_parts(s3, origin, source, target_bucket, target_key, described, part_bytes)
+    except StoreError as refusal:
+        # Either a twin was faster, or the source changed; only the first leaves the right bytes at the target.
+        standing = _standing(s3, target_bucket, target_key, source) if refusal.conflict else None
+        if standing is None:
+            raise
+        return standing
+    return _prove(s3, target_bucket, target_key, version, source, described["Metadata"])
+
+
+def put_verified(
+    s3: S3Client,
+    bucket: str,
+    key: str,
+    body: bytes,
+    *,
+    content_type: str,
+    metadata: Mapping[str, str] | None = None,
+) -> CopyProof:
+    """Write bytes where nothing stands, and prove it by reading them back. The same bytes there already: a success.
+
+    Raises:
+        VerificationError: something else stands there, or what was read back differs.
+    """
+    expected = _content_of(body, content_type)
+    standing = _standing(s3, bucket, key, expected)
+    if standing is not None:
+        return standing
+    described = {"ContentType": content_type, "Metadata": dict(metadata or {})}
+    try:
+        version = _put(s3, bucket, key, body, described)
+    except StoreError as refusal:
+        standing = _standing(s3, bucket, key, expected) if refusal.conflict else None
+        if standing is None:
+            raise
+        return standing
+    return _prove(s3, bucket, key, version, expected, dict(metadata or {}))
+
+
+def read_verified(s3: S3Client, bucket: str, key: str, sha256: str, *, version_id: str | None = None) -> bytes:
+    """The bytes of an object, if they are the ones that were written.
+
+    Raises:
+        VerificationError: the checksum differs.
+        StoreError: it is absent.
+    """
+    with translated("GetObject"):
+        body = s3.get_object(Bucket=bucket, Key=key, **pinned(version_id))["Body"].read()
+    if hashlib.sha256(body).hexdigest() != sha256:
+        raise VerificationError(f"an object of bucket {bucket!r} does not have the checksum that was recorded for it")
+    return body
+
+
+def sha256_of(s3: S3Client, bucket: str, key: str, version_id: str | None = None) -> str:
+    """The checksum of an object's bytes (hex), read as a stream.
+
+    Raises:
+        StoreError: it is absent.
+    """
+    return read(s3, bucket, key, version_id=version_id).sha256
+
+
+def exists(s3: S3Client, bucket: str, key: str, version_id: str | None = None) -> bool:
+    """Whether an object (or this version of it) can be read; one hidden by a delete marker cannot."""
+    try:
+        with translated("HeadObject"):
+            s3.head_object(Bucket=bucket, Key=key, **pinned(version_id))
+    except StoreError as refusal:
+        # 405: the version is a delete marker.
+        if refusal.absent or refusal.code == "405":
+            return False
+        raise
+    return True
+
+
+def _content_of(body: bytes, content_type: str) -> Content:
+    return Content(
+        sha256=hashlib.sha256(body).hexdigest(),
+        size=len(body),
+        etag="",
+        version_id=None,
+        content_type=content_type,
+        tag_count=0,
+        headers={},
+        metadata={},
+        last_modified="",
+        body=body,
+    )
+
+
+def _version(source: Content) -> dict[str, str]:
+    return {} if source.version_id is None else {"VersionId": source.version_id}
+
+
+def _standing(s3: S3Client, bucket: str, key: str, expected: Content) -> CopyProof | None:
+    """What stands at the target already: nothing, the same bytes, or something that must not be lost."""
+    if not exists(s3, bucket, key):
+        return None
+    there = read(s3, bucket, key)
+    if (there.sha256, there.size, there.content_type) != (expected.sha256, expected.size, expected.content_type):
+        raise VerificationError(
+            f"a different object stands at the target in bucket {bucket!r}; it was not overwritten, "
+            "and the source was left in place"
+        )
+    return CopyProof(there.sha256, there.size, there.version_id)
+
+
+def _put(s3: S3Client, bucket: str, key: str, body: bytes, described: Mapping[str, Any]) -> str | None:
+    with translated("PutObject"):
+        return s3.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **described).get("VersionId")
+
+
+def _copy_parts(
+    s3: S3Client,
+    origin: Mapping[str, str],
+    source: Content,
+    bucket: str,
+    key: str,
+    described: Mapping[str, Any],
+    part_bytes: int,
+) -> str | None:
+    with multipart_write(s3, bucket, key, **described) as write:
+        for first in range(0, source.size, part_bytes):
+            write.copy(origin, source.etag, first, min(first + part_bytes, source.size) - 1)
+        return write.complete(IfNoneMatch="*")
+
+
+def _prove(
+    s3: S3Client, bucket: str, key: str, version: str | None, expected: Content, metadata: Mapping[str, str]
+) -> CopyProof:
+    there = read(s3, bucket, key, version_id=version)
+    differing = [
+        name
+        for name, same in (
+            ("checksum", there.sha256 == expected.sha256),
+            ("size", there.size == expected.size),
+            ("content type", there.content_type == expected.content_type),
+            ("number of tags", there.tag_count == expected.tag_count),
+            ("metadata", {name.lower(): value for name, value in metadata.items()} == there.metadata),
+        )
+        if not same
+    ]
+    if differing:
+        raise VerificationError(
+            f"the copy in bucket {bucket!r} differs from its source in {', '.join(differing)}; "
+            "the source was left in place"
+        )
+    return CopyProof(there.sha256, there.size, there.version_id)

@@ -1,0 +1,269 @@
+"""Many-record objects: take out the records that are due, and leave every other byte's meaning as it was.
+
+Write the rest as a new version under a condition, read it back, and only then destroy the versions it replaces
+(promise 3). Each step may be interrupted: the next call sees what is left to do and reports the same counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from lifecycle.errors import DispositionError, VerificationError
+from lifecycle.stores.permit import Permit
+from lifecycle.stores.s3 import jsonl, parquet
+from lifecycle.stores.s3.destroy import Locks, destroy_versions
+from lifecycle.stores.s3.errors import StoreError
+from lifecycle.stores.s3.reconciliation import Reconciliation
+from lifecycle.stores.s3.records import Decide, LogFields, Tally, UnreadableObjectError
+from lifecycle.stores.s3.transfer import Content, read, tagging, write_file
+from lifecycle.stores.s3.versions import ObjectVersion, key_versions
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["Decide", "LogFields", "RewriteResult", "inspect_object", "rewrite_object"]
+log = logging.getLogger(__name__)
+# How often a rewrite begins anew because the object was overwritten meanwhile.
+TRIES = 5
+
+
+class _Form(Protocol):
+    """What a file format must be able to do; the modules jsonl and parquet are such."""
+
+    def scan(self, path: Path, fields: LogFields, tally: Tally) -> None: ...
+    def rewrite(self, source: Path, target: Path, fields: LogFields, tally: Tally) -> None: ...
+    def same_form(self, one: Path, other: Path) -> bool: ...
+
+
+_FORMS: dict[str, ModuleType] = {".jsonl": jsonl, ".jsonl.gz": jsonl, ".parquet": parquet}
+
+
+@dataclass(frozen=True)
+class RewriteResult:
+    """What was done to an object, or by `inspect_object` what would be. ``removed`` counts records by rule.
+
+    ``held``: a version is under retention or legal hold, so nothing of the object was touched.
+    ``versions_deleted`` counts versions without markers; it is 0 exactly if there was nothing to destroy, or held.
+    """
+
+    action: Literal["unchanged", "rewritten", "removed", "held"]
+    records_before: int = 0
+    kept: int = 0
+    removed: dict[str, int] = field(default_factory=dict)
+    unclassified: int = 0
+    versions_deleted: int = 0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What an object holds: its versions, the latest one's content and tally, and what would have to go."""
+
+    versions: Sequence[ObjectVersion]
+    latest: ObjectVersion | None
+    content: Content | None
+    path: Path
+    tally: Tally
+    replaced: Tally
+    uncovered: bool
+
+    @property
+    def due(self) -> bool:
+        """Whether any version, the latest or an older one, still holds a record that is due."""
+        return self.replaced.due > 0
+
+    @property
+    def obsolete(self) -> list[ObjectVersion]:
+        """What goes: everything but a latest version that has nothing due."""
+        return [version for version in self.versions if version is not self.latest or self.tally.due > 0]
+
+    def result(self, action: Literal["unchanged", "rewritten", "removed", "held"], deleted: int) -> RewriteResult:
+        """The counts are those of the version that is replaced, also if a former call had replaced it already."""
+        told = self.replaced if self.due else self.tally
+        return RewriteResult(action, told.before, told.kept, dict(told.removed), told.unclassified, deleted)
+
+    @property
+    def action(self) -> Literal["rewritten", "removed"]:
+        return "rewritten" if self.latest is not None and (self.tally.kept or not self.tally.due) else "removed"
+
+
+def inspect_object(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide) -> RewriteResult:
+    """What `rewrite_object` would do now. Reads only. An object that is absent counts as removed, with no records.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    with _seen(s3, bucket, key, fields, decide) as seen:
+        if seen is None:
+            return RewriteResult("removed")
+        if not seen.due:
+            return seen.result("unchanged", 0)
+        if Locks.of(s3, bucket).hold_any(seen.obsolete):
+            return seen.result("held", 0)
+        return seen.result(seen.action, sum(not version.is_marker for version in seen.obsolete))
+
+
+def rewrite_object(
+    s3: S3Client, permit: Permit, bucket: str, key: str, fields: LogFields, decide: Decide
+) -> RewriteResult:
+    """Take the due records out of an object, in all its versions. Untouched if none is due; removed if none is left.
+
+    Raises:
+        FencedOutError: another try has taken over.
+        VerificationError: what was written does not read back as it should (it was taken away again), the object
+            never stood still, or an older version holds records that must stay and stand nowhere else.
+        DispositionError: the rest is written, but some older version could not be destroyed; run again.
+    """
+    for attempt in range(TRIES):
+        try:
+            with _seen(s3, bucket, key, fields, decide) as seen:
+                return RewriteResult("removed") if seen is None else _act(s3, permit, bucket, key, fields, decide, seen)
+        except StoreError as refusal:
+            # Overwritten or removed between reading and writing (hard case 15): look again.
+            if not (refusal.conflict or refusal.absent):
+                raise
+            log.info("an object changed while it was being rewritten (%s), try %d", refusal.code, attempt + 1)
+    raise VerificationError(f"an object of bucket {bucket!r} kept changing while being rewritten; nothing was lost")
+
+
+def _act(
+    s3: S3Client, permit: Permit, bucket: str, key: str, fields: LogFields, decide: Decide, seen: _Seen
+) -> RewriteResult:
+    if not seen.due:
+        return seen.result("unchanged", 0)
+    locks = Locks.of(s3, bucket)
+    if locks.hold_any(seen.obsolete):
+        return seen.result("held", 0)
+    if seen.uncovered:
+        raise VerificationError(
+            f"an older version of an object of bucket {bucket!r} holds due records beside others that must stay "
+            "and are not in its latest version; nothing was touched. Write those back, then run again."
+        )
+    obsolete = seen.obsolete
+    if seen.content is not None and seen.tally.due and seen.tally.kept:
+        written = _write_rest(s3, permit, bucket, key, fields, decide, seen, seen.content)
+        obsolete = [version for version in obsolete if version.version_id != written]
+    done = destroy_versions(s3, permit, bucket, key, obsolete, locks)
+    if done.keys_failed or done.keys_held:
+        raise DispositionError(f"{bucket}/{key.rpartition('/')[0]}", 1, _some(done))
+    # Overwriting a "null" version destroyed it: it counts though no request named it.
+    overwritten = sum(not version.is_marker for version in seen.obsolete) - sum(not one.is_marker for one in obsolete)
+    return seen.result(seen.action, done.versions_deleted + overwritten)
+
+
+def _some(done: Reconciliation) -> dict[str, int]:
+    return {name: count for name, count in done.counts().items() if count}
+
+
+def _write_rest(
+    s3: S3Client,
+    permit: Permit,
+    bucket: str,
+    key: str,
+    fields: LogFields,
+    decide: Decide,
+    seen: _Seen,
+    content: Content,
+) -> str:
+    """Write what stays of the latest version as a new one, and prove it. Returns the id of the new version."""
+    form, written = _form(key), Tally(decide)
+    rest = seen.path.with_suffix(".rest")
+    form.rewrite(seen.path, rest, fields, written)
+    description = {
+        **content.headers,
+        **tagging(s3, bucket, key, content),
+        "Metadata": dict(content.metadata),
+    }
+    permit.check()
+    version = write_file(s3, bucket, key, rest, description=description, condition={"IfMatch": content.etag})
+    back = seen.path.with_suffix(".back")
+    there = read(s3, bucket, key, version_id=version, into=back)
+    check = Tally(decide)
+    try:
+        form.scan(back, fields, check)
+        sound = check.due == 0 and check.before == seen.tally.kept == written.kept and form.same_form(seen.path, back)
+    except UnreadableObjectError:
+        sound = False
+    if not sound:
+        _take_back(s3, permit, bucket, key, there.version_id)
+        raise VerificationError(
+            f"an object of bucket {bucket!r} did not read back as it was rewritten; "
+            "its former version was left in place"
+        )
+    return there.version_id or "null"
+
+
+def _take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: str | None) -> None:
+    """Destroy a bad new version so that the former one is the latest again. An unversioned one cannot be taken back."""
+    if version_id in (None, "null"):
+        return
+    bad = [version for version in key_versions(s3, bucket, key) if version.version_id == version_id]
+    destroy_versions(s3, permit, bucket, key, bad, Locks.of(s3, bucket))
+
+
+def _form(key: str) -> _Form:
+    for suffix, module in _FORMS.items():
+        if key.endswith(suffix):
+            return cast(_Form, module)
+    raise UnreadableObjectError("an object's name does not tell its format; it was left in place")
+
+
+@contextmanager
+def _seen(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide) -> Iterator[_Seen | None]:
+    """Read all versions of an object into temporary files. None if it is absent."""
+    versions = key_versions(s3, bucket, key)
+    if not versions:
+        yield None
+        return
+    latest = next((version for version in versions if version.is_latest and not version.is_marker), None)
+    older = [version for version in versions if version is not latest and not version.is_marker]
+    with tempfile.TemporaryDirectory(prefix="lifecycle-") as folder:
+        path, content = Path(folder, "latest"), None
+        tally = Tally(decide, kept_ids=array("Q") if older else None)
+        if latest is not None:
+            content = _fetch(s3, bucket, latest, path)
+            _scan(key, path, fields, tally)
+        replaced, uncovered = tally, False
+        for version in older:
+            old = Tally(decide, kept_ids=array("Q"))
+            _fetch(s3, bucket, version, Path(folder, "older"))
+            _scan(key, Path(folder, "older"), fields, old)
+            if old.due and not replaced.due:
+                replaced = old
+            uncovered = uncovered or not _covered(old, tally)
+        yield _Seen(versions, latest, content, path, tally, replaced, uncovered)
+
+
+def _fetch(s3: S3Client, bucket: str, version: ObjectVersion, path: Path) -> Content:
+    """Read one version. The ETag is demanded too, because an overwrite reuses the id "null"."""
+    return read(s3, bucket, version.key, version_id=version.version_id, etag=version.etag, into=path)
+
+
+def _scan(key: str, path: Path, fields: LogFields, tally: Tally) -> None:
+    """Count a version's records; one that cannot be read holds a single, unclassified one, which stays."""
+    try:
+        _form(key).scan(path, fields, tally)
+    except UnreadableObjectError as error:
+        log.warning("%s", error)
+        tally.before, tally.kept, tally.unclassified = 1, 1, 1
+        tally.removed.clear()
+
+
+def _covered(old: Tally, latest: Tally) -> bool:
+    """Whether every record that an older version keeps is kept by the latest one too."""
+    if not old.kept:
+        return True
+    if old.kept_ids is None or latest.kept_ids is None or len(old.kept_ids) < old.kept:
+        return False
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted, there = (pa.array(ids, pa.uint64()) for ids in (old.kept_ids, latest.kept_ids))
+    return bool(pc.all(pc.is_in(wanted, value_set=there)).as_py())

@@ -1,0 +1,321 @@
+"""Records that are not messages: scores, feedback, training examples, accounts, children, research rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Accounts, Records
+from lifecycle.policy.models import Category, Rule, Tier, Trigger
+from lifecycle.validation.fragments import (
+    AT_SETTLED,
+    TARGET_UUID,
+    ends,
+    relation,
+    subject_of,
+    subject_of_account,
+)
+from lifecycle.validation.models import Check, Promise, Severity
+from lifecycle.validation.scene import Scene
+
+# What remains of a de-identified message (issue: "and nothing else survives").
+RESEARCH_COLUMNS = ("tier", "model", "role", "received_month", "body_chars")
+RESEARCH_QUASI_IDENTIFIERS = ("tier", "model", "role", "received_month")
+PERMISSION, SAFETY_REVIEW = "permission", "safety_review"
+
+
+def record_checks(scene: Scene) -> Iterator[Check]:
+    for dataset in scene.catalog.records:
+        yield _without_clock(dataset)
+        if dataset.category is Category.TRAINING_USE:
+            yield from _training_checks(scene, dataset)
+            continue
+        rule = _own_rule(scene, dataset.category)
+        if rule is not None and rule.period is not None:
+            yield _past_deadline(scene, dataset, rule)
+    yield from _account_checks(scene, scene.catalog.accounts)
+    yield from _child_checks(scene)
+
+
+def erasure_checks(scene: Scene) -> Iterator[Check]:
+    """What erasure requests ask of records and accounts."""
+    for dataset in scene.catalog.records:
+        rule = scene.reasons.rule(Trigger.ERASURE, dataset.category, None)
+        if rule is not None:
+            yield _erased_remain(scene, dataset, rule)
+    accounts = scene.reasons.rule(Trigger.ERASURE, scene.catalog.accounts.category, None)
+    if accounts is not None:
+        yield _erased_accounts(scene, scene.catalog.accounts, accounts)
+
+
+def request_checks(scene: Scene) -> Iterator[Check]:
+    """The erasure requests themselves; the hourly run answers them."""
+    requests = scene.reasons.rule(Trigger.ERASURE, Category.PROMPTS_AND_OUTPUTS, None)
+    if requests is not None:
+        yield _open_requests(scene, requests)
+
+
+def _own_rule(scene: Scene, category: Category) -> Rule | None:
+    """The rule that ends a category's records: its default, or for feedback the consent itself."""
+    trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
+    return scene.policy.rule_for(trigger, category, Tier.CONSUMER)
+
+
+def _without_clock(dataset: Records) -> Check:
+    return Check(
+        f"{dataset.id}_without_clock",
+        Promise.CLASSIFIED,
+        Severity.CRITICAL,
+        f"Every row of {dataset.table} has the clock its period counts from",
+        sql.SQL("SELECT 1 AS violation FROM {} r WHERE r.{} IS NULL").format(
+            relation(dataset.table), sql.Identifier(dataset.clock)
+        ),
+    )
+
+
+def _past_deadline(scene: Scene, dataset: Records, rule: Rule) -> Check:
+    clock = sql.Identifier("r", dataset.clock)
+    # "Both" kinds may only go once their time is up, so the first run after it is the earliest that could act.
+    query = sql.SQL(
+        "SELECT 1 AS violation FROM {table} r WHERE {clock} < %(bound)s AND {end} < %(settled)s AND {held} IS NOT TRUE"
+    ).format(
+        table=relation(dataset.table),
+        clock=clock,
+        end=ends(clock, rule),
+        held=scene.reasons.held(subject_of(dataset, "r"), AT_SETTLED),
+    )
+    return Check(
+        f"{dataset.id}_past_deadline",
+        Promise.NEVER_LATE,
+        Severity.CRITICAL,
+        f"No row of {dataset.table} is older than {rule.period} (rule {rule.id}) without a legal hold",
+        query,
+        {"settled": scene.settled, "bound": rule.period.cutoff_bound(scene.settled) if rule.period else scene.settled},
+    )
+
+
+def _erased_remain(scene: Scene, dataset: Records, rule: Rule) -> Check:
+    columns = {"account": dataset.subject, "conversation": dataset.group, "message": dataset.record}
+    clock = sql.Identifier("r", dataset.clock)
+    per_scope = [
+        sql.SQL(
+            "SELECT r.{key} FROM lifecycle.erasure_requests e JOIN {table} r ON r.{column} = {target}"
+            " WHERE e.scope = {scope} AND {late} < %(as_of)s AND (e.completed_at IS NULL OR {clock} <= e.completed_at)"
+            " AND {clock} < %(settled)s AND {held} IS NOT TRUE"
+        ).format(
+            key=sql.Identifier(dataset.key),
+            table=relation(dataset.table),
+            column=sql.Identifier(column),
+            target=TARGET_UUID.format(alias=sql.Identifier("e")),
+            scope=sql.Literal(scope),
+            late=ends(sql.SQL("e.requested_at"), rule),
+            clock=clock,
+            held=scene.reasons.held(subject_of(dataset, "r"), AT_SETTLED),
+        )
+        for scope, column in columns.items()
+        if column is not None
+    ]
+    return Check(
+        f"erased_{dataset.id}_remain",
+        Promise.NEVER_LATE,
+        Severity.CRITICAL,
+        f"No row of {dataset.table} outlives an erasure request by more than {rule.period} without a legal hold",
+        sql.SQL("SELECT 1 AS violation FROM ({}) x").format(sql.SQL(" UNION ").join(per_scope)),
+        scene.instants,
+    )
+
+
+def _training_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
+    if dataset.basis is None or dataset.record is None:
+        return
+    message = sql.Identifier("r", dataset.record)
+    held = scene.reasons.held(subject_of(dataset, "r"), AT_SETTLED)
+    query = sql.SQL(
+        "SELECT 1 AS violation FROM {table} r WHERE r.{clock} < %(settled)s"
+        " AND (r.{basis} = {permission} OR (r.{basis} = {review} AND {flagged})) IS NOT TRUE AND {held} IS NOT TRUE"
+    ).format(
+        table=relation(dataset.table),
+        clock=sql.Identifier(dataset.clock),
+        basis=sql.Identifier(dataset.basis),
+        permission=sql.Literal(PERMISSION),
+        review=sql.Literal(SAFETY_REVIEW),
+        flagged=scene.reasons.flagged(message, AT_SETTLED),
+        held=held,
+    )
+    yield Check(
+        "training_without_basis",
+        Promise.TRAINING_USE,
+        Severity.CRITICAL,
+        "Every training example rests on a permission, or on a safety flag that is not cleared",
+        query,
+        {"settled": scene.settled},
+    )
+    gone = sql.SQL(
+        "SELECT 1 AS violation FROM {table} r WHERE r.{clock} < %(settled)s AND {missing} AND {held} IS NOT TRUE"
+    ).format(
+        table=relation(dataset.table),
+        clock=sql.Identifier(dataset.clock),
+        missing=_message_is_gone(scene, message),
+        held=held,
+    )
+    yield Check(
+        "training_without_message",
+        Promise.TRAINING_USE,
+        Severity.CRITICAL,
+        "No training example outlives the message it was made from",
+        gone,
+        {"settled": scene.settled},
+    )
+
+
+def _message_is_gone(scene: Scene, message: sql.Composable) -> sql.Composable:
+    dataset = scene.catalog.messages
+    return sql.SQL(
+        "(NOT EXISTS (SELECT FROM {messages} k WHERE k.{record} = {message})"
+        " AND NOT EXISTS (SELECT FROM lifecycle.quarantine q WHERE q.message_id = {message}))"
+    ).format(messages=relation(dataset.table), record=sql.Identifier(dataset.record), message=message)
+
+
+def _child_checks(scene: Scene) -> Iterator[Check]:
+    """Rows of child tables whose record is gone. A flag may come after its message went, so that is only reported."""
+    counted = {dataset.table for dataset in scene.catalog.records}
+    for child in scene.catalog.messages.children:
+        if child.table in counted:
+            continue
+        yield Check(
+            f"children_without_message.{child.table.split('.', 1)[1]}",
+            Promise.AGREEMENT,
+            Severity.CRITICAL if child.moves else Severity.WARNING,
+            f"No row of {child.table} outlives its message",
+            sql.SQL("SELECT 1 AS violation FROM {} c WHERE {}").format(
+                relation(child.table), _message_is_gone(scene, sql.Identifier("c", child.key))
+            ),
+        )
+
+
+def _has_personal_data(dataset: Accounts) -> sql.Composable:
+    return sql.SQL("({})").format(
+        sql.SQL(" OR ").join(sql.SQL("r.{} IS NOT NULL").format(sql.Identifier(name)) for name in dataset.personal)
+    )
+
+
+def _account_checks(scene: Scene, dataset: Accounts) -> Iterator[Check]:
+    clock, key = sql.Identifier("r", dataset.clock), sql.Identifier("r", dataset.key)
+    held = scene.reasons.held(subject_of_account(dataset, "r"), AT_SETTLED)
+    rule = scene.policy.rule_for(Trigger.DEFAULT, dataset.category, Tier.CONSUMER)
+    if rule is not None and rule.period is not None:
+        inactive = sql.SQL(
+            "SELECT 1 AS violation FROM {table} r WHERE {clock} < %(bound)s AND {end} < %(settled)s AND {held} IS NOT"
+            " TRUE"
+        ).format(table=relation(dataset.table), clock=clock, end=ends(clock, rule), held=held)
+        params = {"settled": scene.settled, "bound": rule.period.cutoff_bound(scene.settled)}
+        yield Check(
+            "accounts_past_inactivity",
+            Promise.NEVER_LATE,
+            Severity.CRITICAL,
+            f"No account without interaction for {rule.period} has personal data, unless it is under hold",
+            sql.SQL("{} AND {}").format(inactive, _has_personal_data(dataset)),
+            params,
+        )
+        yield Check(
+            "accounts_nobody_refers_to",
+            Promise.NEVER_LATE,
+            Severity.WARNING,
+            f"No account without interaction for {rule.period} stays when no table refers to it",
+            sql.SQL("{} AND NOT ({})").format(inactive, _referenced(dataset, key)),
+            params,
+        )
+
+
+def _erased_accounts(scene: Scene, dataset: Accounts, rule: Rule) -> Check:
+    clock, key = sql.Identifier("r", dataset.clock), sql.Identifier("r", dataset.key)
+    return Check(
+        "erased_accounts_remain",
+        Promise.NEVER_LATE,
+        Severity.CRITICAL,
+        f"No account has personal data {rule.period} after its erasure was asked for, unless it is under hold",
+        sql.SQL(
+            "SELECT 1 AS violation FROM (SELECT {key} FROM lifecycle.erasure_requests e JOIN {table} r ON {key} ="
+            " {target}"
+            " WHERE e.scope = 'account' AND {late} < %(as_of)s AND (e.completed_at IS NULL OR {clock} <="
+            " e.completed_at)"
+            " AND {clock} < %(settled)s AND {personal} AND {held} IS NOT TRUE GROUP BY 1) x"
+        ).format(
+            key=key,
+            table=relation(dataset.table),
+            target=TARGET_UUID.format(alias=sql.Identifier("e")),
+            late=ends(sql.SQL("e.requested_at"), rule),
+            clock=clock,
+            personal=_has_personal_data(dataset),
+            held=scene.reasons.held(subject_of_account(dataset, "r"), AT_SETTLED),
+        ),
+        scene.instants,
+    )
+
+
+def _referenced(dataset: Accounts, key: sql.Composable) -> sql.Composable:
+    return sql.SQL(" OR ").join(
+        sql.SQL("EXISTS (SELECT FROM {} x WHERE x.{} = {})").format(
+            relation(child.table), sql.Identifier(child.key), key
+        )
+        for child in dataset.referenced_by
+    )
+
+
+def research_checks(scene: Scene) -> Iterator[Check]:
+    """The de-identified rows: only the agreed columns, only the tiers the policy names, no small groups."""
+    name = scene.catalog.messages.research.table
+    table = relation(name)
+    schema, bare = name.split(".", 1)
+    yield Check(
+        "research_columns",
+        Promise.DEIDENTIFIED,
+        Severity.CRITICAL,
+        f"{name} has exactly the columns {', '.join(RESEARCH_COLUMNS)}: no identifier, no content",
+        sql.SQL(
+            "SELECT 1 AS violation FROM (SELECT a.attname::text AS name FROM pg_attribute a"
+            " WHERE a.attrelid = to_regclass(%(table)s) AND a.attnum > 0 AND NOT a.attisdropped) have"
+            " FULL JOIN unnest(%(columns)s::text[]) AS want (name) USING (name) WHERE have IS NULL OR want IS NULL"
+        ),
+        {"table": f"{schema}.{bare}", "columns": list(RESEARCH_COLUMNS)},
+    )
+    tiers = sorted({tier.value for rule in scene.policy.rules if rule.instead_of is not None for tier in rule.tiers})
+    yield Check(
+        "research_tiers",
+        Promise.DEIDENTIFIED,
+        Severity.CRITICAL,
+        f"{name} holds only records of tiers that may be de-identified ({', '.join(tiers) or 'none'})",
+        sql.SQL("SELECT 1 AS violation FROM {} r WHERE (r.tier = ANY (%(tiers)s)) IS NOT TRUE").format(table),
+        {"tiers": tiers},
+    )
+    yield Check(
+        "research_months",
+        Promise.DEIDENTIFIED,
+        Severity.CRITICAL,
+        f"{name} knows no time finer than a month",
+        sql.SQL("SELECT 1 AS violation FROM {} r WHERE extract(day FROM r.received_month) <> 1").format(table),
+    )
+    yield Check(
+        "research_small_groups",
+        Promise.DEIDENTIFIED,
+        Severity.WARNING,
+        f"No group of research records is smaller than {scene.policy.thresholds.k_anonymity}",
+        sql.SQL("SELECT 1 AS violation FROM {} r GROUP BY {} HAVING count(*) < %(k)s").format(
+            table, sql.SQL(", ").join(sql.Identifier("r", name) for name in RESEARCH_QUASI_IDENTIFIERS)
+        ),
+        {"k": scene.policy.thresholds.k_anonymity},
+    )
+
+
+def _open_requests(scene: Scene, rule: Rule) -> Check:
+    return Check(
+        "erasure_requests_open",
+        Promise.NEVER_LATE,
+        Severity.CRITICAL,
+        f"Every erasure request has its outcome within {rule.period}",
+        sql.SQL(
+            "SELECT 1 AS violation FROM lifecycle.erasure_requests e WHERE e.completed_at IS NULL AND {} < %(as_of)s"
+        ).format(ends(sql.SQL("e.requested_at"), rule)),
+        {"as_of": scene.as_of},
+    )

@@ -1,0 +1,67 @@
+"""What every query of the auditor is written for: the configuration, the instants, and where the staged facts are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Catalog
+from lifecycle.policy.models import Policy
+from lifecycle.validation.fragments import Reasons, Subject, relation, subject_of
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Tables that hold, for the time of one audit, what PostgreSQL cannot see by itself."""
+
+    objects: sql.Identifier
+    """One row per version or delete marker listed in S3."""
+    logs: sql.Identifier
+    """Lines of many-record objects that may be overdue."""
+    facts: sql.Identifier
+    """Counts of violations found outside SQL: checksums, locks, hash chain."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scope of an audit.
+
+    ``settled``: up to this instant a run must have acted on what had ended; the run's own as-of when a run is judged.
+    ``run_id``: the run that is judged; None in an audit of the store as it is.
+    """
+
+    policy: Policy
+    catalog: Catalog
+    stage: Stage
+    as_of: datetime
+    settled: datetime
+    scope: str
+    run_id: int | None = None
+
+    @property
+    def reasons(self) -> Reasons:
+        return Reasons(self.policy, self.catalog)
+
+    @property
+    def instants(self) -> dict[str, Any]:
+        return {"as_of": self.as_of, "settled": self.settled}
+
+    @property
+    def message_subject(self) -> Subject:
+        return subject_of(self.catalog.messages, "m")
+
+    def message_names(self) -> dict[str, sql.Composable]:
+        """The messages table as ``m`` and its columns, for a query's text."""
+        dataset = self.catalog.messages
+        return {
+            "messages": relation(dataset.table),
+            "message": sql.Identifier("m", dataset.record),
+            "conversation": sql.Identifier("m", dataset.group),
+            "account": sql.Identifier("m", dataset.subject),
+            "tier": sql.Identifier("m", dataset.tier),
+            "clock": sql.Identifier("m", dataset.clock),
+            "object_key": sql.Identifier("m", dataset.objects.column),
+        }

@@ -1,0 +1,1 @@
+"""What must survive kills, concurrency and prying eyes."""

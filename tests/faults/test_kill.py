@@ -1,0 +1,147 @@
+"""Promise 4: the run is killed (SIGKILL) at 50 points and run again; end state and ledger are those of one clean run.
+
+Thirty of the points are instants at random within the run, twenty are requests to S3: killed before the request is
+served, or after it is and before the run hears of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from subprocess import Popen, TimeoutExpired
+from typing import Any
+
+import pytest
+
+from faults.steps import end_state, kill, plain_ledger, runs_begun, unlike, wait_for
+from lifecycle.demo.servers import S3Server
+from oracle.busy import AS_OF, busy_world
+from oracle.facts import World
+from oracle.s3proxy import Request, proxied
+from oracle.stores import Servers, at, run
+from support.store import Store
+
+pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.embedded_s3, pytest.mark.timeout(1800)]
+
+GROUPS, BY_TIME, BY_REQUEST = 5, 6, 4
+
+
+@dataclass(frozen=True)
+class Clean:
+    """One run that nobody disturbed, and how long its work took from the moment it showed itself."""
+
+    world: World
+    snapshot: str
+    state: dict[str, Any]
+    ledger: Counter[str]
+    seconds: float
+    writes: int
+
+
+@pytest.fixture(scope="module")
+def clean(servers: Servers) -> Iterator[Clean]:
+    world = busy_world()
+    with servers.snapshot(world) as snapshot:
+        with servers.copy_of(snapshot, world) as store, proxied(servers.s3_server) as (proxy, endpoint):
+            process = start(store, endpoint_of=endpoint)
+            with store.connect() as conn:
+                assert wait_for(lambda: runs_begun(conn), process)
+                began = time.monotonic()
+                stdout, stderr = process.communicate()
+                seconds = time.monotonic() - began
+                assert process.returncode == 0, stdout[-3000:] + stderr[-3000:]
+                made = Clean(world, snapshot, end_state(store), plain_ledger(conn), seconds, proxy.writes)
+        yield made
+
+
+def start(store: Store, *, endpoint_of: S3Server | None = None) -> Popen[str]:
+    """The run as a process of its own, at the given S3 endpoint."""
+    if endpoint_of is not None:
+        env = {**store.env, "AIRFLOW_CONN_LIFECYCLE_S3": json.dumps(endpoint_of.airflow_connection())}
+        store = replace(store, env=env)
+    return store.cli_process("run", "--as-of", at(AS_OF), "--json")
+
+
+def killed_at_instant(store: Store, seconds: float) -> None:
+    process = start(store)
+    with store.connect() as conn:
+        wait_for(lambda: runs_begun(conn), process)
+    try:
+        process.communicate(timeout=seconds)
+    except TimeoutExpired:
+        kill(process)
+
+
+def killed_at_request(store: Store, nth: int, *, served: bool) -> None:
+    """Kill at the ``nth`` writing request, before it is forwarded or once it has been served."""
+    with proxied(store.s3_server) as (proxy, endpoint):
+        lock, count = threading.Lock(), 0
+        process = start(store, endpoint_of=endpoint)
+
+        def strike(request: Request) -> None:
+            nonlocal count
+            if not request.writes:
+                return
+            with lock:
+                count += 1
+                now = count
+            if now == nth:
+                os.kill(process.pid, signal.SIGKILL)
+            if now >= nth:
+                raise ConnectionAbortedError("nobody is left to hear the answer")
+
+        if served:
+            proxy.after = strike
+        else:
+            proxy.before = strike
+        process.communicate(timeout=120)
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_a_killed_run_that_is_run_again_ends_as_one_clean_run(servers: Servers, clean: Clean, group: int) -> None:
+    dice = random.Random(group)
+    failures = []
+    for n in range(BY_TIME + BY_REQUEST):
+        with servers.copy_of(clean.snapshot, clean.world) as store:
+            if n < BY_TIME:
+                delay = dice.uniform(0, clean.seconds)
+                point = f"{delay:.3f} s into the run"
+                killed_at_instant(store, delay)
+            else:
+                nth, served = dice.randint(1, clean.writes), bool(dice.getrandbits(1))
+                point = f"{'after' if served else 'before'} writing request {nth}"
+                killed_at_request(store, nth, served=served)
+            failures += [f"group {group}, killed {point}: {what}" for what in rerun(store, clean)]
+    assert failures == []
+
+
+def rerun(store: Store, clean: Clean) -> list[str]:
+    """Run again with the same as-of; every way in which the outcome is not the clean run's."""
+    again = run(store, AS_OF)
+    if again.code != 0:
+        return [f"the second run failed: {again}"]
+    with store.connect() as conn:
+        ledger = plain_ledger(conn)
+    found = [f"{name}: {how}" for name, how in unlike(clean.state, end_state(store)).items()]
+    lost, extra = clean.ledger - ledger, ledger - clean.ledger
+    if lost or extra:
+        found.append(f"ledger lacks {sorted(lost.elements())[:5]} and has besides {sorted(extra.elements())[:5]}")
+    if store.cli("ledger", "verify", check=False).returncode != 0:
+        found.append("the ledger does not verify")
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_a_run_killed_many_times_in_a_row_still_ends_as_one_clean_run(servers: Servers, clean: Clean) -> None:
+    """Every try is killed a little later than the one before, until one is left alone."""
+    with servers.copy_of(clean.snapshot, clean.world) as store:
+        for share in (0.1, 0.2, 0.35, 0.5, 0.7, 0.9):
+            killed_at_instant(store, clean.seconds * share)
+        assert rerun(store, clean) == []

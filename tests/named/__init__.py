@@ -1,0 +1,1 @@
+"""Records followed by name through the years."""

@@ -1,0 +1,142 @@
+"""Stores by the dozen: a fresh one per generated world, and identical ones made from a loaded snapshot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from lifecycle.demo.servers import Postgres, S3Server
+from reference_store.create import BucketSpec
+from support.buckets import fresh_buckets
+from support.servers import TEMPLATE, with_database
+from support.store import Store
+
+from .facts import World
+from .load import put_logs, put_objects, write_rows, write_world
+from .observe import Observed, observe
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a ``lifecycle run --json`` ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.stdout)
+        return found
+
+    def __str__(self) -> str:
+        return f"exit {self.code}\n{self.stdout[-4000:]}\n{self.stderr[-4000:]}"
+
+    def disposed(self) -> dict[str, int]:
+        """Records per disposition, over all scopes."""
+        total: dict[str, int] = {}
+        for scope in self.json["scopes"].values():
+            for disposition, count in scope["disposed"].items():
+                total[disposition] = total.get(disposition, 0) + count
+        return {disposition: count for disposition, count in total.items() if count}
+
+
+def at(instant: datetime) -> str:
+    """An instant as the command line takes it."""
+    return instant.isoformat().replace("+00:00", "Z")
+
+
+def run(store: Store, as_of: datetime, *options: str) -> Ran:
+    """One run of the product, in this process."""
+    done = store.cli("run", "--as-of", at(as_of), "--json", *options, check=False)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def look(store: Store) -> Observed:
+    with store.connect() as conn:
+        return observe(conn, store.s3)
+
+
+@dataclass
+class Servers:
+    """The servers of this session, and what makes stores on them. One store at a time: the buckets are shared."""
+
+    postgres: Postgres
+    s3_server: S3Server
+    s3: S3Client
+    buckets: tuple[BucketSpec, ...]
+
+    @contextmanager
+    def store(self, world: World | None = None) -> Iterator[Store]:
+        """A fresh store that holds ``world``."""
+        with self._database(TEMPLATE) as name:
+            fresh_buckets(self.s3_server, self.s3, self.buckets)
+            store = self._store(name)
+            try:
+                if world is not None:
+                    with store.connect() as conn:
+                        write_world(conn, store.s3, world)
+                yield store
+            finally:
+                store.close()
+
+    @contextmanager
+    def snapshot(self, world: World) -> Iterator[str]:
+        """A database that holds ``world`` and nobody is connected to; ``copy_of`` makes identical stores from it."""
+        with self._database(TEMPLATE) as name:
+            with psycopg.connect(with_database(self.postgres, name), autocommit=True) as conn:
+                write_rows(conn, world)
+            yield name
+
+    @contextmanager
+    def copy_of(self, snapshot: str, world: World) -> Iterator[Store]:
+        """A store in the state of the snapshot, objects and all."""
+        with self._database(snapshot) as name:
+            fresh_buckets(self.s3_server, self.s3, self.buckets)
+            put_objects(self.s3, world.messages)
+            put_logs(self.s3, world.logs)
+            store = self._store(name)
+            try:
+                yield store
+            finally:
+                store.close()
+
+    def _store(self, database: str) -> Store:
+        env: Mapping[str, str] = {
+            "AIRFLOW_CONN_LIFECYCLE_POSTGRES": json.dumps(self.postgres.airflow_connection(database)),
+            "AIRFLOW_CONN_LIFECYCLE_S3": json.dumps(self.s3_server.airflow_connection()),
+        }
+        return Store(with_database(self.postgres, database), self.s3, env, self.postgres, self.s3_server)
+
+    @contextmanager
+    def _database(self, template: str) -> Iterator[str]:
+        name = f"world_{uuid4().hex}"
+        with psycopg.connect(self.postgres.conninfo(), autocommit=True) as conn:
+            conn.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+                    sql.Identifier(name), sql.Identifier(template)
+                )
+            )
+            try:
+                yield name
+            finally:
+                conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def servers(
+    postgres_server: Postgres, s3_server: S3Server, s3_session_client: S3Client, buckets: tuple[BucketSpec, ...]
+) -> Servers:
+    return Servers(postgres_server, s3_server, s3_session_client, buckets)

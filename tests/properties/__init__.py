@@ -1,0 +1,1 @@
+"""Promises of DESIGN.md on generated worlds."""

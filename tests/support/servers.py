@@ -1,0 +1,103 @@
+"""Servers for a test session: one PostgreSQL shared by all pytest-xdist workers, one S3 server per worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from lifecycle.demo.servers import Postgres, S3Server, embedded_postgres
+from reference_store.create import create_schemas
+
+TEMPLATE = "reference_store_template"
+EXTERNAL_S3 = "LIFECYCLE_TEST_S3_ENDPOINT"
+
+
+@contextmanager
+def scratch(purpose: str) -> Iterator[Path]:
+    """A folder that the server's user can reach, which pytest's own (mode 0700) is not."""
+    folder = Path(tempfile.mkdtemp(prefix=f"lifecycle-test-{purpose}-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class PostgresSpec:
+    """How to reach the session's PostgreSQL; passed to xdist workers as text."""
+
+    port: int
+    password: str
+    socket_dir: str
+    pid: int
+
+    @classmethod
+    def of(cls, server: Postgres) -> PostgresSpec:
+        return cls(server.port, server.password, str(server.socket_dir), server.pid)
+
+    @classmethod
+    def parse(cls, text: str) -> PostgresSpec:
+        return cls(**json.loads(text))
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
+
+    @property
+    def server(self) -> Postgres:
+        return Postgres(self.port, self.password, Path(self.socket_dir), self.pid)
+
+
+@contextmanager
+def session_postgres() -> Iterator[Postgres]:
+    """A server with the reference store's schemas in a template database."""
+    with scratch("pg") as folder, embedded_postgres(folder) as server:
+        with psycopg.connect(server.conninfo(), autocommit=True) as conn:
+            conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+        create_schemas(server.conninfo(TEMPLATE))
+        yield server
+
+
+@contextmanager
+def fresh_database(server: Postgres) -> Iterator[str]:
+    """The name of a database made from the template, dropped afterwards with whoever is still in it."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server.conninfo(), autocommit=True) as conn:
+        conn.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+                sql.Identifier(name), sql.Identifier(TEMPLATE)
+            )
+        )
+        try:
+            yield name
+        finally:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def external_s3() -> S3Server | None:
+    """An S3 endpoint from outside (a Ceph gateway), when the environment names one."""
+    endpoint = os.environ.get(EXTERNAL_S3)
+    if not endpoint:
+        return None
+    return S3Server(
+        endpoint,
+        access_key=os.environ["LIFECYCLE_TEST_S3_ACCESS"],
+        secret_key=os.environ["LIFECYCLE_TEST_S3_SECRET"],
+        region=os.environ.get("LIFECYCLE_TEST_S3_REGION", "us-east-1"),
+    )
+
+
+def with_database(server: Postgres, name: str, *, over_socket: bool = False) -> str:
+    """Sessions in UTC, like the project's own."""
+    return make_conninfo(server.conninfo(name, over_socket=over_socket), options="-c TimeZone=UTC")
