@@ -1,4 +1,4 @@
-"""One DAG that deletes nothing and trusts nobody: re-reads the stores and fails if a promise is broken (hard case 7)."""
+"""One DAG that deletes nothing and trusts nobody: it re-reads the stores, fails on a broken promise (hard case 7)."""
 
 from __future__ import annotations
 

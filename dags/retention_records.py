@@ -1,4 +1,4 @@
-"""One DAG for what is not of one tier: scores, feedback, training examples, accounts, request logs, unclassified rows."""
+"""One DAG for what is of no single tier: scores, feedback, training examples, accounts, request logs, unclassified."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ with DAG(
     dag_id="retention_records",
     dag_display_name="Retention: cross-tier records",
     description="Disposes of scores, feedback, training examples, account data and log records past their time.",
-    # After the tiers as a rule: training examples and accounts go when the messages they refer to are gone. When a tier is
-    # late, they go a day later, which the lead covers.
+    # After the tiers as a rule: training examples and accounts go when the messages they refer to are gone. When a tier
+    # is late, they go a day later, which the lead covers.
     schedule=CronTriggerTimetable("30 1 * * *", timezone="UTC"),
     params={"as_of": dag_factory.AS_OF, "dry_run": dag_factory.DRY_RUN},
     **dag_factory.settings(

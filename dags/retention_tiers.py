@@ -13,8 +13,8 @@ for tier in ("consumer", "beta", "evaluation", "business"):
         dag_id=f"retention_{tier}",
         dag_display_name=f"Retention: {tier} prompts and outputs",
         description=f"Disposes of {tier} prompts and outputs before their deadline.",
-        # Midnight UTC: then the cut-off, a whole number of days earlier, falls on a boundary of the day partitions, and a
-        # partition is due as a whole. At any other time the youngest due day would be cut into.
+        # Midnight UTC: then the cut-off, a whole number of days earlier, falls on a boundary of the day partitions, and
+        # a partition is due as a whole. At any other time the youngest due day would be cut into.
         schedule=CronTriggerTimetable("0 0 * * *", timezone="UTC"),
         params={"as_of": dag_factory.AS_OF, "dry_run": dag_factory.DRY_RUN},
         **dag_factory.settings(

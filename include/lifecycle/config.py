@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from lifecycle.catalog.load import read_catalog
@@ -38,6 +39,21 @@ def load_configuration(policy: Path | None = None, datasets: Path | None = None)
     """
     policy_path = policy or _path(POLICY_VARIABLE, SHIPPED_POLICY)
     catalog_path = datasets or _path(DATASETS_VARIABLE, SHIPPED_DATASETS)
+    return _load(policy_path, catalog_path, _stamp(policy_path), _stamp(catalog_path))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file changes; None for one that cannot be read, which the reader then explains."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=8)
+def _load(policy_path: Path, catalog_path: Path, *stamps: tuple[int, int] | None) -> Configuration:
+    """Parse both files once per state of them: a run asks for them at each of its steps."""
     read_rules, read_bindings = read_policy(policy_path), read_catalog(catalog_path)
     problems = [*read_rules.problems, *read_bindings.problems]
     if read_rules.value is None or read_bindings.value is None:

@@ -118,9 +118,10 @@ def s3_client() -> S3Client:
 
 def _endpoint(extra: Mapping[str, Any]) -> str | None:
     """As Airflow's Amazon provider: an endpoint for S3 alone wins over one for all services."""
-    of_s3 = (extra.get("service_config") or {}).get("s3") or {}
-    endpoint = of_s3.get("endpoint_url", extra.get("endpoint_url"))
-    return endpoint or None
+    services = extra.get("service_config")
+    of_s3 = services.get("s3") if isinstance(services, Mapping) else None
+    own = of_s3.get("endpoint_url") if isinstance(of_s3, Mapping) else None
+    return own or extra.get("endpoint_url") or None
 
 
 def _botocore_config(extra: Mapping[str, Any]) -> Config:
@@ -191,7 +192,8 @@ def _from_airflow(connection_id: str) -> AirflowConnection:
         raise _refused(
             connection_id,
             "is not set, and Airflow knows no connection of that name",
-            f"Set it, for example {environment_variable(connection_id)}='{_EXAMPLES[connection_id]}'{_MORE[connection_id]}",
+            f"Set it, for example {environment_variable(connection_id)}='{_EXAMPLES[connection_id]}'"
+            f"{_MORE[connection_id]}",
         ) from None
     return AirflowConnection(
         conn_type=found.conn_type,

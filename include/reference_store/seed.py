@@ -60,19 +60,20 @@ def seed_store(
     """Write a world; the same arguments give the same one. Rows appear all together, after their objects.
 
     Args:
-        accounts: number of accounts; from 60 on every rule and exception is there, from 250 on in every tier.
+        accounts: number of accounts; from 60 on every rule and exception is there, from 280 on in every tier.
         days: length of the traffic before ``as_of``; some kept things are older.
         as_of: an aware instant that everything lies before.
         messages: about so many messages, accounts * 100 by default.
         objects: so many of them have their body in S3, 5% by default.
 
     Raises:
-        PreconditionError: an argument makes no sense, or the same world is there already.
+        PreconditionError: an argument makes no sense, or there is no store, or the same world is in it already.
     """
     size = _size(accounts, days, messages, objects, as_of)
     world = World(size, as_of.astimezone(UTC), seed)
     report: Progress = progress or (lambda _stage, _done, _total: None)
     with psycopg.connect(conninfo, autocommit=True) as conn:
+        _require_store(conn, s3)
         _refuse_second_time(conn, world)
         report("partitions", 0, 1)
         partitions = create_partitions(conn, world.timeline.partition_days)
@@ -119,6 +120,14 @@ def _size(accounts: int, days: int, messages: int | None, objects: int | None, a
     if accounts < 1 or days < 1 or total < 0 or not 0 <= in_s3 <= max(total, 0):
         raise PreconditionError("accounts and days must be at least 1, and objects at most the number of messages")
     return Size(accounts, days, total, in_s3)
+
+
+def _require_store(conn: psycopg.Connection[tuple[object, ...]], s3: S3Client) -> None:
+    """The generator must not fail halfway because somebody forgot the first command."""
+    found = conn.execute("SELECT to_regclass('app.messages'), to_regclass('lifecycle.legal_holds')").fetchone()
+    buckets = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+    if found is None or None in found or not {DATA_BUCKET, LOGS_BUCKET} <= buckets:
+        raise PreconditionError("there is no reference store to fill; run `lifecycle store create` first")
 
 
 def _refuse_second_time(conn: psycopg.Connection[tuple[object, ...]], world: World) -> None:

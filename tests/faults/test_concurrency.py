@@ -22,7 +22,7 @@ from oracle.load import DATA, LOGS, QUARANTINE, app_content
 from oracle.observe import changed, fingerprint
 from oracle.oracle import Place
 from oracle.s3proxy import Proxy, Request, proxied
-from oracle.stores import Servers, at, look, run
+from oracle.stores import Servers, full_run, look, run, run_process
 from support.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -70,7 +70,7 @@ def test_a_hold_that_commits_during_a_run_wins_case_4(servers: Servers, seed: in
     targets = [m for m in world.messages if m.received_at < AS_OF - DAY * 26]
     dice.shuffle(targets)
     with servers.store(world) as store, store.connect() as conn:
-        process = store.cli_process("run", "--as-of", at(AS_OF), "--json")
+        process = run_process(store, AS_OF)
         assert wait_for(lambda: runs_begun(conn), process)
         witnesses = []
         pause = threading.Event()
@@ -133,7 +133,7 @@ def test_of_two_runs_at_once_the_second_is_refused(servers: Servers) -> None:
         with store.connect() as blocker, blocker.transaction():
             # The first run cannot get past the exceptions while we hold this; both wait for nothing else.
             blocker.execute("LOCK TABLE app.safety_flags IN ACCESS EXCLUSIVE MODE")
-            process = store.cli_process("run", "--as-of", at(AS_OF), "--json")
+            process = run_process(store, AS_OF)
             assert wait_for(lambda: runs_begun(conn), process)
             second = run(store, AS_OF)
         stdout, stderr = process.communicate()
@@ -145,7 +145,7 @@ def test_of_two_runs_at_once_the_second_is_refused(servers: Servers) -> None:
 
 def test_a_run_after_a_killed_one_is_not_refused_case_27(servers: Servers) -> None:
     with servers.store(busy_world(accounts_per_tier=2)) as store, store.connect() as conn:
-        process = store.cli_process("run", "--as-of", at(AS_OF), "--json")
+        process = run_process(store, AS_OF)
         assert wait_for(lambda: runs_begun(conn), process)
         kill(process)
         assert run(store, AS_OF).code == 0
@@ -158,7 +158,7 @@ def test_a_later_as_of_after_a_killed_run_takes_over(servers: Servers) -> None:
 
     world, tomorrow = busy_world(accounts_per_tier=3), AS_OF + DAY
     with servers.store(world) as store, store.connect() as conn:
-        process = store.cli_process("run", "--as-of", at(AS_OF), "--json")
+        process = run_process(store, AS_OF)
         assert wait_for(lambda: runs_begun(conn), process)
         wait_for(lambda: conn.execute("SELECT FROM lifecycle.ledger").fetchone() is not None, process)
         kill(process)
@@ -212,7 +212,7 @@ def test_a_clock_of_s3_that_is_off_is_refused_case_10(servers: Servers, skew: ti
 def test_a_run_through_the_proxy_is_the_same_run(servers: Servers) -> None:
     """The proxy itself disturbs nothing; what the tests above see is what they did."""
     with servers.store(busy_world(accounts_per_tier=2)) as plain, through_proxy(plain) as (proxy, store):
-        done = run(store, AS_OF)
+        done = full_run(store, AS_OF)
         assert done.code == 0, str(done)
         assert proxy.writes > 0
 

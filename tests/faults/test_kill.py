@@ -25,7 +25,7 @@ from lifecycle.demo.servers import S3Server
 from oracle.busy import AS_OF, busy_world
 from oracle.facts import World
 from oracle.s3proxy import Request, proxied
-from oracle.stores import Servers, at, run
+from oracle.stores import Servers, run, run_process
 from support.store import Store
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.embedded_s3, pytest.mark.timeout(1800)]
@@ -66,7 +66,7 @@ def start(store: Store, *, endpoint_of: S3Server | None = None) -> Popen[str]:
     if endpoint_of is not None:
         env = {**store.env, "AIRFLOW_CONN_LIFECYCLE_S3": json.dumps(endpoint_of.airflow_connection())}
         store = replace(store, env=env)
-    return store.cli_process("run", "--as-of", at(AS_OF), "--json")
+    return run_process(store, AS_OF)
 
 
 def killed_at_instant(store: Store, seconds: float) -> None:

@@ -16,7 +16,12 @@ from lifecycle.catalog.load import load_catalog, read_catalog
 from lifecycle.errors import ConfigurationError
 from lifecycle.policy.load import load_policy, read_policy
 from lifecycle.shipped import SHIPPED_DATASETS, SHIPPED_POLICY, shipped
-from policy.malformed import DATASETS, POLICIES, Malformed
+from policy.malformed import Malformed
+from policy.malformed_datasets import DATASETS
+from policy.malformed_fields import FIELDS
+from policy.malformed_rules import RULES
+
+POLICIES = (*FIELDS, *RULES)
 
 
 def check(case: Malformed, shipped_name: str, load: Callable[[Path], object], folder: Path) -> None:

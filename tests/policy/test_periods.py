@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle.policy.periods import Period
 
+# Two cores are shared: how long one example takes says nothing.
+unhurried = settings(deadline=None)
 MICROSECOND = timedelta(microseconds=1)
-instants = st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2060, 12, 31), timezones=st.just(UTC))
+_SPAN = timedelta(days=71 * 365)
+instants = st.timedeltas(timedelta(0), _SPAN).map(lambda offset: datetime(1990, 1, 1, tzinfo=UTC) + offset)
 periods = st.builds(
     Period,
     months=st.integers(0, 240),
@@ -46,12 +49,14 @@ def test_case_11_a_maximum_rounds_down_and_a_minimum_rounds_up(start: str, perio
     assert parsed.end(utc(start), round_up=True) == utc(up)
 
 
+@unhurried
 @given(start=instants, period=periods)
 def test_rounding_up_is_never_earlier_and_differs_by_at_most_one_day(start: datetime, period: Period) -> None:
     down, up = period.end(start, round_up=False), period.end(start, round_up=True)
     assert up - down in (timedelta(0), timedelta(days=1))
 
 
+@unhurried
 @given(start=instants, period=periods, round_up=st.booleans())
 def test_an_end_lies_between_the_shortest_and_the_longest_length(
     start: datetime, period: Period, round_up: bool
@@ -60,6 +65,7 @@ def test_an_end_lies_between_the_shortest_and_the_longest_length(
     assert period.shortest() <= length <= period.longest()
 
 
+@unhurried
 @given(start=instants, later=st.timedeltas(timedelta(0), timedelta(days=70)), period=periods, round_up=st.booleans())
 def test_what_arrives_later_never_ends_by_a_day_or_more_earlier(
     start: datetime, later: timedelta, period: Period, round_up: bool
@@ -71,6 +77,7 @@ def test_what_arrives_later_never_ends_by_a_day_or_more_earlier(
         assert after - earlier == later
 
 
+@unhurried
 @given(start=instants, period=periods, round_up=st.booleans(), offset=st.integers(-1, 1))
 def test_the_bound_of_an_index_scan_never_cuts_off_what_has_ended(
     start: datetime, period: Period, round_up: bool, offset: int
@@ -82,17 +89,20 @@ def test_the_bound_of_an_index_scan_never_cuts_off_what_has_ended(
         assert start <= period.cutoff_bound(at)
 
 
+@unhurried
 @given(at=instants, period=periods)
 def test_the_bound_is_within_a_few_days_of_what_it_bounds(at: datetime, period: Period) -> None:
     bound = period.cutoff_bound(at)
     assert period.end(bound, round_up=True) - at <= timedelta(days=9)
 
 
+@unhurried
 @given(period=periods)
 def test_text_and_back(period: Period) -> None:
     assert Period.parse(str(period)) == period
 
 
+@unhurried
 @given(left=periods, right=periods)
 def test_a_sum_is_as_long_as_its_parts(left: Period, right: Period) -> None:
     total = left + right
@@ -121,26 +131,14 @@ def test_reads_iso_8601(text: str, period: Period) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "",
-        "P",
-        "PT",
-        "3",
-        "28D",
-        "P28",
-        "p28d",
-        "P-1D",
-        "-P1D",
-        "+P1D",
-        "P1.5D",
-        "P1D2Y",
-        "P1DT",
-        "28 days",
-        "P 1D",
-        "P1D\n",
-    ]
-    + ["P201Y", "P9999Y", "P1000000D", "P٣D", "P1H", "PT1D"],
+    ["", "P", "PT", "3", "28D", "P28", "p28d", "P-1D", "-P1D", "+P1D", "P1.5D", "P1D2Y", "P1DT", "28 days", "P 1D"],
 )
 def test_refuses_what_is_no_duration_of_this_project(text: str) -> None:
-    with pytest.raises(ValueError, match="P28D|200 years"):
+    with pytest.raises(ValueError, match=r"P28D|200 years"):
+        Period.parse(text)
+
+
+@pytest.mark.parametrize("text", ["P1D\n", "P٣D", "P1H", "PT1D", "P1000000D", "P201Y", "P9999Y"])
+def test_refuses_what_looks_like_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"P28D|200 years"):
         Period.parse(text)

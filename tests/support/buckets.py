@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+_DELETE_LIMIT = 1000
 _NEVER_LOCKED = ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError")
 
 
@@ -52,7 +53,10 @@ def _empty(client: S3Client, spec: BucketSpec) -> None:
     for version in found:
         if spec.locked and not version.is_marker:
             _release(client, spec.name, version)
-        client.delete_object(Bucket=spec.name, Key=version.key, VersionId=version.version_id)
+    for start in range(0, len(found), _DELETE_LIMIT):
+        named = [{"Key": each.key, "VersionId": each.version_id} for each in found[start : start + _DELETE_LIMIT]]
+        answer = client.delete_objects(Bucket=spec.name, Delete={"Objects": named, "Quiet": True})  # type: ignore[typeddict-item]
+        assert not answer.get("Errors"), f"bucket {spec.name} could not be emptied"
     for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=spec.name):
         for upload in page.get("Uploads", []):
             client.abort_multipart_upload(Bucket=spec.name, Key=upload["Key"], UploadId=upload["UploadId"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -31,6 +32,14 @@ class Objects(Frozen):
     bucket: Bucket
     landing: Prefix = "landing/"
     partitioned: str = "tier={tier}/date={date}/{record}.json"
+
+    def keys_of(self, record: str, tier: str, day: date, key: str | None) -> tuple[str, ...]:
+        """Every key under which versions of a record's object may lie: where it is, where it landed, where it moved.
+
+        A key that it left can hide an old version behind a delete marker (hard case 2).
+        """
+        moved = self.partitioned.format(tier=tier, date=day.isoformat(), record=record)
+        return tuple(dict.fromkeys([*([key] if key is not None else []), f"{self.landing}{record}.json", moved]))
 
 
 class Quarantine(Frozen):

@@ -25,7 +25,13 @@ _PLAIN_INTERVAL_S = 5.0
 
 
 def instant(moment: datetime) -> str:
-    """ISO 8601 in UTC with ``Z``; fractions only where there are any."""
+    """ISO 8601 in UTC with ``Z``; fractions only where there are any.
+
+    Raises:
+        ValueError: the moment has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone is no instant")
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 

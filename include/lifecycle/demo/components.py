@@ -33,7 +33,7 @@ def spawn(command: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Pat
 def stop_in_order(components: Mapping[str, PidFile], *, grace_s: float) -> None:
     """SIGTERM one after the other in the given order, each with `grace_s` seconds, then SIGKILL; then what they left.
 
-    Task processes of Airflow live in process groups of their own and survive their scheduler, so descendants are noted first.
+    Task processes live in process groups of their own and survive their scheduler, so descendants are noted first.
     """
     family = [child for component in components.values() for child in _descendants(component.pid)]
     for name, component in components.items():

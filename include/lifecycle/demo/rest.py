@@ -25,6 +25,10 @@ class RestError(LifecycleError):
         super().__init__(f"{method} {path}: HTTP {status}: {detail[:500]}")
 
 
+class NotInTimeError(LifecycleError):
+    """Something in Airflow did not happen in the time allowed for it."""
+
+
 class AirflowRest:
     """Logged in at construction; every method raises RestError when Airflow refuses."""
 
@@ -61,7 +65,7 @@ class AirflowRest:
         """Until all DAGs of `wanted` are parsed.
 
         Raises:
-            TimeoutError: naming those that are not.
+            NotInTimeError: naming those that are not.
         """
         self._until(
             lambda: wanted <= self.dag_ids(), timeout_s, lambda: f"DAGs not parsed: {sorted(wanted - self.dag_ids())}"
@@ -91,7 +95,11 @@ class AirflowRest:
         return found
 
     def wait(self, dag_id: str, run_id: str, timeout_s: float) -> str:
-        """Until the run has finished; 'success' or 'failed'."""
+        """Until the run has finished; 'success' or 'failed'.
+
+        Raises:
+            NotInTimeError: it has not, after `timeout_s` seconds.
+        """
         self._until(
             lambda: self.run(dag_id, run_id)["state"] in FINISHED,
             timeout_s,
@@ -133,5 +141,5 @@ class AirflowRest:
         deadline = time.monotonic() + timeout_s
         while not done():
             if time.monotonic() > deadline:
-                raise TimeoutError(complaint())
+                raise NotInTimeError(complaint())
             time.sleep(0.5)

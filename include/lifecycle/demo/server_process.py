@@ -13,11 +13,16 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lifecycle.errors import LifecycleError
 
+if TYPE_CHECKING:
+    import psutil
+
 LOOPBACK = "127.0.0.1"
 _POLL_SECONDS = 0.02
+_KILL_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -144,14 +149,27 @@ def stop_process(pid: int, *, with_signal: signal.Signals, seconds: float, what:
         process.send_signal(with_signal)
     except psutil.NoSuchProcess:
         return
-    try:
-        process.wait(timeout=seconds)
-    except psutil.TimeoutExpired:
+    if not _ends_within(process, seconds):
         process.kill()
+        if not _ends_within(process, _KILL_SECONDS):
+            raise ServerError(f"{what} (pid {pid}) could not be stopped")
+
+
+def _ends_within(process: psutil.Process, seconds: float) -> bool:
+    """Whether a process ends in time. A zombie has ended: in a container its new parent may never reap it."""
+    import psutil
+
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=_POLL_SECONDS)  # reaps a child of ours
+            return True
         except psutil.TimeoutExpired:
-            raise ServerError(f"{what} (pid {pid}) could not be stopped") from None
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+    return False
 
 
 def running(process: subprocess.Popen[bytes]) -> Callable[[], bool]:

@@ -46,9 +46,9 @@ def embedded_postgres(directory: Path, *, port: int | None = None, durable: bool
 
 
 @contextmanager
-def embedded_s3(directory: Path, *, port: int | None = None, persist: bool = False) -> Iterator[S3Server]:
+def embedded_s3(directory: Path, *, port: int | None = None) -> Iterator[S3Server]:
     """An S3 server for a block; it ends with the block, or with this process if that is killed."""
-    server = start_s3(directory, port=port, persist=persist, tie_to_parent=True)
+    server = start_s3(directory, port=port, tie_to_parent=True)
     try:
         yield server
     finally:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 from uuid import UUID
 
@@ -57,7 +58,7 @@ def expire(context: RunContext, unit: str) -> dict[str, dict[str, int]]:
     if row.method == Method.SWAP:
         work.swap(finish=not failed)
     else:
-        work.delete_rows(finish=not failed)
+        work.take_rows_out(finish=not failed)
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"objects failed": failed})
@@ -166,23 +167,26 @@ class _Work:
         ]
         if not batch:
             return 0
-        keys = [row.object_key for row in batch if row.object_key is not None]
-        found = destroy_keys(self.context.s3, gate, self.dataset.objects.bucket, keys)
-        gone = [row for row in batch if row.object_key not in found.held and row.object_key not in found.failed]
-        self._remove(gone, with_objects=True)
+        keys = {
+            row.record: self.dataset.objects.keys_of(str(row.record), row.tier, row.clock.date(), row.object_key)
+            for row in batch
+        }
+        found = destroy_keys(self.context.s3, gate, self.dataset.objects.bucket, chain.from_iterable(keys.values()))
+        gone = [row for row in batch if not (found.held | found.failed).intersection(keys[row.record])]
+        self._remove(gate, gone, with_objects=True)
         if found.held:
             log.warning(
                 "%s: %d object(s) are under an S3 lock and stay with their rows", self.row.unit, len(found.held)
             )
-        return len(found.failed)
+        return sum(not found.failed.isdisjoint(keys[row.record]) for row in batch)
 
     def _staged_or_deleted(self, row: rows.DueRow, gate: Gate) -> bool:
         """A row that joined the batch after its lengths were staged waits for the next run."""
         return not row.fate.startswith("deidentify:") or bool(rows.staged(gate.conn, [row.record]))
 
-    def _remove(self, batch: Sequence[rows.DueRow], *, with_objects: bool) -> None:
+    def _remove(self, gate: Gate, batch: Sequence[rows.DueRow], *, with_objects: bool) -> None:
         """Delete rows and their children inside the gate, publishing the de-identified form first."""
-        conn = self.context.conn
+        conn = gate.conn
         done: dict[str, dict[str, int]] = {}
         for fate in sorted({row.fate for row in batch}):
             ids = [row.record for row in batch if row.fate == fate]
@@ -205,18 +209,18 @@ class _Work:
 
     # -- then rows, one by one ----------------------------------------------------------------------------------
 
-    def delete_rows(self, *, finish: bool) -> None:
+    def take_rows_out(self, *, finish: bool) -> None:
         """Take due rows out in keyset batches, then vacuum, for partitions of which most stays."""
-        while self._through(lambda gate: self._delete_batch()):
+        while self._through(self._delete_batch):
             pass
         vacuum(self.context.conn, [self.leaf.identifier])
         if finish:
             _close(self.context, self.lease, self.row.unit)
 
-    def _delete_batch(self) -> int:
+    def _delete_batch(self, gate: Gate) -> int:
         batch = self._due(None, ROW_BATCH, objects_only=False)
         if batch:
-            self._remove(batch, with_objects=False)
+            self._remove(gate, batch, with_objects=False)
         return len(batch)
 
     # -- or the whole partition at once --------------------------------------------------------------------------

@@ -76,8 +76,9 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
     """Days whose objects hold due records: read only where the cut-offs or an exception can reach."""
     from lifecycle.stores.s3.logs import inspect_object
 
+    conversations: dict[str, list[str]] = {}
     for dataset in context.catalog.logs:
-        facts = load_log_facts(context.conn, context.catalog, context.params)
+        facts = load_log_facts(context.conn, context.catalog, context.params, conversations)
         judge = decider(context, facts)
         for day, prefix in _days(context, dataset):
             if not facts.reach_everywhere and not _reached(context, day):
@@ -122,10 +123,13 @@ def expire_logs(context: RunContext, unit: str) -> Progress:
         return row.progress
     write_intents(context, row)
     failed = 0
+    conversations: dict[str, list[str]] = {}
     for key in _keys(context, dataset, f"{dataset.prefix}date={day}/"):
         try:
-            _announce(context, dataset, unit, key)
-            through_gate(context.conn, context.catalog, lease, partial(_rewrite, context, dataset, unit, key))
+            _announce(context, dataset, unit, key, conversations)
+            through_gate(
+                context.conn, context.catalog, lease, partial(_rewrite, context, dataset, unit, key, conversations)
+            )
         except LifecycleError:
             failed += 1
     if failed:
@@ -150,11 +154,11 @@ def _etag(context: RunContext, dataset: Logs, key: str) -> str | None:
         raise
 
 
-def _announce(context: RunContext, dataset: Logs, unit: str, key: str) -> None:
+def _announce(context: RunContext, dataset: Logs, unit: str, key: str, conversations: dict[str, list[str]]) -> None:
     """Commit what is about to leave an object, so that a kill after the rewrite loses no count (promise 4)."""
     from lifecycle.stores.s3.logs import inspect_object
 
-    judge = decider(context, load_log_facts(context.conn, context.catalog, context.params))
+    judge = decider(context, load_log_facts(context.conn, context.catalog, context.params, conversations))
     etag = _etag(context, dataset, key)
     seen = inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge)
     if seen.removed and etag is not None:
@@ -165,11 +169,13 @@ def _announce(context: RunContext, dataset: Logs, unit: str, key: str) -> None:
         )
 
 
-def _rewrite(context: RunContext, dataset: Logs, unit: str, key: str, gate: Gate) -> None:
+def _rewrite(
+    context: RunContext, dataset: Logs, unit: str, key: str, conversations: dict[str, list[str]], gate: Gate
+) -> None:
     """Inside the gate: rewrite one object by the facts of now, and count what left it."""
     from lifecycle.stores.s3.logs import rewrite_object
 
-    judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params))
+    judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params, conversations))
     done: RewriteResult = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge)
     removed = dict(done.removed) or _announced(context, dataset, unit, key)
     if removed:

@@ -113,13 +113,14 @@ def close_unit(context: RunContext, unit: str) -> None:
 
 
 def write_outcomes(context: RunContext, row: UnitRow) -> None:
-    for fate, counts in sorted(row.progress.items()):
-        if fate.split(":", 1)[0] in DISPOSING and any(counts.values()):
-            chain.append(context.conn, context.entry(row, "outcome", fate, dict(counts)))
-    for fate in sorted(set(row.planned) - set(row.progress)):
+    """One outcome per fate that something came of, and per intent whatever came of it."""
+    for fate in sorted(set(row.planned) | set(row.progress)):
         disposition, rule = fate.split(":", 1)
-        if chain.has_entry(context.conn, row.run_id, row.unit, "intent", disposition, rule):
-            chain.append(context.conn, context.entry(row, "outcome", fate, {"records": 0}))
+        if disposition not in DISPOSING:
+            continue
+        counts = dict(row.progress.get(fate, {}))
+        if any(counts.values()) or chain.has_entry(context.conn, row.run_id, row.unit, "intent", disposition, rule):
+            chain.append(context.conn, context.entry(row, "outcome", fate, counts or {"records": 0}))
 
 
 def mark(conn: Connection, run_id: int, unit: str, status: str) -> None:

@@ -10,7 +10,9 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from lifecycle.dispositions.context import RunContext
@@ -22,6 +24,7 @@ from lifecycle.planning.units import Progress
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres import quarantine as index
+from lifecycle.stores.postgres.partitions import Partition, partitions_of, vacuum
 
 log = logging.getLogger(__name__)
 BATCH = 100
@@ -55,11 +58,12 @@ def quarantine_unit(context: RunContext, unit: str) -> Progress:
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"messages failed": failed})
+    vacuum(context.conn, [leaf.identifier for leaf in _leaves_of(context, tier, row.day)])
     through_gate(context.conn, context.catalog, lease, lambda gate: close_unit(context, unit))
     return load_unit(context.conn, context.run.run_id, unit).progress
 
 
-def _move_in(context: RunContext, lease: UnitLease, tier: Tier, day: Any) -> int:
+def _move_in(context: RunContext, lease: UnitLease, tier: Tier, day: date) -> int:
     failed, after = 0, None
     with ThreadPoolExecutor(WRITERS) as pool:
         while batch := index.candidates(
@@ -69,8 +73,18 @@ def _move_in(context: RunContext, lease: UnitLease, tier: Tier, day: Any) -> int
             copies = list(pool.map(partial(_copy, context), batch))
             done = [copy for copy in copies if copy is not None]
             failed += len(batch) - len(done)
-            failed += through_gate(context.conn, context.catalog, lease, partial(_cut, context, lease.unit, tier, done))
+            failed += through_gate(
+                context.conn, context.catalog, lease, partial(_cut, context, lease.unit, tier, day, done)
+            )
     return failed
+
+
+def _leaves_of(context: RunContext, tier: Tier, day: date) -> list[Partition]:
+    return [
+        leaf
+        for leaf in partitions_of(context.conn, context.messages, tier)
+        if leaf.lower is not None and leaf.lower.date() == day
+    ]
 
 
 def _copy(context: RunContext, candidate: index.Candidate) -> Copied | None:
@@ -112,7 +126,7 @@ def _copy_object(context: RunContext, source: str | None, target: str, times: di
     return sha256_of(context.s3, quarantine, target) if exists(context.s3, quarantine, target) else None
 
 
-def _cut(context: RunContext, unit: str, tier: Tier, copies: Sequence[Copied], gate: Gate) -> int:
+def _cut(context: RunContext, unit: str, tier: Tier, day: date, copies: Sequence[Copied], gate: Gate) -> int:
     """Inside the gate: what is still flagged, unheld and unchanged leaves the store. Returns how many failed."""
     from lifecycle.stores.s3.destroy import destroy_keys
 
@@ -120,21 +134,26 @@ def _cut(context: RunContext, unit: str, tier: Tier, copies: Sequence[Copied], g
         return 0
     dataset = context.messages
     current = index.unchanged(
-        gate.conn, context.catalog, context.fate(tier), [copy.candidate.record for copy in copies], context.params
+        gate.conn,
+        context.catalog,
+        context.fate(tier),
+        tier,
+        day,
+        [copy.candidate.record for copy in copies],
+        context.params,
     )
     still = [copy for copy in copies if current.get(copy.candidate.record) == copy.record_sha256]
     stale = [copy for copy in copies if copy not in still]
-    keys = [copy.candidate.object_key for copy in still if copy.candidate.object_key is not None]
-    found = destroy_keys(context.s3, gate, dataset.objects.bucket, keys)
-    moved = [
-        c for c in still if c.candidate.object_key not in found.held and c.candidate.object_key not in found.failed
-    ]
-    stuck = [c for c in still if c not in moved]
+    keys = {copy.candidate.record: _source_keys(context, copy.candidate) for copy in still}
+    found = destroy_keys(context.s3, gate, dataset.objects.bucket, chain.from_iterable(keys.values()))
+    moved = [copy for copy in still if not (found.held | found.failed).intersection(keys[copy.candidate.record])]
+    stuck = [copy for copy in still if copy not in moved]
+    failed = [copy for copy in stuck if not found.failed.isdisjoint(keys[copy.candidate.record])]
     ids = [copy.candidate.record for copy in moved]
     if ids:
         index.enter(gate.conn, moved_rows(moved), context.run.as_of)
         children = rows.delete_children(gate.conn, dataset, ids, moving=True)
-        rows.delete_rows(gate.conn, dataset, index.table_of(context.catalog), ids)
+        index.remove(gate.conn, dataset, tier, day, ids)
         for fate in sorted({copy.candidate.fate for copy in moved}):
             these = [copy for copy in moved if copy.candidate.fate == fate]
             counts = {
@@ -143,8 +162,15 @@ def _cut(context: RunContext, unit: str, tier: Tier, copies: Sequence[Copied], g
                 "children": children,
             }
             record_progress(gate.conn, context.run.run_id, unit, {fate: counts})
-    _withdraw(context, gate, (*stale, *(copy for copy in stuck if copy.candidate.object_key in found.held)))
-    return len([copy for copy in stuck if copy.candidate.object_key in found.failed])
+    _withdraw(context, gate, (*stale, *(copy for copy in stuck if copy not in failed)))
+    return len(failed)
+
+
+def _source_keys(context: RunContext, candidate: index.Candidate) -> tuple[str, ...]:
+    if candidate.object_key is None:
+        return ()
+    day = candidate.clock.date()
+    return context.messages.objects.keys_of(str(candidate.record), candidate.tier, day, candidate.object_key)
 
 
 def moved_rows(moved: Sequence[Copied]) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def _message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
         yield Unit(
             unit=f"{dataset.id}/{tier.value}/{_label(leaf)}",
             dataset=dataset.id,
-            method=_method(context, leaf, shown, found),
+            method=_method(context, leaf, shown),
             tallies=shown,
             tier=tier.value,
             day=leaf.lower.date() if leaf.lower else None,
@@ -79,8 +79,8 @@ def _message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
         )
 
 
-def _method(context: RunContext, leaf: Partition, shown: tuple[Tally, ...], found: list[Tally]) -> Method:
-    if leaf.is_default or context.run.scope == ERASURE_SCOPE or len(found) != len(shown):
+def _method(context: RunContext, leaf: Partition, shown: tuple[Tally, ...]) -> Method:
+    if leaf.is_default or context.run.scope == ERASURE_SCOPE:
         return Method.ROWS
     if leaf.upper is not None and leaf.upper > context.run.as_of:
         return Method.ROWS

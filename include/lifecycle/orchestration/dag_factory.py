@@ -6,9 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Asset, Param, chain
-from airflow.sdk.definitions.callback import SyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk import Asset, Param, chain  # noqa: TID253
+from airflow.sdk.definitions.callback import SyncCallback  # noqa: TID253
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference  # noqa: TID253
 
 from lifecycle.orchestration import tasks
 from lifecycle.orchestration.alerts import FailureNotifier, deadline_missed
@@ -53,8 +53,8 @@ def settings(
         give_up_after: failed runs in a row after which Airflow pauses the DAG; 0 for never.
     """
     return {
-        # No start_date: with one, Airflow would run the latest missed slot the moment a new DAG is unpaused, and unpausing
-        # must not delete anything by itself.
+        # No start_date: with one, Airflow would run the latest missed slot the moment a new DAG is unpaused, and
+        # unpausing must not delete anything by itself.
         "catchup": False,
         "max_active_runs": 1,
         "max_consecutive_failed_dag_runs": give_up_after,

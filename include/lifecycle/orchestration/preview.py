@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from lifecycle.config import load_configuration
-from lifecycle.connections import s3_client
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.survey import survey
 from lifecycle.ledger.runs import Run
 from lifecycle.orchestration.checks import check_as_of, check_stores
+from lifecycle.orchestration.session import shared_s3_client
 from lifecycle.planning.units import Unit
 from lifecycle.stores.postgres.connect import connect
 
@@ -21,7 +21,7 @@ def read_only_context(scope: str, as_of: datetime) -> Iterator[RunContext]:
     """A context of a run that is never registered. Any write to PostgreSQL raises (hard case 21)."""
     config = load_configuration()
     check_as_of(config.policy, as_of, datetime.now(UTC))
-    s3 = s3_client()
+    s3 = shared_s3_client()
     with connect() as conn:
         conn.execute("SET default_transaction_read_only = on")
         check_stores(conn, s3, config.catalog)

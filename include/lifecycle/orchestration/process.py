@@ -29,7 +29,7 @@ class TaskStoppedError(LifecycleError):
 
 
 def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its supervisor dies. Does nothing where the kernel cannot (not Linux)."""
+    """Ask the kernel to kill this process when its supervisor dies. Does nothing where the kernel cannot do that."""
     if not sys.platform.startswith("linux"):
         return
     parent = os.getppid()

@@ -1,7 +1,8 @@
 """Exceptions without values (hard case 25).
 
-Airflow logs what a task raises. Messages of drivers hold what they worked on: PostgreSQL's DETAIL names the key of a row, botocore's
-endpoint errors name the object's key, pydantic shows its input. The class, the place and the error code stay; the text goes.
+Airflow logs what a task raises. Messages of drivers hold what they worked on: PostgreSQL's DETAIL names the key of a
+row, botocore's endpoint errors name the object's key, pydantic shows its input. The class, the place and the error code
+stay; the text goes.
 """
 
 from __future__ import annotations

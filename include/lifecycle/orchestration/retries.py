@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule  # noqa: TID253  (a DAG file's own import)
 
 # First match wins. Dotted paths, so that no DAG file imports a driver for its exceptions by itself.
 RETRY_POLICY = ExceptionRetryPolicy(

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from lifecycle.config import load_configuration
-from lifecycle.connections import s3_client
+from lifecycle.connections import S3_ID, environment_variable, s3_client
 from lifecycle.dispositions.context import RunContext
 from lifecycle.errors import PreconditionError
 from lifecycle.ledger import runs
 from lifecycle.stores.postgres.connect import connect
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@lru_cache(maxsize=2)
+def _client_for(connection: str | None) -> S3Client:
+    return s3_client()
+
+
+def shared_s3_client() -> S3Client:
+    """One client per process and connection: making one costs more than most steps do."""
+    return _client_for(os.environ.get(environment_variable(S3_ID)))
 
 
 @contextmanager
@@ -28,4 +44,4 @@ def run_context(run_id: int) -> Iterator[RunContext]:
                 f"the policy or dataset file changed since run {run.run_key} began; start a new run"
             )
         runs.alive(conn, run_id)
-        yield RunContext(conn, s3_client(), config.policy, config.catalog, run)
+        yield RunContext(conn, shared_s3_client(), config.policy, config.catalog, run)

@@ -6,12 +6,12 @@ Between steps travel ids and counts; plans and ledgers live in PostgreSQL (schem
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from lifecycle.config import load_configuration
-from lifecycle.connections import s3_client
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, SCOPES, RunContext
 from lifecycle.dispositions.erasure import settle_requests
 from lifecycle.dispositions.expire import expire as expire_partition
@@ -30,19 +30,21 @@ from lifecycle.dispositions.plan_store import (
 from lifecycle.dispositions.quarantine import quarantine_unit, sync_holds
 from lifecycle.dispositions.records import expire_accounts, expire_records
 from lifecycle.dispositions.survey import survey
-from lifecycle.errors import PreconditionError, ValidationFailedError
+from lifecycle.errors import DispositionError, PreconditionError, ValidationFailedError
 from lifecycle.ledger import runs
 from lifecycle.orchestration.checks import check_as_of, check_clocks, check_stores
 from lifecycle.orchestration.schema import ensure_schema
-from lifecycle.orchestration.session import run_context
+from lifecycle.orchestration.session import run_context, shared_s3_client
 from lifecycle.orchestration.summary import summarise_units
 from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.planning.units import Method, Unit
 from lifecycle.stores.postgres.connect import Connection, connect
-from lifecycle.stores.postgres.partitions import create_ahead, drain_default
+from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.partitions import create_ahead, drain_default, vacuum
 
 log = logging.getLogger(__name__)
-EXPIRING = (Method.SWAP.value, Method.ROWS.value, Method.RECORDS.value, Method.ACCOUNTS.value, Method.LOGS.value)
+EXPIRING = (Method.SWAP.value, Method.ROWS.value, Method.RECORDS.value, Method.LOGS.value)
+_DAY_OF_MONTH = re.compile(r"(?<=/\d{4}-\d{2})-\d{2}$")
 
 
 def begin(
@@ -68,7 +70,7 @@ def begin(
         raise PreconditionError(f"there is no scope {scope!r}; choose one of {', '.join(SCOPES)}")
     config = load_configuration()
     check_as_of(config.policy, as_of, datetime.now(UTC))
-    s3 = s3_client()
+    s3 = shared_s3_client()
     with connect() as conn:
         ensure_schema(conn)
         check_stores(conn, s3, config.catalog)
@@ -135,13 +137,35 @@ def plan(run_id: int) -> dict[str, Any]:
 def units(run_id: int) -> list[str]:
     """Names of the units still to be expired, the earliest deadline first; accounts are left to `settle`."""
     with run_context(run_id) as context:
-        if context.run.dry_run:
-            return []
-        return [unit for unit in open_units(context.conn, run_id, EXPIRING) if not _is_accounts(context, unit)]
+        return [] if context.run.dry_run else open_units(context.conn, run_id, EXPIRING)
 
 
-def _is_accounts(context: RunContext, unit: str) -> bool:
-    return unit == context.catalog.accounts.id
+def shards(run_id: int) -> list[str]:
+    """The same units in coarse groups, one per dataset, tier and month: what Airflow maps over.
+
+    A task costs a fraction of a second before it does anything; a month of partitions is worth one.
+    """
+    return list(dict.fromkeys(_DAY_OF_MONTH.sub("", unit) for unit in units(run_id)))
+
+
+def expire_shard(run_id: int, shard: str) -> dict[str, int]:
+    """Carry out every open unit of a shard; what fails is counted, and the others are done.
+
+    Raises:
+        DispositionError: some units failed.
+    """
+    done: dict[str, int] = {}
+    failed = 0
+    for unit in [unit for unit in units(run_id) if _DAY_OF_MONTH.sub("", unit) == shard]:
+        try:
+            for fate, count in expire(run_id, unit).items():
+                done[fate] = done.get(fate, 0) + count
+        except DispositionError as error:
+            log.error("%s", error)
+            failed += error.failed
+    if failed:
+        raise DispositionError(shard, failed, done)
+    return done
 
 
 def quarantine(run_id: int) -> dict[str, int]:
@@ -167,8 +191,6 @@ def expire(run_id: int, unit: str) -> dict[str, int]:
                 progress = expire_logs(context, unit)
             case Method.RECORDS:
                 progress = expire_records(context, unit)
-            case Method.ACCOUNTS:
-                progress = expire_accounts(context, unit)
             case _:
                 progress = expire_partition(context, unit)
         _add(done, progress)
@@ -189,6 +211,8 @@ def settle(run_id: int) -> dict[str, Any]:
                 expire_accounts(context, unit)
             if context.run.scope == ERASURE_SCOPE:
                 outcomes = _settle_requests(context)
+            # The children of what was dropped whole were deleted row by row (hard case 18).
+            vacuum(context.conn, [table(child.table) for child in context.messages.children])
         summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes
         runs.summarise(context.conn, run_id, summary)
         return summary

@@ -110,8 +110,9 @@ def stage_lines(conn: Connection, s3: S3Client, scene: Scene, dataset: Logs) -> 
     """Read every version that may hold overdue lines. Returns how many objects could not be read."""
     wanted = suspects(conn, scene, dataset)
     unreadable = 0
+    versions = _versions(conn, scene, dataset, wanted)
     with conn.cursor() as cursor, cursor.copy(sql.SQL(_COPY).format(scene.stage.logs)) as sink:
-        for key, version, day in _versions(conn, scene, dataset, wanted):
+        for key, version, day in versions:
             # A line without a clock of its own counts from the end of its day: not before, and the strictest tier's.
             fallback = datetime.combine(day or wanted.before.date(), time(), UTC) + timedelta(days=1)
             try:

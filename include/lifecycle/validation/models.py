@@ -26,6 +26,21 @@ class Promise(StrEnum):
     CLASSIFIED = "everything_classified"
 
 
+# How each promise is told to people: a title and a sentence.
+PROMISES: Mapping[Promise, tuple[str, str]] = {
+    Promise.NEVER_LATE: ("Never late", "Nothing outlives its deadline without a reason to stay."),
+    Promise.NEVER_EARLY: ("Never early", "Nothing went before the policy allows it, and no more than was planned."),
+    Promise.HELD_STAYS: ("What is held stays", "Nothing under legal hold was destroyed, moved or hidden."),
+    Promise.QUARANTINE: ("Quarantine", "Flagged messages, nothing else, unchanged, for their time and no longer."),
+    Promise.DEIDENTIFIED: ("De-identified", "Research data names nobody and says nothing anybody said."),
+    Promise.TRAINING_USE: ("Training use", "Training data holds only what was flagged for review or permitted."),
+    Promise.AGREEMENT: ("Rows and objects agree", "Each row has its object, each object its row; nothing is hidden."),
+    Promise.RECORDED: ("Nothing unrecorded", "The ledger says what happened, and nothing else; it is unchanged."),
+    Promise.ALIVE: ("Runs succeed", "Every scope has had a successful run recently."),
+    Promise.CLASSIFIED: ("Everything classified", "No record and no table is without a rule."),
+}
+
+
 class Severity(StrEnum):
     CRITICAL = "critical"
     WARNING = "warning"

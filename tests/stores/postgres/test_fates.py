@@ -15,8 +15,8 @@ from psycopg import sql
 from lifecycle.config import load_configuration
 from lifecycle.policy.decide import decide
 from lifecycle.policy.models import Tier
-from lifecycle.stores.postgres.fates import fate_parameters, message_fate
 from lifecycle.stores.postgres.facts import message_facts
+from lifecycle.stores.postgres.fates import fate_parameters, message_fate
 from lifecycle.stores.postgres.messages import locate
 from support.store import Store
 

@@ -25,7 +25,7 @@ def _versioning(s3: S3Client, bucket: str) -> Iterator[str]:
 
 @pytest.fixture
 def suspended(s3: S3Client) -> Iterator[str]:
-    """A bucket that kept versions until now: it holds ``old`` under a version id, and overwrites "null" from here on."""
+    """A bucket that kept versions until now, of ``old`` one; from here on it overwrites "null"."""
     s3.put_object(Bucket=VERSIONED, Key="old", Body=b"first")
     with _versioning(s3, VERSIONED) as bucket:
         yield bucket

@@ -47,8 +47,15 @@ def _gather(into: dict[str, tuple[Fact, ...]], key: str, fact: Fact) -> None:
     into[key] = (*into.get(key, ()), fact)
 
 
-def load_log_facts(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> LogFacts:
-    """Read the exceptions that are in force: holds, cases, erasure requests, agreements."""
+def load_log_facts(
+    conn: Connection, catalog: Catalog, params: Mapping[str, Any], conversations: dict[str, list[str]]
+) -> LogFacts:
+    """Read the exceptions that are in force: holds, cases, erasure requests, agreements.
+
+    Args:
+        conversations: the messages of conversations looked up before, as text; those of newly held ones are added.
+            Which conversation a message belongs to never changes, and looking it up costs every partition a look.
+    """
     subjects: dict[str, tuple[Fact, ...]] = {}
     records: dict[str, tuple[Fact, ...]] = {}
     everywhere: list[Fact] = []
@@ -65,7 +72,7 @@ def load_log_facts(conn: Connection, catalog: Catalog, params: Mapping[str, Any]
             _gather(records, target, fact)
         elif scope == "dataset" and target in names:
             everywhere.append(fact)
-    for record, fact in _held_conversations(conn, catalog, params):
+    for record, fact in _held_conversations(conn, catalog, params, conversations):
         _gather(records, record, fact)
     for subject, fact in (*_cases(conn, catalog, params), *_agreements(conn, catalog, params)):
         _gather(subjects, subject, fact)
@@ -80,20 +87,42 @@ def load_log_facts(conn: Connection, catalog: Catalog, params: Mapping[str, Any]
     return LogFacts(subjects, records, tuple(everywhere), recent or short)
 
 
-def _held_conversations(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> list[tuple[str, Fact]]:
+def _held_conversations(
+    conn: Connection, catalog: Catalog, params: Mapping[str, Any], known: dict[str, list[str]]
+) -> list[tuple[str, Fact]]:
+    """The messages, as text, of every conversation under hold, wherever they are now."""
+    held = conn.execute(
+        "SELECT lower(btrim(target)), placed_at, released_at FROM lifecycle.legal_holds"
+        " WHERE scope = 'conversation' AND (released_at IS NULL OR released_at > %(as_of)s)",
+        params,
+    ).fetchall()
+    unknown = [target for target, _, _ in held if target not in known and _is_uuid(target)]
+    if unknown:
+        _look_up(conn, catalog, unknown, known)
+    return [(record, Fact(Trigger.HOLD, *times)) for target, *times in held for record in known.get(target, ())]
+
+
+def _look_up(conn: Connection, catalog: Catalog, conversations: list[str], into: dict[str, list[str]]) -> None:
     messages = catalog.messages
     rows = conn.execute(
         sql.SQL(
-            "SELECT m.{record}::text, x.placed_at, x.released_at FROM lifecycle.legal_holds x JOIN {t} m"
-            " ON m.{group}::text = lower(btrim(x.target)) WHERE x.scope = 'conversation'"
-            " AND (x.released_at IS NULL OR x.released_at > %(as_of)s) UNION ALL"
-            " SELECT q.message_id::text, x.placed_at, x.released_at FROM lifecycle.legal_holds x"
-            " JOIN lifecycle.quarantine q ON q.conversation_id::text = lower(btrim(x.target))"
-            " WHERE x.scope = 'conversation' AND (x.released_at IS NULL OR x.released_at > %(as_of)s)"
+            "SELECT m.{group}::text, m.{record}::text FROM {t} m WHERE m.{group} = ANY(%(groups)s::text[]::uuid[])"
+            " UNION ALL SELECT q.conversation_id::text, q.message_id::text FROM lifecycle.quarantine q"
+            " WHERE q.conversation_id = ANY(%(groups)s::text[]::uuid[])"
         ).format(record=sql.Identifier(messages.record), t=table(messages.table), group=sql.Identifier(messages.group)),
-        params,
+        {"groups": conversations},
     ).fetchall()
-    return [(record, Fact(Trigger.HOLD, began, ended)) for record, began, ended in rows]
+    for conversation in conversations:
+        into.setdefault(conversation, [])
+    for conversation, record in rows:
+        into[conversation].append(record)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _cases(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> list[tuple[str, Fact]]:

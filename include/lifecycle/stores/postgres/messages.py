@@ -26,6 +26,8 @@ class DueRow:
     record: UUID
     fate: str
     object_key: str | None
+    tier: str
+    clock: datetime
 
 
 def is_due(fate: sql.Composable) -> sql.Composable:
@@ -76,7 +78,8 @@ def due_rows(
     """The next due records of a leaf in key order, locked against change."""
     rows = conn.execute(
         sql.SQL(
-            "SELECT m.{record}, {fate}, m.{key} FROM {leaf} m WHERE (%(after)s::uuid IS NULL OR m.{record} > %(after)s)"
+            "SELECT m.{record}, {fate}, m.{key}, m.{tier}, m.{clock} FROM {leaf} m"
+            " WHERE (%(after)s::uuid IS NULL OR m.{record} > %(after)s)"
             " AND {has} AND m.{clock} < %(as_of)s AND {due} AND {only} ORDER BY m.{record} LIMIT %(limit)s"
             " FOR UPDATE OF m"
         ).format(
@@ -84,6 +87,7 @@ def due_rows(
             fate=fate,
             key=sql.Identifier(dataset.objects.column),
             leaf=leaf,
+            tier=sql.Identifier(dataset.tier),
             has=sql.SQL("m.{} IS NOT NULL" if objects_only else "m.{} IS NULL").format(
                 sql.Identifier(dataset.objects.column)
             ),

@@ -54,10 +54,6 @@ class Entry:
     fate: str
 
 
-def table_of(catalog: Catalog) -> sql.Identifier:
-    return table(catalog.messages.table)
-
-
 def document_of(row: Mapping[str, Any], children: Mapping[str, Any], name: str) -> bytes:
     """record.json: the row and the children that move with it, in one canonical form."""
     body = {"version": 1, "table": name, "row": row, "children": children}
@@ -105,6 +101,14 @@ def _select(catalog: Catalog, fate: sql.Composable) -> sql.Composable:
     )
 
 
+def of_day(dataset: Messages, tier: Tier) -> sql.Composable:
+    """Narrows messages m to one tier and receipt day (parameter ``day``), so that one partition is read."""
+    return sql.SQL(
+        "m.{tier} = {name} AND m.{clock} >= %(day)s::date::timestamp AT TIME ZONE 'UTC'"
+        " AND m.{clock} < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC'"
+    ).format(tier=sql.Identifier(dataset.tier), name=sql.Literal(tier.value), clock=sql.Identifier(dataset.clock))
+
+
 def _is_quarantine(fate: sql.Composable) -> sql.Composable:
     return sql.SQL("split_part({}, ':', 1) = 'quarantine'").format(fate)
 
@@ -124,14 +128,11 @@ def candidates(
     found = conn.execute(
         _select(catalog, fate)
         + sql.SQL(
-            " WHERE m.{tier} = {name} AND m.{clock} >= %(day)s::date::timestamp AT TIME ZONE 'UTC'"
-            " AND m.{clock} < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC'"
+            " WHERE {of_day}"
             " AND m.{record} IN (SELECT f.{flag} FROM {flags} f)"
             " AND {moving} AND (%(after)s::uuid IS NULL OR m.{record} > %(after)s) ORDER BY m.{record} LIMIT %(limit)s"
         ).format(
-            tier=sql.Identifier(dataset.tier),
-            name=sql.Literal(tier.value),
-            clock=sql.Identifier(dataset.clock),
+            of_day=of_day(dataset, tier),
             record=sql.Identifier(dataset.record),
             flag=sql.Identifier(flags.record),
             flags=table(flags.table),
@@ -156,18 +157,34 @@ def candidates(
 
 
 def unchanged(
-    conn: Connection, catalog: Catalog, fate: sql.Composable, records: Sequence[UUID], params: Params
+    conn: Connection,
+    catalog: Catalog,
+    fate: sql.Composable,
+    tier: Tier,
+    day: date,
+    records: Sequence[UUID],
+    params: Params,
 ) -> dict[UUID, str]:
     """Of some messages, those still to be quarantined, with the hash of the document they make now. Locks them."""
     dataset = catalog.messages
     found = conn.execute(
         _select(catalog, fate)
-        + sql.SQL(" WHERE m.{} = ANY(%(ids)s) AND {} FOR UPDATE OF m").format(
-            sql.Identifier(dataset.record), _is_quarantine(fate)
+        + sql.SQL(" WHERE {} AND m.{} = ANY(%(ids)s) AND {} FOR UPDATE OF m").format(
+            of_day(dataset, tier), sql.Identifier(dataset.record), _is_quarantine(fate)
         ),
-        params | {"ids": list(records)},
+        params | {"ids": list(records), "day": day},
     ).fetchall()
     return {row[0]: hashlib.sha256(document_of(row[8], row[9], dataset.table)).hexdigest() for row in found}
+
+
+def remove(conn: Connection, dataset: Messages, tier: Tier, day: date, records: Sequence[UUID]) -> None:
+    """Delete the rows of messages that stand in quarantine now."""
+    conn.execute(
+        sql.SQL("DELETE FROM {} m WHERE {} AND m.{} = ANY(%(ids)s)").format(
+            table(dataset.table), of_day(dataset, tier), sql.Identifier(dataset.record)
+        ),
+        {"day": day, "ids": list(records)},
+    )
 
 
 def enter(conn: Connection, moved: Sequence[Mapping[str, Any]], at: datetime) -> None:

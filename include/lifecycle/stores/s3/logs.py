@@ -6,6 +6,7 @@ Write the rest as a new version under a condition, read it back, and only then d
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 from array import array
@@ -50,7 +51,8 @@ _FORMS: dict[str, ModuleType] = {".jsonl": jsonl, ".jsonl.gz": jsonl, ".parquet"
 class RewriteResult:
     """What was done to an object, or by `inspect_object` what would be. ``removed`` counts records by rule.
 
-    ``held``: a version is under retention or legal hold, so nothing of the object was touched.
+    ``held``: a version is under retention or legal hold, so nothing of the object was touched, nothing counts as
+    removed, and ``withheld`` counts the records that would have been due.
     ``versions_deleted`` counts versions without markers; it is 0 exactly if there was nothing to destroy, or held.
     """
 
@@ -60,6 +62,7 @@ class RewriteResult:
     removed: dict[str, int] = field(default_factory=dict)
     unclassified: int = 0
     versions_deleted: int = 0
+    withheld: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,12 @@ class _Seen:
         """What goes: everything but a latest version that has nothing due."""
         return [version for version in self.versions if version is not self.latest or self.tally.due > 0]
 
-    def result(self, action: Literal["unchanged", "rewritten", "removed", "held"], deleted: int) -> RewriteResult:
+    def held(self) -> RewriteResult:
+        """All records are kept, though some are due."""
+        told = self.replaced
+        return RewriteResult("held", told.before, told.before, {}, told.unclassified, 0, told.due)
+
+    def result(self, action: Literal["unchanged", "rewritten", "removed"], deleted: int) -> RewriteResult:
         """The counts are those of the version that is replaced, also if a former call had replaced it already."""
         told = self.replaced if self.due else self.tally
         return RewriteResult(action, told.before, told.kept, dict(told.removed), told.unclassified, deleted)
@@ -106,7 +114,7 @@ def inspect_object(s3: S3Client, bucket: str, key: str, fields: LogFields, decid
         if not seen.due:
             return seen.result("unchanged", 0)
         if Locks.of(s3, bucket).hold_any(seen.obsolete):
-            return seen.result("held", 0)
+            return seen.held()
         return seen.result(seen.action, sum(not version.is_marker for version in seen.obsolete))
 
 
@@ -130,7 +138,10 @@ def rewrite_object(
             if not (refusal.conflict or refusal.absent):
                 raise
             log.info("an object changed while it was being rewritten (%s), try %d", refusal.code, attempt + 1)
-    raise VerificationError(f"an object of bucket {bucket!r} kept changing while being rewritten; nothing was lost")
+    raise VerificationError(
+        f"an object of bucket {bucket!r} kept changing while it was being rewritten, or the server cannot compare it "
+        "before writing (Ceph with suspended versioning); nothing was lost"
+    )
 
 
 def _act(
@@ -140,7 +151,7 @@ def _act(
         return seen.result("unchanged", 0)
     locks = Locks.of(s3, bucket)
     if locks.hold_any(seen.obsolete):
-        return seen.result("held", 0)
+        return seen.held()
     if seen.uncovered:
         raise VerificationError(
             f"an older version of an object of bucket {bucket!r} holds due records beside others that must stay "
@@ -188,7 +199,9 @@ def _write_rest(
     check = Tally(decide)
     try:
         form.scan(back, fields, check)
-        sound = check.due == 0 and check.before == seen.tally.kept == written.kept and form.same_form(seen.path, back)
+        same_bytes = there.sha256 == _sha256(rest)
+        same_counts = check.due == 0 and check.before == seen.tally.kept == written.kept
+        sound = same_bytes and same_counts and form.same_form(seen.path, back)
     except UnreadableObjectError:
         sound = False
     if not sound:
@@ -198,6 +211,11 @@ def _write_rest(
             "its former version was left in place"
         )
     return there.version_id or "null"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: str | None) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 16_384
 _ARROW_SCHEMA = b"ARROW:schema"
+# Where the reader's name of a compression is not the writer's.
+_CODECS = {"UNCOMPRESSED": "NONE"}
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -115,7 +117,8 @@ def _column(batch: pa.RecordBatch, name: str) -> list[object]:
 
 def _compression(file: pq.ParquetFile) -> dict[str, str]:
     group = file.metadata.row_group(0)
-    return {group.column(at).path_in_schema: group.column(at).compression for at in range(group.num_columns)}
+    columns = [group.column(at) for at in range(group.num_columns)]
+    return {column.path_in_schema: _CODECS.get(column.compression, column.compression) for column in columns}
 
 
 def _settings(file: pq.ParquetFile) -> dict[str, Any]:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 LARGEST_BATCH = 1000
 # Seconds to wait before each further try of what the server could not do just now.
 BACKOFF = (0.1, 0.4, 1.6, 3.2)
+# The client's code for an answer that is no XML.
+_BROKEN_ANSWER = "500"
 _BUSY = (
     "SlowDown",
     "InternalError",
@@ -162,16 +164,25 @@ class Upload:
 
 
 def iter_uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[Upload]:
-    """Stream the unfinished uploads whose keys begin with ``prefix``.
+    """Stream the unfinished uploads whose keys begin with ``prefix``; one may come twice.
 
     Raises:
         StoreError: the uploads cannot be listed.
     """
+    try:
+        yield from _uploads(s3, bucket, prefix, encoded=False)
+    except StoreError as refusal:
+        if refusal.code != _BROKEN_ANSWER:
+            raise
+        # A key that no XML can carry. Not asked for always, since Ceph encodes without saying so.
+        yield from _uploads(s3, bucket, prefix, encoded=True)
+
+
+def _uploads(s3: S3Client, bucket: str, prefix: str, *, encoded: bool) -> Iterator[Upload]:
     paginator = s3.get_paginator("list_multipart_uploads")
+    form: dict[str, Any] = {"EncodingType": "url"} if encoded else {}
     with translated("ListMultipartUploads"):
-        # The client decodes encoded keys of object listings, but not of this one.
-        for page in paginator.paginate(Bucket=bucket, Prefix=listable_prefix(prefix), EncodingType="url"):
-            encoded = page.get("EncodingType") == "url"
+        for page in paginator.paginate(Bucket=bucket, Prefix=listable_prefix(prefix), **form):
             for entry in page.get("Uploads", []):
                 key = unquote_plus(entry["Key"]) if encoded else entry["Key"]
                 if key.startswith(prefix):

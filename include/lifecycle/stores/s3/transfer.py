@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from lifecycle.stores.s3.errors import StoreError, translated
 
@@ -120,7 +120,8 @@ def tagging(s3: S3Client, bucket: str, key: str, content: Content) -> dict[str, 
         return {}
     with translated("GetObjectTagging"):
         answer = s3.get_object_tagging(Bucket=bucket, Key=key, **pinned(content.version_id))
-    return {"Tagging": urlencode({tag["Key"]: tag["Value"] for tag in answer["TagSet"]})}
+    # Spaces as %20: Ceph would take a "+" for what it is.
+    return {"Tagging": urlencode({tag["Key"]: tag["Value"] for tag in answer["TagSet"]}, quote_via=quote)}
 
 
 class MultipartWrite:

@@ -83,7 +83,10 @@ def iter_versions(s3: S3Client, bucket: str, prefix: str, *, after: str = "") ->
         for page in paginator.paginate(Bucket=bucket, Prefix=listable_prefix(prefix), **start):
             versions = [_version(entry, is_marker=False) for entry in page.get("Versions", [])]
             versions += [_version(entry, is_marker=True) for entry in page.get("DeleteMarkers", [])]
-            yield from (found for found in sorted(versions, key=_newest_first) if found.key.startswith(prefix))
+            for version in sorted(versions, key=_newest_first):
+                # Ceph begins with the versions of ``after`` itself, S3 behind them.
+                if version.key > after and version.key.startswith(prefix):
+                    yield version
 
 
 def key_versions(s3: S3Client, bucket: str, key: str) -> list[ObjectVersion]:

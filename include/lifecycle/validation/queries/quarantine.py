@@ -25,7 +25,7 @@ _NOBODY_AT_WORK = sql.SQL(
 def quarantine_checks(scene: Scene, tier: Tier) -> Iterator[Check]:
     if scene.policy.rule_for(Trigger.FLAG, CATEGORY, tier) is None:
         return
-    yield from _index_checks(scene, tier)
+    yield from index_checks(scene, tier)
     yield from _bucket_checks(scene, tier)
     yield fact(
         scene,
@@ -47,7 +47,7 @@ def quarantine_checks(scene: Scene, tier: Tier) -> Iterator[Check]:
     )
 
 
-def _index_checks(scene: Scene, tier: Tier) -> Iterator[Check]:
+def index_checks(scene: Scene, tier: Tier) -> Iterator[Check]:
     flag = scene.policy.rule_for(Trigger.FLAG, CATEGORY, tier)
     if flag is None:
         return

@@ -1,0 +1,71 @@
+# make help lists the targets. Everything lives in .venv and .demo; `make clean` removes both.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest
+
+.PHONY: help install demo demo-down test test-fast test-s3-ceph lint lock clean chromium
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP) ## Install into .venv, exactly what requirements.lock says
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else f"Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is {sys.version.split()[0]}. Name another one: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "no virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP) ## A real Airflow disposes of a real store's expired data (DEMO_EXIT=1: and stops by itself)
+	$(BIN)/lifecycle demo up $(DEMO_ARGS)
+
+demo-down: ## Stop the demo
+	@if test -x $(BIN)/lifecycle; then $(BIN)/lifecycle demo down; else echo "no demo was running"; fi
+
+# A real scheduler needs both cores for itself, so the end-to-end tests come last and alone.
+test: $(STAMP) chromium ## Every test (minutes); needs no root, no Docker
+	$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not e2e and not ceph and not benchmark"
+	$(PYTEST) -m "e2e and not ceph"
+
+test-fast: $(STAMP) ## What takes seconds: no scheduler, no kill tests, no browser
+	$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not e2e and not ceph and not benchmark and not kill and not browser and not slow"
+
+# A path that is short (socket names) and open to Ceph's user.
+test-s3-ceph: $(STAMP) ## The S3 tests against a real Ceph gateway (needs root; unpacks Ceph once)
+	@dir=$$(mktemp -d)/ceph; \
+	trap 'scripts/ceph_down.sh $$dir' EXIT; \
+	scripts/ceph_up.sh $$dir; \
+	set -a; . $$dir/s3.env; set +a; \
+	$(PYTEST) -p no:xdist tests/stores/s3
+
+lint: $(STAMP) ## Ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Without an index option and without annotations, so that the file names no host.
+lock: ## Resolve the dependencies again into requirements.lock
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras --no-annotate \
+	    --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+
+chromium: # the browser tests drive it
+	@if ! command -v chromium >/dev/null; then \
+	    if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	    else \
+	        echo "The browser tests need chromium; install it (on Debian: apt-get install chromium) and run make test again." >&2; exit 1; \
+	    fi; \
+	fi
+
+clean: demo-down ## Remove what was installed and what the demo left
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,1 @@
+"""The console: what it shows, and to whom."""

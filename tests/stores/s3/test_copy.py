@@ -1,0 +1,274 @@
+"""Copies: proven before anything trusts them, never over something else, safe to repeat."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lifecycle.errors import VerificationError
+from lifecycle.stores.s3.copy import CopyProof, copy_verified, exists, put_verified, read_verified, sha256_of
+from lifecycle.stores.s3.errors import StoreError
+from lifecycle.stores.s3.requests import iter_uploads
+from lifecycle.stores.s3.versions import key_versions
+from stores.s3 import LOCKED, PLAIN, VERSIONED
+from support.permits import Killed, altered, killed
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MIB = 1 << 20
+BODY = b"\x00\xff byte for byte"
+# Small enough to be written at once, or copied by the server in parts.
+WAYS = pytest.mark.parametrize("inline_bytes", [8 * MIB, 0], ids=["inline", "parts"])
+
+
+def sha(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def put_source(s3: S3Client, body: bytes = BODY, key: str = "source é+&") -> str:
+    s3.put_object(
+        Bucket=VERSIONED,
+        Key=key,
+        Body=body,
+        ContentType="application/x-odd",
+        ContentEncoding="identity",
+        ContentDisposition="inline",
+        ContentLanguage="de",
+        CacheControl="max-age=7",
+        StorageClass="STANDARD_IA",
+        Metadata={"kept": "yes", "flagged-at": "2026-01-02T03:04:05Z"},
+        Tagging="tier=consumer&odd=a%20b%2Bc",
+    )
+    return key
+
+
+def tags(s3: S3Client, bucket: str, key: str) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]}
+
+
+@WAYS
+def test_case_17_all_that_describes_an_object_travels_with_it(s3: S3Client, inline_bytes: int) -> None:
+    """Case 17: the clock is not reset and no metadata is lost."""
+    key = put_source(s3)
+    source = s3.head_object(Bucket=VERSIONED, Key=key)
+    proof = copy_verified(
+        s3, VERSIONED, key, LOCKED, "t/object", metadata={"Received-At": "2026-01-01"}, inline_bytes=inline_bytes
+    )
+    there = s3.get_object(Bucket=LOCKED, Key="t/object")
+    assert there["Body"].read() == BODY
+    names = ("ContentType", "ContentEncoding", "ContentDisposition", "ContentLanguage", "CacheControl", "StorageClass")
+    assert [there[name] for name in names] == [source[name] for name in names]  # type: ignore[literal-required]
+    assert there["Metadata"] == {
+        "kept": "yes",
+        "flagged-at": "2026-01-02T03:04:05Z",
+        "received-at": "2026-01-01",
+        "original-last-modified": source["LastModified"].isoformat(),
+    }
+    assert tags(s3, LOCKED, "t/object") == {"tier": "consumer", "odd": "a b+c"}
+    assert proof == CopyProof(sha(BODY), len(BODY), there["VersionId"])
+
+
+def test_case_17_a_second_copy_does_not_reset_the_clock_either(s3: S3Client) -> None:
+    """Case 17: into quarantine and back, the first time of writing is still told."""
+    original = "2020-02-29T12:00:00+00:00"
+    s3.put_object(Bucket=VERSIONED, Key="copied-once", Body=BODY, Metadata={"original-last-modified": original})
+    copy_verified(s3, VERSIONED, "copied-once", LOCKED, "q")
+    copy_verified(s3, LOCKED, "q", VERSIONED, "back")
+    assert s3.head_object(Bucket=VERSIONED, Key="back")["Metadata"] == {"original-last-modified": original}
+
+
+def test_case_17_a_large_object_is_copied_in_parts(s3: S3Client) -> None:
+    """Case 17: beyond what one request can copy (5 GB; here 5 MiB), the parts add up to the same bytes."""
+    body = bytes(range(256)) * (12 * MIB // 256) + b"tail"
+    put_source(s3, body, "large")
+    proof = copy_verified(s3, VERSIONED, "large", LOCKED, "large", inline_bytes=MIB, part_bytes=5 * MIB)
+    assert (proof.sha256, proof.size) == (sha(body), len(body))
+    assert s3.head_object(Bucket=LOCKED, Key="large")["ETag"].strip('"').endswith("-3")
+    assert tags(s3, LOCKED, "large")["tier"] == "consumer"
+    assert list(iter_uploads(s3, LOCKED, "")) == []
+
+
+@WAYS
+def test_a_repeated_copy_is_a_success_and_changes_nothing(s3: S3Client, inline_bytes: int) -> None:
+    key = put_source(s3)
+    first = copy_verified(s3, VERSIONED, key, LOCKED, "t", inline_bytes=inline_bytes)
+    assert copy_verified(s3, VERSIONED, key, LOCKED, "t", inline_bytes=inline_bytes) == first
+    assert len(key_versions(s3, LOCKED, "t")) == 1
+
+
+@WAYS
+@pytest.mark.parametrize("content_type", ["application/x-odd", "text/plain"])
+def test_case_17_something_else_at_the_target_is_not_overwritten(
+    s3: S3Client, inline_bytes: int, content_type: str
+) -> None:
+    """Case 17: other bytes, or the same bytes under another content type, are not our copy."""
+    key = put_source(s3)
+    other = BODY if content_type == "text/plain" else b"other"
+    s3.put_object(Bucket=LOCKED, Key="t", Body=other, ContentType=content_type)
+    with pytest.raises(VerificationError, match="a different object stands at the target"):
+        copy_verified(s3, VERSIONED, key, LOCKED, "t", inline_bytes=inline_bytes)
+    assert s3.get_object(Bucket=LOCKED, Key="t")["Body"].read() == other
+    assert len(key_versions(s3, LOCKED, "t")) == 1
+    assert exists(s3, VERSIONED, key)
+
+
+@WAYS
+def test_a_delete_marker_at_the_target_is_no_obstacle(s3: S3Client, inline_bytes: int) -> None:
+    key = put_source(s3)
+    s3.put_object(Bucket=LOCKED, Key="t", Body=b"gone")
+    s3.delete_object(Bucket=LOCKED, Key="t")
+    assert copy_verified(s3, VERSIONED, key, LOCKED, "t", inline_bytes=inline_bytes).sha256 == sha(BODY)
+
+
+def _first(act: Callable[[], object]) -> Callable[..., Any]:
+    """A replacement that does something else before the real request."""
+
+    def request(real: Callable[..., Any], **kwargs: Any) -> Any:
+        act()
+        return real(**kwargs)
+
+    return request
+
+
+@WAYS
+@pytest.mark.parametrize("twin", [BODY, b"other"], ids=["same", "different"])
+def test_a_twin_that_writes_between_look_and_write(s3: S3Client, inline_bytes: int, twin: bytes) -> None:
+    """The look found nothing, but the condition of the write does."""
+    key = put_source(s3)
+    race = _first(lambda: s3.put_object(Bucket=LOCKED, Key="t", Body=twin, ContentType="application/x-odd"))
+    racing = altered(s3, put_object=race, complete_multipart_upload=race)
+    if twin == BODY:
+        assert copy_verified(racing, VERSIONED, key, LOCKED, "t", inline_bytes=inline_bytes).sha256 == sha(BODY)
+    else:
+        with pytest.raises(VerificationError):
+            copy_verified(racing, VERSIONED, key, LOCKED, "t", inline_bytes=inline_bytes)
+    assert s3.get_object(Bucket=LOCKED, Key="t")["Body"].read() == twin
+    assert len(key_versions(s3, LOCKED, "t")) == 1
+    assert list(iter_uploads(s3, LOCKED, "")) == []
+
+
+@WAYS
+def test_case_15_the_version_that_was_named_is_copied(s3: S3Client, inline_bytes: int) -> None:
+    """Case 15: an overwrite after planning does not change what is copied."""
+    key = put_source(s3)
+    version = s3.head_object(Bucket=VERSIONED, Key=key)["VersionId"]
+    put_source(s3, b"newer")
+    proof = copy_verified(s3, VERSIONED, key, LOCKED, "t", source_version=version, inline_bytes=inline_bytes)
+    assert proof.sha256 == sha(BODY)
+
+
+@pytest.mark.parametrize("bucket", [VERSIONED, PLAIN])
+def test_case_15_an_overwrite_during_the_copy_is_not_mixed_in(s3: S3Client, bucket: str) -> None:
+    """Case 15: a versioned source is copied as it was read; an unversioned one is refused, and nothing is left over."""
+    s3.put_object(Bucket=bucket, Key="source", Body=BODY)
+    change = _first(lambda: s3.put_object(Bucket=bucket, Key="source", Body=b"changed meanwhile"))
+    racing = altered(s3, upload_part_copy=change)
+    if bucket == VERSIONED:
+        assert copy_verified(racing, bucket, "source", LOCKED, "t", inline_bytes=0).sha256 == sha(BODY)
+    else:
+        with pytest.raises(StoreError) as refusal:
+            copy_verified(racing, bucket, "source", LOCKED, "t", inline_bytes=0)
+        assert refusal.value.conflict
+        assert not exists(s3, LOCKED, "t")
+    assert list(iter_uploads(s3, LOCKED, "")) == []
+
+
+@pytest.mark.parametrize(
+    ("tampering", "told"),
+    [
+        ({"Body": b"\x00\xff byte for bytE"}, "checksum"),
+        ({"Body": b"short"}, "checksum, size"),
+        ({"ContentType": "text/plain"}, "content type"),
+        ({"Metadata": {}}, "metadata"),
+    ],
+)
+def test_case_17_a_copy_that_differs_is_not_trusted(s3: S3Client, tampering: dict[str, Any], told: str) -> None:
+    """Case 17: what the server stored is read back and compared with the source."""
+    key = put_source(s3)
+    broken = altered(s3, put_object=lambda real, **kwargs: real(**{**kwargs, **tampering}))
+    with pytest.raises(VerificationError, match=f"differs from its source in {told};"):
+        copy_verified(broken, VERSIONED, key, LOCKED, "t")
+    assert exists(s3, VERSIONED, key)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_case_17_tags_that_the_server_dropped_follow(s3: S3Client, interrupted: bool) -> None:
+    """Case 17: also when the first try ended between writing the bytes and the tags."""
+    key = put_source(s3)
+    forgetful = altered(s3, put_object=lambda real, **kwargs: real(**{**kwargs, "Tagging": ""}))
+    if interrupted:
+        dying = altered(forgetful, put_object_tagging=lambda real, **kwargs: killed())
+        with pytest.raises(Killed):
+            copy_verified(dying, VERSIONED, key, LOCKED, "t")
+    copy_verified(forgetful, VERSIONED, key, LOCKED, "t")
+    assert tags(s3, LOCKED, "t") == {"tier": "consumer", "odd": "a b+c"}
+    assert len(key_versions(s3, LOCKED, "t")) == 1
+
+
+def test_an_absent_source_is_told(s3: S3Client) -> None:
+    with pytest.raises(StoreError) as refusal:
+        copy_verified(s3, VERSIONED, "nothing-here", LOCKED, "t")
+    assert refusal.value.absent
+    assert "nothing-here" not in str(refusal.value)
+
+
+def test_put_verified_writes_once(s3: S3Client) -> None:
+    proof = put_verified(s3, LOCKED, "r.json", b"{}", content_type="application/json", metadata={"record": "1"})
+    assert (proof.sha256, proof.size) == (sha(b"{}"), 2)
+    there = s3.head_object(Bucket=LOCKED, Key="r.json")
+    assert (there["ContentType"], there["Metadata"], there["VersionId"]) == (
+        "application/json",
+        {"record": "1"},
+        proof.version_id,
+    )
+    assert put_verified(s3, LOCKED, "r.json", b"{}", content_type="application/json", metadata={"record": "1"}) == proof
+    with pytest.raises(VerificationError, match="not overwritten"):
+        put_verified(s3, LOCKED, "r.json", b"[]", content_type="application/json")
+    assert len(key_versions(s3, LOCKED, "r.json")) == 1
+
+
+@pytest.mark.parametrize("twin", [b"{}", b"[]"], ids=["same", "different"])
+def test_put_verified_beside_a_twin(s3: S3Client, twin: bytes) -> None:
+    write = _first(lambda: s3.put_object(Bucket=LOCKED, Key="r", Body=twin, ContentType="application/json"))
+    racing = altered(s3, put_object=write)
+    if twin == b"{}":
+        assert put_verified(racing, LOCKED, "r", b"{}", content_type="application/json").sha256 == sha(b"{}")
+    else:
+        with pytest.raises(VerificationError):
+            put_verified(racing, LOCKED, "r", b"{}", content_type="application/json")
+    assert len(key_versions(s3, LOCKED, "r")) == 1
+
+
+def test_put_verified_reads_back(s3: S3Client) -> None:
+    broken = altered(s3, put_object=lambda real, **kwargs: real(**{**kwargs, "Body": b"{"}))
+    with pytest.raises(VerificationError, match="checksum, size"):
+        put_verified(broken, LOCKED, "r", b"{}", content_type="application/json")
+
+
+def test_read_verified_and_checksums(s3: S3Client) -> None:
+    s3.put_object(Bucket=PLAIN, Key="a", Body=BODY)
+    assert read_verified(s3, PLAIN, "a", sha(BODY)) == BODY
+    with pytest.raises(VerificationError, match="checksum"):
+        read_verified(s3, PLAIN, "a", sha(b""))
+    assert sha256_of(s3, PLAIN, "a") == sha(BODY)
+    first = s3.put_object(Bucket=VERSIONED, Key="a", Body=b"1")["VersionId"]
+    s3.put_object(Bucket=VERSIONED, Key="a", Body=b"2")
+    assert sha256_of(s3, VERSIONED, "a", first) == sha(b"1")
+    assert sha256_of(s3, VERSIONED, "a") == sha(b"2")
+
+
+def test_exists(s3: S3Client) -> None:
+    version = s3.put_object(Bucket=VERSIONED, Key="a", Body=b"1")["VersionId"]
+    assert exists(s3, VERSIONED, "a") and not exists(s3, VERSIONED, "b")
+    marker = s3.delete_object(Bucket=VERSIONED, Key="a")["VersionId"]
+    assert not exists(s3, VERSIONED, "a")
+    assert exists(s3, VERSIONED, "a", version) and not exists(s3, VERSIONED, "a", marker)
+
+
+def test_an_empty_object_can_be_copied(s3: S3Client) -> None:
+    s3.put_object(Bucket=VERSIONED, Key="empty", Body=b"")
+    assert copy_verified(s3, VERSIONED, "empty", LOCKED, "empty").size == 0
