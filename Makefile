@@ -10,7 +10,7 @@ STAMP := $(VENV)/installed
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest
 
-.PHONY: help install demo demo-down test test-fast test-s3-ceph lint lock clean chromium
+.PHONY: help install demo demo-down test test-fast test-s3-ceph lint lock clean env chromium
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,9 @@ lock: ## Resolve the dependencies again into requirements.lock
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras --no-annotate \
 	    --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+
+env: ## Write .env for docker compose, with random secrets
+	@$(PYTHON) scripts/make_env.py
 
 chromium: # the browser tests drive it
 	@if ! command -v chromium >/dev/null; then \

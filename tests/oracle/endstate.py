@@ -10,7 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from .facts import Erasure, LogRecord, Message, ResearchRow, World
-from .oracle import CASE, CONSENT, DONE, FLAG, HOLD, UNCLASSIFIED, Judge, Place, Verdict
+from .oracle import CASE, CONSENT, DONE, FLAG, HOLD, Judge, Place, Verdict
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,6 @@ def _outcomes(judge: Judge, e: Erasure, verdicts: Mapping[UUID, Verdict]) -> fro
         verdict = verdicts[m.message_id]
         if judge.message_asked(e, m) and verdict.stays and verdict.rule in (HOLD, CASE, FLAG):
             kept.add(verdict.rule)
-        if judge.message_asked(e, m) and verdict.rule == UNCLASSIFIED and Place.APP in verdict.places:
-            perhaps.add(UNCLASSIFIED)
     for f in judge.world.feedback:
         if judge.feedback_held(f) and judge.feedback_asked(e, f):
             kept.add(HOLD)
@@ -84,8 +82,10 @@ def _outcomes(judge: Judge, e: Erasure, verdicts: Mapping[UUID, Verdict]) -> fro
     for r in judge.world.logs:
         asked = judge.asks(e, r.received_at, r.account_id, judge.conversation_of(r), r.message_id)
         if asked and r.received_at < judge.as_of and judge.log_stays(r) is not False:
-            perhaps |= {HOLD, CASE, UNCLASSIFIED}
-    return frozenset(_sentence(kept | extra) for extra in _subsets(perhaps - kept))
+            perhaps |= {HOLD, CASE}
+    said = frozenset(_sentence(kept | extra) for extra in _subsets(perhaps - kept))
+    # What was once said to be done need not be unsaid, when something of its scope turns up with an older clock.
+    return said | {DONE} if e.outcome == DONE else said
 
 
 def _subsets(items: set[str]) -> list[set[str]]:
@@ -96,7 +96,7 @@ def _subsets(items: set[str]) -> list[set[str]]:
 
 
 def _sentence(rules: set[str]) -> str:
-    order = (HOLD, CASE, FLAG, UNCLASSIFIED)
+    order = (HOLD, CASE, FLAG)
     return "kept: " + ", ".join(rule for rule in order if rule in rules) if rules else DONE
 
 

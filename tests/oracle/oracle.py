@@ -200,12 +200,13 @@ class Judge:
         )
 
     def _unclassified(self, m: Message) -> Verdict:
-        """A tier nobody knows: the strictest deadline; what was asked to be erased may go sooner."""
+        """A tier nobody knows: an erasure reaches any account, and otherwise the strictest deadline applies."""
+        if any(self.message_asked(e, m) for e in self.world.erasures):
+            return Verdict(ERASURE, frozenset({Place.GONE}), due=True)
         due = maximum_due(m.received_at + _days(STRICTEST_DAYS), self.as_of)
         places = {Place.GONE if due else Place.APP}
-        if any(self.message_asked(e, m) for e in self.world.erasures):
-            places.add(Place.GONE)
         if self.consents(m.conversation_id):
+            # A consent is given for "all products", the strictest deadline knows no exception: both readings hold.
             places.add(Place.APP)
         return Verdict(UNCLASSIFIED, frozenset(places), due)
 
@@ -288,7 +289,7 @@ class Judge:
             for e in self.world.erasures
             if self.asks(e, r.received_at, r.account_id, self.conversation_of(r), r.message_id)
         ]
-        if any(e.scope != "conversation" for e in asked) and r.tier in TIERS:
+        if any(e.scope != "conversation" for e in asked):
             return False
         stays = not maximum_due(self._log_end(r), self.as_of)
         return None if asked and stays else stays

@@ -49,6 +49,15 @@ class Ran:
     def __str__(self) -> str:
         return f"exit {self.code}\n{self.stdout[-4000:]}\n{self.stderr[-4000:]}"
 
+    def scope(self, name: str) -> dict[str, int]:
+        """Records per disposition of one scope."""
+        disposed: dict[str, int] = self.json["scopes"][name]["disposed"]
+        return {disposition: count for disposition, count in disposed.items() if count}
+
+    def failures(self) -> dict[str, dict[str, int]]:
+        """Failed validations per scope, with their counts."""
+        return {name: scope["failures"] for name, scope in self.json["scopes"].items() if scope["failures"]}
+
     def disposed(self) -> dict[str, int]:
         """Records per disposition, over all scopes."""
         total: dict[str, int] = {}

@@ -264,7 +264,7 @@ def _erasures(
                 requested_at=(completed or clock.as_of)
                 - draw(st.sampled_from([DAY, -DAY if completed is None else DAY])),
                 completed_at=completed,
-                outcome=None if completed is None else "done",
+                outcome=None if completed is None else draw(st.sampled_from(["done", "kept: legal_obligation"])),
             )
         )
     return World(erasures=tuple(made))

@@ -303,7 +303,7 @@ def late_log_lines(world: Healthy) -> None:
     consumer = [log_line("consumer", ago(days=age)) for age in (91, 89)]
     business = [log_line("business", ago(days=age)) for age in (29, 27)]
     put_log(world.store, ago(days=91), consumer[:1])
-    put_log(world.store, ago(days=29), [business[0], log_line("nobody", ago(days=29))])
+    put_log(world.store, ago(days=30), [business[0], log_line("nobody", ago(days=29)), log_line("beta", "at noon")])
     put_log(world.store, ago(days=89), consumer[1:])
     put_log(world.store, ago(days=27), business[1:])
 
@@ -384,7 +384,7 @@ PLANTS = [
         {
             "request_logs_past_deadline.consumer": 1,
             "request_logs_past_deadline.business": 1,
-            "request_logs_past_deadline.unclassified": 1,
+            "request_logs_past_deadline.unclassified": 2,
         },
         late_log_lines,
     ),

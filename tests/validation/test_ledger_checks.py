@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -82,6 +83,19 @@ def test_the_ledger_says_what_was_done_no_more_and_no_less(
     for _ in range(rows):
         put_row(store, run_id, records=records)
     assert judged(store, configuration, run_id) == {"ledger_differs_from_work": 1}
+
+
+@pytest.mark.parametrize(
+    "told, wrong", [({"delete:consumer_default": 3}, 0), ({"delete:consumer_default": 2}, 1), ({}, 1)]
+)
+def test_a_runs_summary_is_the_sum_of_its_ledger(
+    store: Store, configuration: Configuration, told: dict[str, int], wrong: int
+) -> None:
+    run_id = register_run(store, "beta", status="running")
+    put_unit(store, run_id, DELETED, DELETED)
+    put_row(store, run_id)
+    store.sql("UPDATE lifecycle.runs SET summary = %s WHERE run_id = %s", json.dumps({"by_rule": told}), run_id)
+    assert judged(store, configuration, run_id) == ({"summary_differs_from_ledger": 1} if wrong else {})
 
 
 def test_other_findings_about_a_run(store: Store, configuration: Configuration) -> None:

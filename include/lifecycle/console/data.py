@@ -246,7 +246,9 @@ def _quarantine(conn: Connection, scenes: dict[str, Scene]) -> Iterator[Line]:
             cutoff=cutoff(scene, rule),
             oldest=_oldest(
                 conn,
-                sql.SQL("SELECT min(q.received_at) FROM lifecycle.quarantine q WHERE q.tier = %(tier)s"),
+                sql.SQL("SELECT min(q.received_at) FROM {} q WHERE q.tier = %(tier)s").format(
+                    relation("lifecycle.quarantine")
+                ),
                 {"tier": tier.value},
             ),
             due=due,

@@ -26,7 +26,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"number": number, "instant": instant, "day": day, "clock": clock, "iso": iso, "age": age, "period": period}
+    for write in (number, instant, day, clock, iso, age, period, took):
+        found.filters[write.__name__] = write
     return found
 
 
@@ -64,6 +65,18 @@ def age(moment: datetime | None, now: datetime) -> str:
             few_days = unit == "d" and seconds < 10 * size
             return f"{seconds / size:.1f} {unit}" if few_days else f"{seconds // size:.0f} {unit}"
     return "just now"
+
+
+def took(started: datetime, finished: datetime | None) -> str:
+    """How long something ran."""
+    if finished is None:
+        return "–"
+    seconds = max(0.0, (finished - started).total_seconds())
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
 def period(text: str | None) -> str:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 
@@ -42,6 +43,7 @@ AFTER_TIERS = ("retention_records", "retention_erasure", "retention_auditor")
 DAGS_WITHIN_S = 120.0
 RUN_WITHIN_S = 900.0
 USER = "admin"
+Server = TypeVar("Server")
 
 
 class AlreadyRunningError(LifecycleError):
@@ -99,7 +101,7 @@ class Demo:
         self._clean()
         try:
             dags = self._start_and_run(options)
-            reports = scope_reports(self._postgres().conninfo(PRODUCT))
+            reports = scope_reports(self.postgres().conninfo(PRODUCT))
         except BaseException:
             self.down()
             raise
@@ -139,6 +141,14 @@ class Demo:
         if settings is None:
             raise LifecycleError("there is no demo; start one with `make demo`")
         return USER, settings.users[USER][1]
+
+    def postgres(self) -> Postgres:
+        """The running PostgreSQL."""
+        return _alive(running_postgres(self._servers), "PostgreSQL")
+
+    def s3(self) -> S3Server:
+        """The running S3 server."""
+        return _alive(running_s3(self._servers), "the S3 server")
 
     # -- steps of `up`
 
@@ -181,12 +191,6 @@ class Demo:
     @property
     def _settings_file(self) -> Path:
         return self.home / "airflow.json"
-
-    def _postgres(self) -> Postgres:
-        found = running_postgres(self._servers)
-        if found is None:
-            raise LifecycleError("PostgreSQL of the demo has stopped")
-        return found
 
     def _anything_running(self) -> bool:
         settings = self._read_settings()
@@ -252,6 +256,12 @@ def find_project() -> Path:
     if not (root / "dags").is_dir():
         raise LifecycleError("the demo needs the project's dags/ and plugins/; run it from a clone, with `make demo`")
     return root
+
+
+def _alive(server: Server | None, name: str) -> Server:
+    if server is None:
+        raise LifecycleError(f"{name} of the demo is not running")
+    return server
 
 
 def _check_ports(options: DemoOptions) -> None:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from psycopg.types.json import Jsonb
@@ -56,8 +58,11 @@ def _fields(dataset: Logs) -> LogFields:
 
 
 def _days(context: RunContext, dataset: Logs) -> Iterator[tuple[date, str]]:
-    """The day prefixes that exist, by listing with a delimiter: one entry per day, not per object."""
-    for page in context.s3.get_paginator("list_objects_v2").paginate(
+    """The day prefixes that exist, by listing with a delimiter: one entry per day, not per object.
+
+    Versions are listed, so that what a delete marker only hides is found too (hard case 2).
+    """
+    for page in context.s3.get_paginator("list_object_versions").paginate(
         Bucket=dataset.bucket, Prefix=dataset.prefix, Delimiter="/"
     ):
         for found in page.get("CommonPrefixes", []):
@@ -67,9 +72,10 @@ def _days(context: RunContext, dataset: Logs) -> Iterator[tuple[date, str]]:
 
 
 def _keys(context: RunContext, dataset: Logs, prefix: str) -> Iterator[str]:
-    for page in context.s3.get_paginator("list_objects_v2").paginate(Bucket=dataset.bucket, Prefix=prefix):
-        for found in page.get("Contents", []):
-            yield found["Key"]
+    from lifecycle.stores.s3.versions import iter_versions
+
+    for key, _ in groupby(iter_versions(context.s3, dataset.bucket, prefix), key=attrgetter("key")):
+        yield key
 
 
 def survey_logs(context: RunContext) -> Iterator[Unit]:
@@ -177,7 +183,9 @@ def _rewrite(
 
     judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params, conversations))
     done: RewriteResult = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge)
-    removed = dict(done.removed) or _announced(context, dataset, unit, key)
+    removed = {rule: count for rule, count in done.removed.items() if count}
+    if not removed and done.action != "held":
+        removed = _announced(context, dataset, unit, key)
     if removed:
         counts = {f"delete:{rule}": {"records": n} for rule, n in removed.items()}
         record_progress(gate.conn, context.run.run_id, unit, counts)

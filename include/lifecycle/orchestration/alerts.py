@@ -107,7 +107,7 @@ def _channel() -> Connection | None:
         channel: Connection = Connection.get(ALERT_CONNECTION)
     except AirflowNotFoundException:
         return None
-    return channel
+    return channel if channel.conn_type else None  # {} in the environment means: nowhere else
 
 
 def _post(channel: Connection, alert: Alert) -> None:

@@ -123,8 +123,10 @@ def certify(run: int) -> dict[str, Any]:
         context = get_current_context()
         if context["params"]["dry_run"]:
             raise AirflowSkipException("dry run: nothing was disposed of, so there is nothing to announce")
+        summary = context["ti"].xcom_pull(task_ids="settle")
+        counts = {name: summary[name] for name in ("disposed", "kept")}
         for asset in context["task"].outlets:
-            context["outlet_events"][asset].extra = {"run": run, "as_of": run_instant().isoformat()}
+            context["outlet_events"][asset].extra = {"run": run, "as_of": run_instant().isoformat(), **counts}
         return result
 
 

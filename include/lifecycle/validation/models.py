@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -121,7 +121,7 @@ class AuditResult:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "as_of": self.as_of.isoformat(),
+            "as_of": self.as_of.astimezone(UTC).isoformat().replace("+00:00", "Z"),
             "passed": self.passed,
             "broken": self.failures,
             "checks": [check.as_dict() for check in self.checks],

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lifecycle.config import load_configuration
+from lifecycle.errors import PreconditionError
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.validation.gx_suite import ValidationReport, validate
+from lifecycle.validation.gx_suite import Engine, ValidationReport, validate
 from lifecycle.validation.report import publish
 from lifecycle.validation.run_facts import load_run
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+ENGINE_VARIABLE = "LIFECYCLE_VALIDATION"
 
 
 def validate_run(conn: Connection, s3: S3Client, run_id: int) -> ValidationReport:
@@ -22,11 +26,18 @@ def validate_run(conn: Connection, s3: S3Client, run_id: int) -> ValidationRepor
     """
     config = load_configuration()
     run = load_run(conn, run_id)
-    report = validate(conn, s3, config, run_id, run.as_of, run.scope)
+    report = validate(conn, s3, config, run_id, run.as_of, run.scope, engine=_engine())
     checked_at = datetime.now(UTC)
     store(conn, report, checked_at)
     publish(conn, s3, config, report, checked_at)
     return report
+
+
+def _engine() -> Engine:
+    chosen = os.environ.get(ENGINE_VARIABLE) or Engine.GREAT_EXPECTATIONS.value
+    if chosen not in set(Engine):
+        raise PreconditionError(f"{ENGINE_VARIABLE} is {chosen!r}; write one of {', '.join(Engine)}")
+    return Engine(chosen)
 
 
 def store(conn: Connection, report: ValidationReport, checked_at: datetime) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 # From so many keys of one directory on, one listing of the directory is cheaper than one listing per key.
-SHARED_LISTING = 50
+SHARED_LISTING = 4
 # A shared listing may pass by this many foreign versions per wanted key before it is given up for listings per key.
 PASSED_BY_PER_KEY = 100
 # What XML 1.0 cannot carry (or would change): such a key can be neither echoed as a prefix nor named in DeleteObjects.

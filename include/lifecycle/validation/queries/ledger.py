@@ -75,6 +75,21 @@ def run_checks(scene: Scene) -> Iterator[Check]:
         params,
     )
     yield Check(
+        "summary_differs_from_ledger",
+        Promise.RECORDED,
+        Severity.CRITICAL,
+        "What the run says of itself is the sum of its ledger",
+        sql.SQL(
+            "SELECT 1 AS violation FROM (SELECT s.key AS fate, s.value::text::bigint AS told FROM lifecycle.runs r,"
+            " jsonb_each(r.summary -> 'by_rule') s WHERE r.run_id = %(run_id)s) t"
+            " FULL JOIN (SELECT l.disposition || ':' || l.rule AS fate, sum((l.counts ->> 'records')::bigint) AS said"
+            " FROM lifecycle.ledger l JOIN lifecycle.runs r USING (run_id) WHERE l.run_id = %(run_id)s"
+            " AND l.entry = 'outcome' AND l.disposition <> 'move' AND r.summary ? 'by_rule' GROUP BY 1) s"
+            " USING (fate) WHERE coalesce(t.told, 0) <> coalesce(s.said, 0)"
+        ),
+        params,
+    )
+    yield Check(
         "disposed_beyond_plan",
         Promise.NEVER_EARLY,
         Severity.WARNING,

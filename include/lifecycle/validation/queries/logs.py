@@ -25,10 +25,11 @@ def log_checks(scene: Scene, dataset: Logs) -> Iterator[Check]:
         if rule is None or rule.period is None:
             continue
         name = tier.value if tier else "unclassified"
+        # A line without a readable clock is unclassified like one without a tier (hard case 23).
         of_tier = (
-            sql.SQL("l.tier = {}").format(sql.Literal(tier.value))
+            sql.SQL("NOT l.broken AND l.tier = {}").format(sql.Literal(tier.value))
             if tier
-            else sql.SQL("(l.tier = ANY ({})) IS NOT TRUE").format(sql.Literal(_KNOWN))
+            else sql.SQL("(l.broken OR (l.tier = ANY ({})) IS NOT TRUE)").format(sql.Literal(_KNOWN))
         )
         past = sql.SQL("{} AND l.clock < %(settled)s AND {} AND {}").format(
             of_tier,

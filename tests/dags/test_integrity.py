@@ -1,0 +1,185 @@
+"""What every DAG of the project must have, whoever adds one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DAG_FILES = sorted((ROOT / "dags").glob("*.py"))
+DAG_IDS = {
+    "retention_consumer",
+    "retention_beta",
+    "retention_evaluation",
+    "retention_business",
+    "retention_records",
+    "retention_erasure",
+    "retention_auditor",
+}
+SCHEDULES = {
+    **dict.fromkeys(("consumer", "beta", "evaluation", "business"), "0 0 * * *"),
+    "records": "30 1 * * *",
+    "erasure": "20 * * * *",
+    "auditor": "0 6 * * *",
+}
+CHAIN = ["check", "partition", "cutoffs", "plan", "quarantine", "shards", "expire", "settle", "validate", "certify"]
+HEAVY = ("great_expectations", "pandas", "boto3", "pyarrow", "lifecycle.orchestration.steps", "lifecycle.validation")
+
+
+@pytest.fixture(scope="module")
+def bag() -> Iterator[Any]:
+    from airflow.dag_processing.dagbag import DagBag
+
+    yield DagBag(str(ROOT / "dags"))
+
+
+@pytest.fixture(scope="module")
+def dags(bag: Any) -> list[Any]:
+    return list(bag.dags.values())
+
+
+def test_every_file_imports(bag: Any) -> None:
+    assert bag.import_errors == {}
+    assert set(bag.dags) == DAG_IDS
+
+
+def test_the_dag_bag_is_filled_in_seconds(bag: Any) -> None:
+    began = time.monotonic()
+    type(bag)(str(ROOT / "dags"))
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("file", DAG_FILES, ids=lambda file: file.name)
+def test_files_are_thin(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) < 100
+
+
+@pytest.mark.parametrize("file", DAG_FILES, ids=lambda file: file.name)
+def test_nothing_heavy_is_imported_at_the_top(file: Path, tmp_path: Path) -> None:
+    """Airflow parses DAG files again and again, and once per task."""
+    code = (
+        "import runpy, sys, json, time\nimport airflow.sdk\nbegan = time.monotonic()\n"
+        "runpy.run_path(sys.argv[1], run_name='dag_file')\n"
+        "print(json.dumps([time.monotonic() - began, sorted(sys.modules)]))"
+    )
+    env = {"AIRFLOW_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], env=env, capture_output=True, text=True, timeout=100, check=True
+    )
+    seconds, modules = json.loads(done.stdout.splitlines()[-1])
+    assert [name for name in modules if name.startswith(HEAVY)] == []
+    assert seconds < 10, "beside importing airflow.sdk itself"
+
+
+def test_tags_are_of_the_closed_set(dags: list[Any]) -> None:
+    from lifecycle.orchestration.dag_factory import TAGS
+
+    for dag in dags:
+        assert dag.tags and set(dag.tags) <= TAGS, dag.dag_id
+        assert "retention" in dag.tags
+        assert ("read-only" in dag.tags) == (dag.dag_id == "retention_auditor")
+
+
+def test_every_dag_has_a_runbook_of_its_family(dags: list[Any]) -> None:
+    for dag in dags:
+        assert dag.doc_md.startswith("# Runbook:"), dag.dag_id
+        assert dag.dag_id in dag.doc_md.splitlines()[0]
+        assert "way back" in dag.doc_md
+
+
+def test_every_task_is_named_in_its_runbook(dags: list[Any]) -> None:
+    for dag in dags:
+        assert [task.task_id for task in dag.tasks if f"`{task.task_id}" not in dag.doc_md] == [], dag.dag_id
+
+
+def test_owner_retries_and_pools(dags: list[Any]) -> None:
+    pools = set(json.loads((ROOT / "pools.json").read_text(encoding="utf-8")))
+    for dag in dags:
+        for task in dag.tasks:
+            assert task.owner == "data-protection"
+            assert task.retries >= 1
+            assert task.execution_timeout is not None
+            assert task.pool in pools | ({"default_pool"} if dag.dag_id == "retention_auditor" else set())
+
+
+def test_one_run_at_a_time_never_of_the_past(dags: list[Any]) -> None:
+    for dag in dags:
+        assert dag.max_active_runs == 1
+        assert dag.catchup is False
+        assert dag.start_date is None, "with a start date, unpausing would run the last missed slot at once"
+        assert "backfill" not in {str(run_type.value) for run_type in dag.allowed_run_types}
+        assert timedelta(0) < dag.dagrun_timeout <= timedelta(hours=12)
+        assert dag.deadline and dag.deadline[0].interval < dag.dagrun_timeout
+        assert dag.on_failure_callback is not None
+
+
+def test_the_auditor_never_pauses_itself(dags: list[Any]) -> None:
+    for dag in dags:
+        assert (dag.max_consecutive_failed_dag_runs == 0) == (dag.dag_id == "retention_auditor")
+
+
+def test_schedules_are_explicit_and_in_utc(dags: list[Any]) -> None:
+    for dag in dags:
+        expected = SCHEDULES[dag.dag_id.removeprefix("retention_")]
+        assert (dag.timetable.expression, str(dag.timetable.timezone)) == (expected, "UTC")
+
+
+def test_params_are_a_form(dags: list[Any]) -> None:
+    for dag in dags:
+        assert dag.params.get_param("as_of").schema["format"] == "date-time"
+        assert dag.params["as_of"] is None
+        if dag.dag_id != "retention_auditor":
+            assert dag.params["dry_run"] is False
+
+
+def test_the_order_of_the_steps(dags: list[Any]) -> None:
+    for dag in dags:
+        if dag.dag_id == "retention_auditor":
+            assert dag.task_ids == ["audit"]
+            continue
+        assert set(dag.task_ids) == {*CHAIN, "close"}
+        for before, after in pairwise(CHAIN):
+            assert after in dag.task_dict[before].downstream_task_ids, (dag.dag_id, before, after)
+
+
+def test_a_run_is_always_closed(dags: list[Any]) -> None:
+    """`check` is the setup of `close`: clearing any task takes the lease again, and a failed run gives it back."""
+    for dag in dags:
+        if dag.dag_id == "retention_auditor":
+            continue
+        assert dag.task_dict["check"].is_setup
+        assert dag.task_dict["close"].is_teardown
+        assert dag.task_dict["close"].upstream_task_ids == {"check", "certify"}
+
+
+def test_settle_survives_a_day_without_due_units(dags: list[Any]) -> None:
+    for dag in dags:
+        if "settle" in dag.task_dict:
+            assert dag.task_dict["settle"].trigger_rule == "none_failed"
+
+
+def test_serialisation_keeps_what_the_scheduler_needs(dags: list[Any]) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    for dag in dags:
+        there = DagSerialization.serialize_dag(dag)
+        back = DagSerialization.deserialize_dag(there)
+        assert set(back.task_dict) == set(dag.task_dict)
+        assert "unusual_prefix" not in json.dumps(there, default=str), "a callback of a DAG file cannot be imported"
+        assert "lifecycle.orchestration.alerts.deadline_missed" in json.dumps(there, default=str)
+
+
+def test_runs_announce_what_they_disposed_of(dags: list[Any]) -> None:
+    for dag in dags:
+        if "certify" in dag.task_dict:
+            scope = dag.dag_id.removeprefix("retention_")
+            assert [outlet.name for outlet in dag.task_dict["certify"].outlets] == [f"retention_{scope}"]
