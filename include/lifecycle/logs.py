@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]  # not generic at run time
+    """Writes to whatever stderr is at the moment, as a stream may be replaced and closed under a long-lived process."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Nothing is kept."""
 
 
 def configure_cli_logging(verbosity: int = 0) -> None:
@@ -13,7 +29,7 @@ def configure_cli_logging(verbosity: int = 0) -> None:
 
     Other libraries stay at warnings whatever the verbosity: botocore logs keys and bodies below that (hard case 25).
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     for old in list(root.handlers):

@@ -33,6 +33,8 @@ CREATE INDEX IF NOT EXISTS messages_message ON app.messages (message_id);
 CREATE INDEX IF NOT EXISTS messages_account ON app.messages (account_id, received_at);
 CREATE INDEX IF NOT EXISTS messages_conversation ON app.messages (conversation_id);
 CREATE INDEX IF NOT EXISTS messages_received ON app.messages (received_at);
+-- For finding what still lies in landing, and objects that no row names.
+CREATE INDEX IF NOT EXISTS messages_object ON app.messages (object_key text_pattern_ops) WHERE object_key IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS app.messages_consumer PARTITION OF app.messages
     FOR VALUES IN ('consumer') PARTITION BY RANGE (received_at);

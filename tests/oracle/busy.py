@@ -34,18 +34,18 @@ AGES = (1, 24, 26, 60, 86, 88, 89, 100, 800)
 BEFALLS = ("nothing", "hold", "flag", "cleared", "feedback", "agreement", "case", "erasure", "nothing")
 
 
-def busy_world(accounts_per_tier: int = 9, as_of: datetime = AS_OF) -> World:
-    """Nine messages per account: 324 of them when every exception befalls one account of each tier."""
+def busy_world(accounts_per_tier: int = 9, as_of: datetime = AS_OF, ages: tuple[int, ...] = AGES) -> World:
+    """A message of each age per account; with nine accounts every exception befalls one of each tier."""
     world = World()
     for t, tier in enumerate((*TIERS, "prototype")):
         for n in range(accounts_per_tier if tier in TIERS else 2):
-            world = world + _account(tier, n, BEFALLS[(n + t) % len(BEFALLS)] if n else BEFALLS[0], as_of)
+            world = world + _account(tier, n, BEFALLS[(n + t) % len(BEFALLS)] if n else BEFALLS[0], as_of, ages)
     return world
 
 
-def _account(tier: str, n: int, befalls: str, as_of: datetime) -> World:
+def _account(tier: str, n: int, befalls: str, as_of: datetime, ages: tuple[int, ...]) -> World:
     account = ident("busy", tier, n)
-    messages = tuple(_message(tier, n, i, account, as_of) for i in range(len(AGES)))
+    messages = tuple(_message(tier, n, i, account, as_of - DAY * age) for i, age in enumerate(ages))
     last = as_of - (DAY * 1200 if n % 3 == 2 else DAY)
     world = World(
         accounts=(Account(account, tier, f"{account}@example.org", f"Person {n}", last, last),),
@@ -64,14 +64,14 @@ def _account(tier: str, n: int, befalls: str, as_of: datetime) -> World:
     return world + _befall(befalls, account, messages, as_of)
 
 
-def _message(tier: str, n: int, i: int, account: UUID, as_of: datetime) -> Message:
+def _message(tier: str, n: int, i: int, account: UUID, received: datetime) -> Message:
     m = Message(
         message_id=ident("busy", tier, n, "message", i),
         conversation_id=ident("busy", tier, n, "conversation", i % 2),
         account_id=account,
         tier=tier,
         role="prompt" if i % 2 else "output",
-        received_at=as_of - DAY * AGES[i] - timedelta(minutes=n * 10 + i),
+        received_at=received - timedelta(minutes=n * 10 + i),
         model=f"m-{n % 2}",
         body=None,
         tools=("search", "browse") if i % 3 == 0 else (),

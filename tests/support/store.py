@@ -72,7 +72,7 @@ class Store:
     def insert_account(self, account_id: UUID | None = None, *, tier: str = "consumer", **columns: object) -> UUID:
         """Insert an account unless it is there."""
         chosen = account_id or uuid4()
-        if not self.sql("SELECT FROM app.accounts WHERE account_id = %s", chosen):
+        if not self.sql("SELECT 1 FROM app.accounts WHERE account_id = %s", chosen):
             row: dict[str, object] = {
                 "account_id": chosen,
                 "tier": tier,

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from lifecycle.cli.output import say
 from lifecycle.demo.rest import FINISHED, AirflowRest, NotInTimeError
 
-POLL_S = 1.0
+# Often enough to look alive; each look costs the API server, which the tasks need too.
+POLL_S = 2.5
 ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 

@@ -30,15 +30,16 @@ _DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})/$")
 Decide = Callable[[str, str, str, datetime | None], str | None]
 
 
-def decider(context: RunContext, facts: LogFacts) -> Decide:
+def decider(context: RunContext, facts: LogFacts, day: date) -> Decide:
     """A function that names the rule by which a log record is due, or None when it stays.
 
-    Flags and consents concern the message, not the line that logged it, and are not asked.
+    Flags and consents concern the message, not the line that logged it, and are not asked. A record without a readable
+    time counts from the end of the day it was filed under, and one without a tier as unclassified (hard case 23).
     """
+    filed = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
 
-    def due(record: str, subject: str, tier: str, clock: datetime | None) -> str | None:
-        if clock is None:
-            return None
+    def due(record: str, subject: str, tier: str, told: datetime | None) -> str | None:
+        clock, tier = (told, tier) if told is not None else (filed, "")
         known: list[Fact] = facts.of(record, subject)
         category = context.catalog.logs[0].category
         decision = decide(category, tier, clock, known, context.policy, context.run.as_of)
@@ -85,8 +86,8 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
     conversations: dict[str, list[str]] = {}
     for dataset in context.catalog.logs:
         facts = load_log_facts(context.conn, context.catalog, context.params, conversations)
-        judge = decider(context, facts)
         for day, prefix in _days(context, dataset):
+            judge = decider(context, facts, day)
             if not facts.reach_everywhere and not _reached(context, day):
                 continue
             removed: dict[str, int] = {}
@@ -132,9 +133,12 @@ def expire_logs(context: RunContext, unit: str) -> Progress:
     conversations: dict[str, list[str]] = {}
     for key in _keys(context, dataset, f"{dataset.prefix}date={day}/"):
         try:
-            _announce(context, dataset, unit, key, conversations)
+            _announce(context, dataset, unit, key, conversations, row.day)
             through_gate(
-                context.conn, context.catalog, lease, partial(_rewrite, context, dataset, unit, key, conversations)
+                context.conn,
+                context.catalog,
+                lease,
+                partial(_rewrite, context, dataset, unit, key, conversations, row.day),
             )
         except LifecycleError:
             failed += 1
@@ -160,11 +164,13 @@ def _etag(context: RunContext, dataset: Logs, key: str) -> str | None:
         raise
 
 
-def _announce(context: RunContext, dataset: Logs, unit: str, key: str, conversations: dict[str, list[str]]) -> None:
+def _announce(
+    context: RunContext, dataset: Logs, unit: str, key: str, conversations: dict[str, list[str]], day: date
+) -> None:
     """Commit what is about to leave an object, so that a kill after the rewrite loses no count (promise 4)."""
     from lifecycle.stores.s3.logs import inspect_object
 
-    judge = decider(context, load_log_facts(context.conn, context.catalog, context.params, conversations))
+    judge = decider(context, load_log_facts(context.conn, context.catalog, context.params, conversations), day)
     etag = _etag(context, dataset, key)
     seen = inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge)
     if seen.removed and etag is not None:
@@ -176,12 +182,12 @@ def _announce(context: RunContext, dataset: Logs, unit: str, key: str, conversat
 
 
 def _rewrite(
-    context: RunContext, dataset: Logs, unit: str, key: str, conversations: dict[str, list[str]], gate: Gate
+    context: RunContext, dataset: Logs, unit: str, key: str, conversations: dict[str, list[str]], day: date, gate: Gate
 ) -> None:
     """Inside the gate: rewrite one object by the facts of now, and count what left it."""
     from lifecycle.stores.s3.logs import rewrite_object
 
-    judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params, conversations))
+    judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params, conversations), day)
     done: RewriteResult = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge)
     removed = {rule: count for rule, count in done.removed.items() if count}
     if not removed and done.action != "held":

@@ -10,6 +10,7 @@ from psycopg import sql
 from lifecycle.catalog.models import Accounts, Records
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, RunContext
 from lifecycle.dispositions.logs import survey_logs
+from lifecycle.dispositions.orphans import survey_orphans
 from lifecycle.planning.units import Method, Tally, Unit, choose_method, in_order
 from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.policy.periods import Period
@@ -25,10 +26,12 @@ def survey(context: RunContext) -> list[Unit]:
         units.extend(_message_units(context, tier))
         if context.run.scope != ERASURE_SCOPE:
             units.extend(_quarantine_units(context, tier))
+            units.extend(survey_orphans(context, tier))
     if context.run.scope == RECORDS_SCOPE:
         units.extend(_unclassified_units(context))
         units.extend(_record_unit(context, dataset) for dataset in context.catalog.records)
         units.extend(survey_logs(context))
+        units.extend(survey_orphans(context, None))
     if context.run.scope == ERASURE_SCOPE:
         feedback = [dataset for dataset in context.catalog.records if dataset.category is Category.FEEDBACK]
         units.extend(_record_unit(context, dataset) for dataset in feedback)

@@ -18,6 +18,7 @@ from lifecycle.dispositions.expire import expire as expire_partition
 from lifecycle.dispositions.gate import take_lease, through_gate
 from lifecycle.dispositions.landing import partition_landing
 from lifecycle.dispositions.logs import expire_logs
+from lifecycle.dispositions.orphans import expire_orphans
 from lifecycle.dispositions.plan_store import (
     add_unit,
     all_units,
@@ -43,7 +44,7 @@ from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.partitions import create_ahead, drain_default, vacuum
 
 log = logging.getLogger(__name__)
-EXPIRING = (Method.SWAP.value, Method.ROWS.value, Method.RECORDS.value, Method.LOGS.value)
+EXPIRING = tuple(method.value for method in (Method.SWAP, Method.ROWS, Method.RECORDS, Method.LOGS, Method.ORPHANS))
 _DAY_OF_MONTH = re.compile(r"(?<=/\d{4}-\d{2})-\d{2}$")
 
 
@@ -189,6 +190,8 @@ def expire(run_id: int, unit: str) -> dict[str, int]:
         match load_unit(context.conn, run_id, unit).method:
             case Method.LOGS:
                 progress = expire_logs(context, unit)
+            case Method.ORPHANS:
+                progress = expire_orphans(context, unit)
             case Method.RECORDS:
                 progress = expire_records(context, unit)
             case _:

@@ -20,6 +20,7 @@ class Method(StrEnum):
     RECORDS = "records"
     ACCOUNTS = "accounts"
     LOGS = "logs"
+    ORPHANS = "orphans"
     SETTLE = "settle"
 
 

@@ -1,4 +1,4 @@
-"""What a destructive request needs: the leave to make it, asked for again directly before each one (hard cases 4, 27)."""
+"""What a destructive request needs: leave to make it, asked for directly before each one (hard cases 4, 27)."""
 
 from __future__ import annotations
 

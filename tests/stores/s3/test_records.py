@@ -66,7 +66,7 @@ def test_lines() -> None:
 
 
 def test_case_23_records_that_lack_something() -> None:
-    """Case 23: kept and counted; a missing tier or time is left to the decision, a missing id or account is not."""
+    """Case 23: counted, and put to the decision with what is known; without id or account the tier is withheld."""
     asked: list[tuple[str, str, str, datetime | None]] = []
 
     def decide(record: str, subject: str, tier: str, clock: datetime | None) -> str | None:
@@ -89,9 +89,12 @@ def test_case_23_records_that_lack_something() -> None:
     ]
     assert stays == [True, True, True, True, True, False, True]
     assert asked == [
+        ("", "", "", None),
+        ("", "a", "", JUNE),
+        ("m1", "", "", JUNE),
         ("m2", "a", "", JUNE),
         ("m3", "a", "beta", None),
         ("m4", "erased", "", None),
         ("m5", "a", "beta", JUNE),
     ]
-    assert (tally.before, tally.kept, tally.unclassified, dict(tally.removed)) == (7, 6, 5, {"erasure_request": 1})
+    assert (tally.before, tally.kept, tally.unclassified, dict(tally.removed)) == (7, 6, 6, {"erasure_request": 1})

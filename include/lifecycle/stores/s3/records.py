@@ -57,22 +57,20 @@ class Tally:
     def keeps(self, values: Values | None) -> bool:
         """Count one record and say whether it stays. ``None``: it could not be parsed.
 
-        Without id or account no exception can be looked up, so the record stays and is shown as unclassified. A missing
-        tier or time is passed on as "" or None: an erasure request, or the strictest deadline, may still apply.
+        What is missing is passed on as "" or None. Without id or account the tier is withheld too, since no exception
+        of the record can be looked up: it is unclassified, under the strictest deadline, and counted (hard case 23).
         """
         self.before += 1
-        record, subject = (text_of(values[0]), text_of(values[1])) if values else (None, None)
-        if values is None or record is None or subject is None:
+        record, subject, tier = (text_of(value) for value in values[:3]) if values else (None, None, None)
+        clock = instant_of(values[3]) if values else None
+        named = record is not None and subject is not None
+        rule = self.decide(record or "", subject or "", (tier or "") if named else "", clock)
+        if not named or tier is None or clock is None:
             self.unclassified += 1
-            return self._keep(repr(values))
-        tier, clock = text_of(values[2]), instant_of(values[3])
-        rule = self.decide(record, subject, tier or "", clock)
         if rule is not None:
             self.removed[rule] += 1
             return False
-        if tier is None or clock is None:
-            self.unclassified += 1
-        return self._keep(record)
+        return self._keep(record or repr(values))
 
     def _keep(self, identity: str) -> bool:
         self.kept += 1

@@ -1,0 +1,45 @@
+"""The SQL of reconciling object keys with rows, a page of keys at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Messages
+from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.fates import table
+
+
+def unnamed(
+    conn: Connection,
+    dataset: Messages,
+    as_of: datetime,
+    keys: Sequence[tuple[str, str | None]],
+) -> list[str]:
+    """Of some keys, those that no row names as its object, and whose record and dataset are under no hold.
+
+    Rows are found by the key alone, whatever their tier, day or id: a row that names an object from the wrong place
+    still keeps it. That asks for an index on the key column.
+
+    Args:
+        keys: each with the record id that it contains, as text, or None.
+    """
+    rows = conn.execute(
+        sql.SQL(
+            "SELECT k.key FROM unnest(%(keys)s::text[], %(records)s::text[]::uuid[]) AS k (key, record)"
+            " WHERE NOT EXISTS (SELECT FROM {messages} m WHERE m.{object_key} = k.key)"
+            " AND NOT EXISTS (SELECT FROM lifecycle.legal_holds h"
+            " WHERE (h.released_at IS NULL OR h.released_at > %(as_of)s)"
+            " AND ((h.scope = 'dataset' AND btrim(h.target) = ANY(%(names)s))"
+            " OR (h.scope = 'message' AND lower(btrim(h.target)) = k.record::text)))"
+        ).format(messages=table(dataset.table), object_key=sql.Identifier(dataset.objects.column)),
+        {
+            "keys": [key for key, _ in keys],
+            "records": [record for _, record in keys],
+            "as_of": as_of,
+            "names": [dataset.id, dataset.table],
+        },
+    ).fetchall()
+    return [row[0] for row in rows]
