@@ -18,6 +18,7 @@ from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, take_lease, through_gate
 from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, record_progress, write_intents
 from lifecycle.errors import DispositionError, LifecycleError
+from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.planning.units import Method, Progress, Tally, Unit
 from lifecycle.policy.decide import Fact, decide
 from lifecycle.policy.models import Tier
@@ -37,17 +38,20 @@ def decider(context: RunContext, facts: LogFacts, day: date) -> Decide:
     time counts from the end of the day it was filed under, and one without a tier as unclassified (hard case 23).
     """
     filed = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+    category = context.catalog.logs[0].category
+    # A log line has no de-identified form: where the message's would be published, the line is just deleted.
+    variants = {rule.id: rule.instead_of for rule in context.policy.rules if rule.instead_of is not None}
+    ordinary = {tier.value: cutoff_for(context.policy, category, tier, context.run.as_of) for tier in Tier}
 
     def due(record: str, subject: str, tier: str, told: datetime | None) -> str | None:
         clock, tier = (told, tier) if told is not None else (filed, "")
         known: list[Fact] = facts.of(record, subject)
-        category = context.catalog.logs[0].category
+        default = ordinary.get(tier)
+        if not known and default is not None and default.exact:
+            # Nearly every line: no exception names it, and its tier's cut-off decides.
+            return default.rule if clock < default.cutoff else None
         decision = decide(category, tier, clock, known, context.policy, context.run.as_of)
-        if not decision.due:
-            return None
-        # A log line has no de-identified form: where the message's would be published, the line is just deleted.
-        variants = {rule.id: rule.instead_of for rule in context.policy.rules if rule.instead_of is not None}
-        return variants.get(decision.rule, decision.rule)
+        return variants.get(decision.rule, decision.rule) if decision.due else None
 
     return due
 
