@@ -29,7 +29,7 @@ def _timed(env: dict[str, str], *args: str) -> tuple[float, float, str]:
     """Run a command; wall seconds, peak MiB of the process, stdout."""
     before = time.monotonic()
     command = ["/usr/bin/env", str(LIFECYCLE), *args]
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     wall = time.monotonic() - before
     if done.returncode:
         raise SystemExit(f"{' '.join(args)} ended with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
@@ -60,8 +60,21 @@ def main() -> None:
 def _measure(env: dict[str, str], chosen: argparse.Namespace, conninfo: str) -> None:
     _timed(env, "store", "create")
     seeded, _, _ = _timed(
-        env, "store", "seed", "--accounts", str(chosen.accounts), "--days", str(chosen.days), "--as-of", chosen.as_of,
-        "--seed", chosen.seed, "--messages", str(chosen.messages), "--objects", str(chosen.objects),
+        env,
+        "store",
+        "seed",
+        "--accounts",
+        str(chosen.accounts),
+        "--days",
+        str(chosen.days),
+        "--as-of",
+        chosen.as_of,
+        "--seed",
+        chosen.seed,
+        "--messages",
+        str(chosen.messages),
+        "--objects",
+        str(chosen.objects),
     )
     with psycopg.connect(conninfo, autocommit=True) as conn:
         version = conn.execute("SHOW server_version").fetchone()

@@ -83,7 +83,8 @@ def test_a_hold_that_comes_while_the_gate_is_open_waits(planned: tuple[Store, Co
         other.execute("SET lock_timeout = '200ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
             other.execute(
-                "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by) VALUES ('dataset', 'messages', 'r', 'p')"
+                "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by)"
+                " VALUES ('dataset', 'messages', 'r', 'p')"
             )
 
 
@@ -93,7 +94,8 @@ def test_a_hold_that_commits_after_the_plan_and_before_the_act_wins(
     """Case 4: the plan was to delete; the hold committed first; the record stays."""
     store, _, run_id, unit = planned
     store.sql(
-        "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by) VALUES ('dataset', 'app.messages', 'r', 'p')"
+        "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by)"
+        " VALUES ('dataset', 'app.messages', 'r', 'p')"
     )
     steps.expire(run_id, unit)
     assert store.value("SELECT count(*) FROM app.messages") == 1
@@ -149,8 +151,8 @@ def test_a_later_run_writes_down_what_a_dead_one_had_done(store: Store) -> None:
         (unit,) = steps.units(dead)
         take_lease(owner, dead, unit)
         owner.execute(
-            'UPDATE lifecycle.plan_units SET progress = \'{"delete:business_default": {"records": 1}}\' WHERE unit = %s',
-            (unit,),
+            "UPDATE lifecycle.plan_units SET progress = %s WHERE unit = %s",
+            ('{"delete:business_default": {"records": 1}}', unit),
         )
     steps.begin("business", AS_OF, run_key="test/next")
     found = store.sql("SELECT entry, counts->>'records' FROM lifecycle.ledger WHERE run_id = %s", dead)

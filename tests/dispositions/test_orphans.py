@@ -36,9 +36,10 @@ def test_an_orphan_of_a_day_behind_the_cutoff_is_planned_destroyed_and_recorded(
     assert _plan(store)["orphans/beta"] == {"delete:orphan": {"records": 1, "objects": 1}}
     store.cli("run", "--as-of", AS_OF.isoformat(), "--tier", "beta")
     assert store.versions("product-data") == []
-    assert store.sql(
-        "SELECT entry, counts->>'objects' FROM lifecycle.ledger WHERE rule = 'orphan' ORDER BY seq"
-    ) == [("intent", "1"), ("outcome", "1")]
+    assert store.sql("SELECT entry, counts->>'objects' FROM lifecycle.ledger WHERE rule = 'orphan' ORDER BY seq") == [
+        ("intent", "1"),
+        ("outcome", "1"),
+    ]
 
 
 def test_a_young_object_without_a_row_may_still_get_one(store: Store) -> None:
@@ -54,9 +55,7 @@ def test_a_young_object_without_a_row_may_still_get_one(store: Store) -> None:
 def test_an_object_that_a_row_of_another_day_and_tier_names_is_no_orphan(store: Store) -> None:
     """Case 13: rows are found by the key alone; a key in the wrong place still belongs to its row."""
     key = f"tier=beta/date={OVERDUE}/odd name.json"
-    store.insert_message(
-        tier="consumer", received_at=AS_OF - timedelta(days=2), object_body="x", object_key=key
-    )
+    store.insert_message(tier="consumer", received_at=AS_OF - timedelta(days=2), object_body="x", object_key=key)
     assert "orphans/beta" not in _plan(store)
 
 

@@ -121,6 +121,7 @@ def everything_said(store: Store, world: World, commands: dict[str, tuple[str, .
     for name, words in commands.items():
         process = store.cli_process(*words)
         stdout, stderr = process.communicate(timeout=120)
+        assert process.returncode in (0, 1), f"{name} was not understood: {stderr}"
         texts[f"{name} stdout"], texts[f"{name} stderr"] = stdout, stderr
     with store.connect() as conn:
         texts |= tables(conn)

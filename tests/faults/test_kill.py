@@ -80,18 +80,21 @@ def start(store: Store, *, endpoint_of: S3Server | None = None) -> Popen[str]:
     return run_process(store, AS_OF)
 
 
-def killed_at_instant(store: Store, seconds: float) -> None:
+def killed_at_instant(store: Store, seconds: float) -> bool:
+    """Kill so long after the run has shown itself; False when it had ended by then."""
     process = start(store)
     with store.connect() as conn:
         wait_for(lambda: runs_begun(conn), process)
     try:
         process.communicate(timeout=seconds)
+        return False
     except TimeoutExpired:
         kill(process)
+        return True
 
 
-def killed_at_request(store: Store, nth: int, *, served: bool) -> None:
-    """Kill at the ``nth`` writing request, before it is forwarded or once it has been served."""
+def killed_at_request(store: Store, nth: int, *, served: bool) -> bool:
+    """Kill at the ``nth`` writing request, before it is forwarded or once it has been served; False if none came."""
     with proxied(store.s3_server) as (proxy, endpoint):
         lock, count = threading.Lock(), 0
         process = start(store, endpoint_of=endpoint)
@@ -113,24 +116,26 @@ def killed_at_request(store: Store, nth: int, *, served: bool) -> None:
         else:
             proxy.before = strike
         process.communicate(timeout=120)
+        return process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_a_killed_run_that_is_run_again_ends_as_one_clean_run(servers: Servers, clean: Clean, group: int) -> None:
     dice = random.Random(group)
-    failures = []
+    failures, struck = [], 0
     for n in range(BY_TIME + BY_REQUEST):
         with servers.copy_of(clean.snapshot, clean.world) as store:
             if n < BY_TIME:
                 delay = dice.uniform(0, clean.seconds)
                 point = f"{delay:.3f} s into the run"
-                killed_at_instant(store, delay)
+                struck += killed_at_instant(store, delay)
             else:
                 nth, served = dice.randint(1, clean.writes), bool(dice.getrandbits(1))
                 point = f"{'after' if served else 'before'} writing request {nth}"
-                killed_at_request(store, nth, served=served)
+                struck += killed_at_request(store, nth, served=served)
             failures += [f"group {group}, killed {point}: {what}" for what in rerun(store, clean)]
     assert failures == []
+    assert struck >= (BY_TIME + BY_REQUEST) // 2, "most runs had ended before they were killed; the test saw little"
 
 
 def rerun(store: Store, clean: Clean) -> list[str]:

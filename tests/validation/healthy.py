@@ -197,9 +197,7 @@ def _business(store: Store) -> None:
     agreement(store, longer, "365 days")
     put_message(store, tier="business", received_at=ago(days=300), account_id=longer, body="agreed")
     put_message(store, tier="business", received_at=ago(days=100), account_id=accused, body="accused")
-    store.insert(
-        "app.enforcement_cases", case_id=uuid4(), account_id=accused, opened_at=ago(days=50), closed_at=None
-    )
+    store.insert("app.enforcement_cases", case_id=uuid4(), account_id=accused, opened_at=ago(days=50), closed_at=None)
     # Zero days: what came since the last run is not late yet.
     none_at_all = uuid4()
     agreement(store, none_at_all, "0 days")

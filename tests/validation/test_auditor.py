@@ -204,9 +204,7 @@ def quarantine_too_long(world: Healthy) -> None:
 
 
 def quarantine_cleared(world: Healthy) -> None:
-    world.store.sql(
-        "UPDATE app.safety_flags SET cleared_at = %s WHERE message_id = %s", ago(days=2), world.quarantined
-    )
+    world.store.sql("UPDATE app.safety_flags SET cleared_at = %s WHERE message_id = %s", ago(days=2), world.quarantined)
 
 
 def quarantine_changed(world: Healthy) -> None:

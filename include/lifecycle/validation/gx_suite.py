@@ -194,9 +194,7 @@ def literal(conn: Connection, check: Check) -> str:
     return psycopg.ClientCursor(conn).mogrify(query, dict(check.params) or None)
 
 
-def _judge_tables(
-    source: Any, gx: Any, conn: Connection, config: Configuration, scope: str
-) -> Iterator[CheckResult]:
+def _judge_tables(source: Any, gx: Any, conn: Connection, config: Configuration, scope: str) -> Iterator[CheckResult]:
     for wanted in _table_expectations(config, scope):
         query = sql.SQL("SELECT * FROM {}").format(relation(wanted.table)).as_string(conn)
         asset = source.add_query_asset(wanted.name, query=query)

@@ -1,4 +1,4 @@
-"""The SQL that finds exceptions and the `decide` that explains them are one definition: zero differences on a made world."""
+"""The SQL that finds exceptions and the `decide` that explains them are one definition: zero differences."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def _clocks(as_of: datetime) -> list[datetime]:
 def _times(rng: random.Random, as_of: datetime) -> tuple[datetime, datetime | None]:
     """A beginning, and an end that is missing, past, future, or within a microsecond of as-of."""
     began = as_of - timedelta(days=rng.choice([0, 1, 30, 400, 3650]), hours=rng.randrange(24))
-    ended = rng.choice([None, None, as_of - timedelta(hours=1), as_of - MICRO, as_of, as_of + MICRO, as_of + timedelta(days=9)])
+    ended = rng.choice(
+        [None, None, as_of - timedelta(hours=1), as_of - MICRO, as_of, as_of + MICRO, as_of + timedelta(days=9)]
+    )
     return began, ended
 
 
@@ -77,16 +79,25 @@ def _load(store: Store, rng: random.Random, as_of: datetime) -> None:
     def some(of: Sequence[Any], share: float) -> list[Any]:
         return [item for item in of if rng.random() < share]
 
-    holds, erasures = [], []
+    holds: list[tuple[Any, ...]] = []
+    erasures: list[tuple[Any, ...]] = []
     for into, share in ((holds, 0.06), (erasures, 0.12)):
         for scope, targets in (
             ("account", [row[0] for row in accounts]),
             ("conversation", sorted({row[1] for row in messages})),
             ("message", [row[0] for row in messages]),
         ):
-            into.extend((_uuid(rng), scope, rng.choice([str, lambda t: str(t).upper()])(t), *_times(rng, as_of)) for t in some(targets, share))
+            into.extend(
+                (_uuid(rng), scope, rng.choice([str, lambda t: str(t).upper()])(t), *_times(rng, as_of))
+                for t in some(targets, share)
+            )
     with store.connect() as conn:
-        _copy(conn, "app.accounts", ("account_id", "tier", "created_at", "last_interaction_at"), [(*row, as_of, as_of) for row in accounts])
+        _copy(
+            conn,
+            "app.accounts",
+            ("account_id", "tier", "created_at", "last_interaction_at"),
+            [(*row, as_of, as_of) for row in accounts],
+        )
         _copy(
             conn,
             "app.messages",
@@ -100,7 +111,10 @@ def _load(store: Store, rng: random.Random, as_of: datetime) -> None:
             [(*row, "r", "p") for row in holds],
         )
         _copy(
-            conn, "lifecycle.erasure_requests", ("request_id", "scope", "target", "requested_at", "completed_at"), erasures
+            conn,
+            "lifecycle.erasure_requests",
+            ("request_id", "scope", "target", "requested_at", "completed_at"),
+            erasures,
         )
         _copy(
             conn,
@@ -113,7 +127,14 @@ def _load(store: Store, rng: random.Random, as_of: datetime) -> None:
             "app.feedback",
             ("feedback_id", "account_id", "conversation_id", "rating", "submitted_at", "withdrawn_at"),
             [
-                (_uuid(rng), row[2], row[1], 1, rng.choice([_times(rng, as_of)[0], rng.choice(clocks)]), _times(rng, as_of)[1])
+                (
+                    _uuid(rng),
+                    row[2],
+                    row[1],
+                    1,
+                    rng.choice([_times(rng, as_of)[0], rng.choice(clocks)]),
+                    _times(rng, as_of)[1],
+                )
                 for row in some(messages, 0.15)
             ],
         )
@@ -153,11 +174,7 @@ def test_the_sql_and_the_core_agree_record_by_record(store: Store, as_of: dateti
         conn.execute("SET TimeZone = 'America/New_York'")
         for tier in (*Tier, None):
             fate = message_fate(config.policy, config.catalog, tier)
-            where = (
-                sql.SQL("m.tier = {}").format(sql.Literal(tier.value))
-                if tier
-                else sql.SQL("m.tier = 'enterprise'")
-            )
+            where = sql.SQL("m.tier = {}").format(sql.Literal(tier.value)) if tier else sql.SQL("m.tier = 'enterprise'")
             rows = conn.execute(
                 sql.SQL("SELECT m.message_id, {} FROM app.messages m WHERE {}").format(fate, where), params
             ).fetchall()
@@ -166,7 +183,12 @@ def test_the_sql_and_the_core_agree_record_by_record(store: Store, as_of: dateti
                 assert located is not None
                 facts = message_facts(conn, config.catalog, record, located)
                 decision = decide(
-                    config.catalog.messages.category, located.tier, located.clock.astimezone(UTC), facts, config.policy, as_of
+                    config.catalog.messages.category,
+                    located.tier,
+                    located.clock.astimezone(UTC),
+                    facts,
+                    config.policy,
+                    as_of,
                 )
                 assert found == f"{decision.disposition.value}:{decision.rule}", (located.tier, located.clock, facts)
                 compared[found] = compared.get(found, 0) + 1

@@ -235,4 +235,3 @@ def holds_without_records(scene: Scene) -> Check:
         ),
         scene.instants,
     )
-
