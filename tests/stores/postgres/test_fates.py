@@ -87,10 +87,9 @@ def _load(store: Store, rng: random.Random, as_of: datetime) -> None:
             ("conversation", sorted({row[1] for row in messages})),
             ("message", [row[0] for row in messages]),
         ):
-            into.extend(
-                (_uuid(rng), scope, rng.choice([str, lambda t: str(t).upper()])(t), *_times(rng, as_of))
-                for t in some(targets, share)
-            )
+            for target in some(targets, share):
+                written = str(target).upper() if rng.random() < 0.5 else str(target)
+                into.append((_uuid(rng), scope, written, *_times(rng, as_of)))
     with store.connect() as conn:
         _copy(
             conn,
