@@ -9,8 +9,8 @@ CREATE TABLE IF NOT EXISTS app.accounts (
     tier                text NOT NULL,
     email               text,
     display_name        text,
-    created_at          timestamptz NOT NULL,
-    last_interaction_at timestamptz NOT NULL
+    created_at          timestamptz NOT NULL DEFAULT now(),
+    last_interaction_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX IF NOT EXISTS accounts_last_interaction ON app.accounts (last_interaction_at);
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from oracle.facts import Flag, Message, World
+from oracle.facts import Message, World
 from oracle.named import AS_OF, DAY, flag, in_partition, message
-from oracle.stores import Ran, Servers, look, run
+from oracle.observe import Observed
+from oracle.stores import Ran, Servers, full_run, look, run
 from support.store import Store
 
 if TYPE_CHECKING:
@@ -30,42 +32,57 @@ def kept(done: Ran) -> dict[str, int]:
     return total
 
 
-@pytest.fixture
-def quarantined() -> tuple[Message, tuple[Flag, ...]]:
+@dataclass(frozen=True)
+class Locked:
+    """A record of which one key is locked: before, during and after the lock."""
+
+    m: Message
+    before: Observed
+    during: Observed
+    done: Ran
+    after: Observed
+    final: Ran
+
+
+@pytest.fixture(scope="module", params=["object", "record.json"])
+def in_quarantine(servers: Servers, request: pytest.FixtureRequest) -> Locked:
+    """Two years are over, and one of the two copies in quarantine is locked; later it is not."""
     m = in_partition(message("locked", age=DAY))
-    return m, (flag(m),)
-
-
-@pytest.mark.parametrize("name", ["object", "record.json"])
-def test_a_locked_copy_in_quarantine_stays_past_its_end_and_is_reported_held(
-    servers: Servers, quarantined: tuple[Message, tuple[Flag, ...]], name: str
-) -> None:
-    m, flags = quarantined
-    key = m.quarantine_prefix + name
-    with servers.store(World(messages=(m,), flags=flags)) as store:
+    key = m.quarantine_prefix + request.param
+    with servers.store(World(messages=(m,), flags=(flag(m),))) as store:
         assert run(store, AS_OF).code == 0
         before = look(store)
         set_lock(store, "quarantine", key, "ON")
-        done = run(store, AS_OF + DAY * 800)
-        after = look(store)
+        done = full_run(store, AS_OF + DAY * 800)
+        during = look(store)
         set_lock(store, "quarantine", key, "OFF")
-        final = run(store, AS_OF + DAY * 801)
-        left = look(store)
-    assert dict(after.quarantine) == dict(before.quarantine)
-    assert after.index.keys() == {m.message_id}
-    assert after.flags == {m.message_id}
-    assert kept(done).get("legal_obligation") == 1, str(done)
-    assert "delete" not in done.disposed()
-    assert final.code == 0, str(final)
+        final = full_run(store, AS_OF + DAY * 801)
+        return Locked(m, before, during, done, look(store), final)
+
+
+def test_a_locked_copy_keeps_the_whole_record_in_quarantine(in_quarantine: Locked) -> None:
+    """The record is one: neither its row nor its object goes while the other must stay."""
+    assert dict(in_quarantine.during.quarantine) == dict(in_quarantine.before.quarantine)
+    assert in_quarantine.during.index.keys() == {in_quarantine.m.message_id}
+    assert in_quarantine.during.flags == {in_quarantine.m.message_id}
+    assert "delete" not in in_quarantine.done.disposed()
+
+
+def test_a_locked_copy_is_reported_as_held_and_fails_nothing(in_quarantine: Locked) -> None:
+    assert kept(in_quarantine.done).get("legal_obligation") == 1
+    assert in_quarantine.done.code == 0, in_quarantine.done.failures()
+
+
+def test_a_copy_that_was_locked_goes_once_it_is_not(in_quarantine: Locked) -> None:
+    left = in_quarantine.after
     assert (dict(left.quarantine), dict(left.index), left.flags) == ({}, {}, frozenset())
+    assert in_quarantine.final.code == 0, in_quarantine.final.failures()
 
 
-def test_a_locked_copy_is_not_restored_when_its_flag_is_cleared(
-    servers: Servers, quarantined: tuple[Message, tuple[Flag, ...]]
-) -> None:
+def test_a_locked_copy_is_not_restored_when_its_flag_is_cleared(servers: Servers) -> None:
     """What is under hold is not moved, out of quarantine neither."""
-    m, flags = quarantined
-    with servers.store(World(messages=(m,), flags=flags)) as store:
+    m = in_partition(message("locked", age=DAY))
+    with servers.store(World(messages=(m,), flags=(flag(m),))) as store:
         assert run(store, AS_OF).code == 0
         before = look(store)
         set_lock(store, "quarantine", m.quarantine_prefix + "object", "ON")
@@ -73,29 +90,40 @@ def test_a_locked_copy_is_not_restored_when_its_flag_is_cleared(
         run(store, AS_OF + DAY)
         after = look(store)
     assert dict(after.quarantine) == dict(before.quarantine)
-    assert m.message_id in after.index
-    assert m.message_id not in after.app
+    assert after.index.keys() == {m.message_id}
+    assert (dict(after.app), dict(after.data)) == ({}, {})
 
 
-@pytest.mark.parametrize("flagged", [False, True], ids=["due", "flagged"])
-def test_a_locked_object_of_the_store_keeps_its_row(servers: Servers, flagged: bool) -> None:
-    """product-data may have Object Lock too; the row stays as long as its object must."""
+@pytest.fixture(scope="module", params=[False, True], ids=["due", "flagged"])
+def in_store(servers: Servers, request: pytest.FixtureRequest) -> Locked:
+    """product-data may have Object Lock too, and what it locks may be due, or flagged."""
     m = in_partition(message("locked", "beta", DAY * 100), b'{"body": "earlier"}')
     assert m.stored is not None
-    with servers.store(World(messages=(m,), flags=(flag(m),) if flagged else ())) as store:
+    with servers.store(World(messages=(m,), flags=(flag(m),) if request.param else ())) as store:
         store.s3.put_object_lock_configuration(
             Bucket="product-data", ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
         )
+        before = look(store)
         set_lock(store, "product-data", m.stored.key, "ON")
-        done = run(store, AS_OF)
-        after = look(store)
+        done = full_run(store, AS_OF)
+        during = look(store)
         set_lock(store, "product-data", m.stored.key, "OFF")
-        final = run(store, AS_OF + DAY)
-        left = look(store)
-    assert m.message_id in after.app
-    stored = after.data[m.stored.key]
-    assert (stored.content, stored.markers) == (m.stored.content, 0)
-    assert kept(done).get("legal_obligation") == 1, str(done)
-    assert final.code == 0, str(final)
-    assert left.app == {}
-    assert dict(left.data) == {}
+        final = full_run(store, AS_OF + DAY)
+        return Locked(m, before, during, done, look(store), final)
+
+
+def test_a_locked_object_of_the_store_keeps_its_row_and_versions(in_store: Locked) -> None:
+    assert in_store.during.app.keys() == {in_store.m.message_id}
+    assert dict(in_store.during.data) == dict(in_store.before.data)
+    assert dict(in_store.during.quarantine) == {}
+
+
+def test_a_locked_object_of_the_store_is_reported_as_held_and_fails_nothing(in_store: Locked) -> None:
+    assert kept(in_store.done).get("legal_obligation") == 1
+    assert in_store.done.code == 0, in_store.done.failures()
+
+
+def test_an_object_that_was_locked_goes_once_it_is_not(in_store: Locked) -> None:
+    assert in_store.after.app == {}
+    assert dict(in_store.after.data) == {}
+    assert in_store.final.code == 0, in_store.final.failures()

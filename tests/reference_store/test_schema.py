@@ -163,6 +163,7 @@ def test_messages_are_found_by_index(store: Store) -> None:
         "(tier, received_at, message_id)",
         "(message_id)",
         "(account_id, received_at)",
+        "(object_key text_pattern_ops) WHERE (object_key IS NOT NULL)",
         "(conversation_id)",
         "(received_at)",
     }
