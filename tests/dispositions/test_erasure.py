@@ -218,6 +218,29 @@ def test_what_arrives_after_completion_is_not_erased(servers: Servers) -> None:
     assert observed.erasures[ident("e")] == (AS_OF, "done")
 
 
+def test_a_target_in_capitals_is_erased_as_well(servers: Servers) -> None:
+    """Other systems write the table directly, in a spelling of their own."""
+    m = message("capitals", age=DAY)
+    request = Erasure(ident("e"), "account", str(m.account_id).upper(), AS_OF - DAY)
+    with servers.store(World(messages=(m,), accounts=(account_of(m),), erasures=(request,))) as store:
+        assert run(store, AS_OF).code == 0
+        observed = look(store)
+    assert (dict(observed.app), dict(observed.accounts)) == ({}, {})
+    assert observed.erasures[ident("e")] == (AS_OF, "done")
+
+
+def test_a_consent_that_goes_with_an_erasure_keeps_nothing_after_the_next_run(servers: Servers) -> None:
+    """The person who consented asks for erasure; what only that consent kept is due at the latest in the next run."""
+    m = message("kept by consent")
+    consent = Feedback(ident("f"), ident("somebody"), m.conversation_id, None, AS_OF - DAY)
+    request = Erasure(ident("e"), "account", str(ident("somebody")), AS_OF - DAY)
+    with servers.store(World(messages=(m,), feedback=(consent,), erasures=(request,))) as store:
+        assert run(store, AS_OF).code == 0
+        assert look(store).feedback == frozenset()
+        assert run(store, AS_OF + DAY).code == 0
+        assert look(store).app == {}
+
+
 def test_a_request_made_by_command_is_carried_out(servers: Servers) -> None:
     m: Message = message("by command", age=DAY)
     with servers.store(World(messages=(m,))) as store:

@@ -233,6 +233,26 @@ def test_an_agreement_about_something_else_changes_nothing(after_run: RunWorld) 
         assert seen.app == {}
 
 
+def test_a_run_of_one_tier_leaves_the_others_alone(servers: Servers) -> None:
+    tiers = ("consumer", "beta", "evaluation", "business")
+    due = [message(f"due {tier}", tier) for tier in tiers]
+    flagged = [message(f"flagged {tier}", tier, DAY) for tier in tiers]
+    with servers.store(World(messages=(*due, *flagged), flags=tuple(flag(m) for m in flagged))) as store:
+        assert run(store, AS_OF, "--tier", "beta").code == 0
+        seen = look(store)
+    assert seen.app.keys() == {m.message_id for m in (*due, *flagged) if m.tier != "beta"}
+    assert seen.index.keys() == {m.message_id for m in flagged if m.tier == "beta"}
+    assert not seen.research
+
+
+def test_somebody_elses_consent_keeps_the_whole_conversation(after_run: RunWorld) -> None:
+    mine = message("mine", account="me", conversation="shared")
+    yours = message("yours", account="you", conversation="shared")
+    consent = Feedback(ident("f"), yours.account_id, yours.conversation_id, None, AS_OF - DAY)
+    with after_run(World(messages=(mine, yours), feedback=(consent,))) as (_, seen):
+        assert seen.app.keys() == {mine.message_id, yours.message_id}
+
+
 def test_a_closed_case_hands_over_to_the_accounts_ordinary_rule_case_5(servers: Servers) -> None:
     m = in_landing(message("enforced", "business", DAY * 200))
     with servers.store(World(messages=(m,), cases=(Case(ident("c"), m.account_id, AS_OF - DAY * 190),))) as store:

@@ -28,7 +28,7 @@ FLAGGED = message("flagged", age=DAY * 2)
 
 
 def key(ending: str, part: int = 0) -> str:
-    return f"requests/date=2025-03-01/part-{part}.{ending}"
+    return f"requests/date=2023-01-01/part-{part}.{ending}"
 
 
 def line(name: str, tier: str, age_days: float, ending: str, part: int = 0) -> LogRecord:
@@ -164,6 +164,16 @@ def _lines(store: Store) -> list[dict[str, object]]:
     return [json.loads(line) for line in gzip.decompress(content).splitlines()]
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_line_that_arrived_late_goes_by_its_own_clock(servers: Servers, ending: str) -> None:
+    """An object is named for the day it was written; a line in it may be older than that day, and is due as such."""
+    late = replace(line("late", "consumer", 100, ending), key=f"requests/date=2023-06-14/part-0.{ending}")
+    young = replace(line("young", "consumer", 1, ending), key=late.key)
+    with servers.store(World(logs=(late, young))) as store:
+        assert run(store, AS_OF).code == 0
+        assert set(look(store).logs) == {young}
+
+
 def test_a_dataset_hold_keeps_every_line(servers: Servers) -> None:
     world = World(
         logs=tuple(line(f"old {n}", "consumer", 300, ending) for n, ending in enumerate(ENDINGS)),
@@ -175,7 +185,7 @@ def test_a_dataset_hold_keeps_every_line(servers: Servers) -> None:
 
 
 def test_lines_that_cannot_be_read_are_never_silently_deleted_case_23(servers: Servers) -> None:
-    """Counted and shown, and the readable lines of the object are disposed of all the same."""
+    """Gone with the strictest deadline of the day they were filed under, and recorded as what they were."""
     due, young = line("due", "consumer", 100, "jsonl.gz"), line("young", "consumer", 1, "jsonl.gz")
     good = [
         json.dumps(
@@ -194,5 +204,9 @@ def test_lines_that_cannot_be_read_are_never_silently_deleted_case_23(servers: S
         store.put_object(LOGS, key("jsonl.gz"), content)
         run(store, AS_OF)
         after = gzip.decompress(store.read_object(LOGS, key("jsonl.gz"))).decode().splitlines()
-    assert "{not json" in after
-    assert good[1] in after
+        assert "{not json" in after
+        assert good[1] in after
+        run(store, AS_OF + DAY * 30)
+        assert store.keys(LOGS) == [] or b"not json" not in gzip.decompress(store.read_object(LOGS, key("jsonl.gz")))
+        counted = "SELECT sum((counts->>'records')::int) FROM lifecycle.ledger WHERE rule = 'unclassified'"
+        assert store.value(counted + " AND entry = 'outcome'") == 1

@@ -68,9 +68,10 @@ def test_a_locked_copy_keeps_the_whole_record_in_quarantine(in_quarantine: Locke
     assert "delete" not in in_quarantine.done.disposed()
 
 
-def test_a_locked_copy_is_reported_as_held_and_fails_nothing(in_quarantine: Locked) -> None:
-    assert kept(in_quarantine.done).get("legal_obligation") == 1
-    assert in_quarantine.done.code == 0, in_quarantine.done.failures()
+def test_a_locked_copy_is_reported_as_held_and_the_validation_objects(in_quarantine: Locked) -> None:
+    assert kept(in_quarantine.done).get("object_lock") == 1
+    assert in_quarantine.done.code == 1
+    assert list(in_quarantine.done.failures()), "a lock that no hold explains is past its deadline, and said to be"
 
 
 def test_a_copy_that_was_locked_goes_once_it_is_not(in_quarantine: Locked) -> None:
@@ -118,9 +119,10 @@ def test_a_locked_object_of_the_store_keeps_its_row_and_versions(in_store: Locke
     assert dict(in_store.during.quarantine) == {}
 
 
-def test_a_locked_object_of_the_store_is_reported_as_held_and_fails_nothing(in_store: Locked) -> None:
-    assert kept(in_store.done).get("legal_obligation") == 1
-    assert in_store.done.code == 0, in_store.done.failures()
+def test_a_locked_object_of_the_store_is_reported_as_held_and_the_validation_objects(in_store: Locked) -> None:
+    assert kept(in_store.done).get("object_lock") == 1
+    assert in_store.done.code == 1
+    assert list(in_store.done.failures()), "a lock that no hold explains is past its deadline, and said to be"
 
 
 def test_an_object_that_was_locked_goes_once_it_is_not(in_store: Locked) -> None:

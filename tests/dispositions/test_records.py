@@ -140,7 +140,7 @@ def test_an_accounts_row_goes_once_nothing_refers_to_it_any_more(servers: Server
     with servers.store(World(accounts=(account,), scores=(score,))) as store:
         assert run(store, AS_OF).code == 0
         assert look(store).accounts[account.account_id] == (None, None)
-        assert run(store, AS_OF + DAY * 301).code == 0
+        assert run(store, AS_OF + DAY * 310).code == 0
         after = look(store)
     assert (dict(after.accounts), after.scores) == ({}, frozenset())
 

@@ -14,14 +14,14 @@ LONG = "LIFECYCLE_HYPOTHESIS_EXAMPLES"
 
 
 def budget(everyday: int) -> settings:
-    """Settings of a property test. Shrinking is left to long runs: a story that fails is small and named as it is."""
+    """Settings of a property test. Nothing is shrunk: a story that fails is small and named as it is."""
     examples = os.environ.get(LONG)
     return settings(
         max_examples=int(examples) if examples else everyday,
         derandomize=examples is None,
         database=None,
         deadline=None,
-        phases=[Phase.explicit, Phase.generate] + ([Phase.shrink] if examples else []),
+        phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )

@@ -100,7 +100,7 @@ def trials(servers: Servers) -> Trials:
     """Every generated world, tried."""
     tried = Trials()
 
-    @budget(5)
+    @budget(4)
     @given(worlds())
     def explore(drawn: tuple[World, datetime]) -> None:
         tried.seen.append(attempt(servers, *drawn))
@@ -113,7 +113,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def test_the_run_of_a_lawful_world_passes_its_own_validations(trials: Trials) -> None:
-    assert [(trial.title(), trial.ran.failures()) for trial in trials.seen if trial.ran.code != 0] == []
+    failed = [(trial, [str(trial.ran.failures())]) for trial in trials.seen if trial.ran.code != 0]
+    assert _text(failed) == ""
 
 
 def test_promise_1_never_early(trials: Trials) -> None:

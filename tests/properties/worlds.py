@@ -127,7 +127,7 @@ def _messages(draw: st.DrawFn, name: str, account: UUID, tier: str, clock: Clock
             tier=tier,
             role=draw(st.sampled_from(["prompt", "output"])),
             received_at=received,
-            model=draw(st.sampled_from(["m-1", "m-2"])),
+            model=draw(st.sampled_from(["m-1", "m-2", None])),
             client_ip=draw(st.sampled_from([None, "192.0.2.7", "2001:db8::1"])),
             body=None,
             tools=tuple(draw(st.sampled_from([(), (), ("search",), ("browse", "search")]))),
@@ -142,7 +142,7 @@ def _content(draw: st.DrawFn, message: Message) -> Message:
     text = draw(CONTENTS)
     where = draw(st.sampled_from(["inline", "inline", "landing", "partitioned"]))
     if where == "inline":
-        return replace(message, body=text)
+        return replace(message, body=draw(st.sampled_from([text, text, text, None])))
     content, kind = app_content(message, text), "application/json"
     if draw(st.integers(0, 7)) == 0:
         content, kind = text.encode() + b" raw", "text/plain"
@@ -183,7 +183,7 @@ def _feedback(
             rows.append(
                 Feedback(
                     feedback_id=ident(name, "feedback", n, again),
-                    account_id=account,
+                    account_id=draw(st.sampled_from([account, account, account, ident(name, "somebody else")])),
                     conversation_id=conversation,
                     message_id=draw(st.sampled_from([None, *about])),
                     submitted_at=draw(clock.starts_of(10)),

@@ -15,7 +15,7 @@ from psycopg import sql
 from lifecycle.dispositions.bodies import body_chars
 from lifecycle.dispositions.context import RunContext, UnitRow
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
-from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, record_progress, write_intents
+from lifecycle.dispositions.plan_store import LOCKED_FATE, close_unit, load_unit, mark, record_progress, write_intents
 from lifecycle.errors import DispositionError
 from lifecycle.planning.units import Method
 from lifecycle.policy.models import Tier
@@ -175,6 +175,8 @@ class _Work:
         gone = [row for row in batch if not (found.held | found.failed).intersection(keys[row.record])]
         self._remove(gate, gone, with_objects=True)
         if found.held:
+            locked = {LOCKED_FATE: {"records": sum(not found.held.isdisjoint(keys[row.record]) for row in batch)}}
+            record_progress(gate.conn, self.context.run.run_id, self.row.unit, locked)
             log.warning(
                 "%s: %d object(s) are under an S3 lock and stay with their rows", self.row.unit, len(found.held)
             )

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from psycopg import sql
@@ -15,10 +16,14 @@ from psycopg import sql
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
 from lifecycle.dispositions.plan_store import add_unit, close_unit, load_unit, mark, record_progress
+from lifecycle.dispositions.sources import remove_copied, version_to_copy, versions_at
 from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.units import Method, Progress, Tally, Unit
 from lifecycle.policy.models import Tier, Trigger
 from lifecycle.stores.postgres.fates import table
+
+if TYPE_CHECKING:
+    from lifecycle.stores.s3.versions import ObjectVersion
 
 log = logging.getLogger(__name__)
 BATCH = 500
@@ -33,6 +38,14 @@ class Landed:
     record: UUID
     clock: datetime
     key: str
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A landed message whose object stands at its day now, and the versions that were in landing when it was copied."""
+
+    row: Landed
+    source: tuple[ObjectVersion, ...]
 
 
 def partition_landing(context: RunContext, tier: Tier) -> Progress:
@@ -62,7 +75,7 @@ def _move_all(context: RunContext, lease: UnitLease, tier: Tier) -> int:
     with ThreadPoolExecutor(WRITERS) as pool:
         while batch := _landed(context, tier, after, None):
             after = batch[-1].record
-            copied = [row for row in pool.map(partial(_copy, context, tier), batch) if row is not None]
+            copied = [copy for copy in pool.map(partial(_copy, context, tier), batch) if copy is not None]
             failed += len(batch) - len(copied)
             failed += through_gate(
                 context.conn, context.catalog, lease, partial(_follow, context, lease.unit, tier, copied)
@@ -105,7 +118,7 @@ def _target(context: RunContext, tier: Tier, row: Landed) -> str:
     )
 
 
-def _copy(context: RunContext, tier: Tier, row: Landed) -> Landed | None:
+def _copy(context: RunContext, tier: Tier, row: Landed) -> Copied | None:
     """Copy one object to its day. A source that is gone while its copy stands was moved before a kill."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -113,29 +126,29 @@ def _copy(context: RunContext, tier: Tier, row: Landed) -> Landed | None:
 
     bucket, target = context.messages.objects.bucket, _target(context, tier, row)
     try:
-        if exists(context.s3, bucket, row.key):
-            copy_verified(context.s3, bucket, row.key, bucket, target)
+        source = versions_at(context.s3, bucket, row.key)
+        if source:
+            copy_verified(context.s3, bucket, row.key, bucket, target, source_version=version_to_copy(source))
         elif not exists(context.s3, bucket, target):
             log.warning("a landing object that a row names does not exist; the row is left as it is")
             return None
     except (ClientError, BotoCoreError, LifecycleError) as error:
         log.warning("a landing object could not be moved (%s); it stays in landing", type(error).__name__)
         return None
-    return row
+    return Copied(row, source)
 
 
-def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Landed], gate: Gate) -> int:
+def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied], gate: Gate) -> int:
     """Inside the gate: destroy the landing copies of what still stays, and let object_key follow. Returns failures."""
-    from lifecycle.stores.s3.destroy import destroy_keys
-
     if not copied:
         return 0
     dataset = context.messages
-    still = _landed(context, tier, None, [row.record for row in copied])
-    found = destroy_keys(context.s3, gate, dataset.objects.bucket, [row.key for row in still])
-    moved = [row for row in still if row.key not in found.held and row.key not in found.failed]
-    # A held one stays in landing whole, so its new copy is taken back.
-    staying = [row for row in copied if row not in moved and row.key not in found.failed]
+    source = {copy.row.key: copy.source for copy in copied}
+    still = _landed(context, tier, None, [copy.row.record for copy in copied])
+    found = remove_copied(context.s3, gate, dataset.objects.bucket, {row.key: source[row.key] for row in still})
+    moved = [row for row in still if found.gone(row.key)]
+    # What is held stays in landing whole, and what was written again is not what was copied: the copy is taken back.
+    staying = [copy.row for copy in copied if copy.row not in moved and copy.row.key not in found.failed]
     _take_back(context, gate, tier, staying)
     with gate.conn.cursor() as cursor:
         cursor.executemany(

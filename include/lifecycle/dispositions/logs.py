@@ -84,7 +84,7 @@ def _keys(context: RunContext, dataset: Logs, prefix: str) -> Iterator[str]:
 
 
 def survey_logs(context: RunContext) -> Iterator[Unit]:
-    """Days whose objects hold due records: read only where the cut-offs or an exception can reach."""
+    """Days whose objects hold due records. Every day is read: a line that was filed late counts by its own clock."""
     from lifecycle.stores.s3.logs import inspect_object
 
     conversations: dict[str, list[str]] = {}
@@ -92,8 +92,6 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
         facts = load_log_facts(context.conn, context.catalog, context.params, conversations)
         for day, prefix in _days(context, dataset):
             judge = decider(context, facts, day)
-            if not facts.reach_everywhere and not _reached(context, day):
-                continue
             removed: dict[str, int] = {}
             kept = objects = 0
             for key in _keys(context, dataset, prefix):
@@ -112,12 +110,6 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
                     day=day,
                     deadline=datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=28),
                 )
-
-
-def _reached(context: RunContext, day: date) -> bool:
-    """Whether the earliest cut-off of any tier lies after the start of a day."""
-    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return any(context.cutoff(tier) > start for tier in (*Tier, None))
 
 
 def expire_logs(context: RunContext, unit: str) -> Progress:

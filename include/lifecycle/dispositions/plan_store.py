@@ -13,6 +13,8 @@ from lifecycle.ledger import chain
 from lifecycle.planning.units import DISPOSING, Unit, merge
 from lifecycle.stores.postgres.connect import Connection
 
+# What an S3 lock keeps although no hold is recorded for it: shown as kept, and left to the validation to object to.
+LOCKED_FATE = "keep:object_lock"
 _INSERT = (
     "INSERT INTO lifecycle.plan_units (run_id, unit, dataset, tier, day, method, cutoff, deadline, planned)"
     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"

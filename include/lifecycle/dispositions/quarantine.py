@@ -13,18 +13,22 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
-from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, record_progress, write_intents
+from lifecycle.dispositions.plan_store import LOCKED_FATE, close_unit, load_unit, mark, record_progress, write_intents
 from lifecycle.dispositions.quarantine_exit import leave
+from lifecycle.dispositions.sources import remove_copied, version_to_copy, versions_at
 from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.units import Progress
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres import quarantine as index
 from lifecycle.stores.postgres.partitions import Partition, partitions_of, vacuum
+
+if TYPE_CHECKING:
+    from lifecycle.stores.s3.versions import ObjectVersion
 
 log = logging.getLogger(__name__)
 BATCH = 100
@@ -39,6 +43,7 @@ class Copied:
     prefix: str
     record_sha256: str
     object_sha256: str | None
+    source: tuple[ObjectVersion, ...] = ()
 
 
 def quarantine_unit(context: RunContext, unit: str) -> Progress:
@@ -107,23 +112,31 @@ def _copy(context: RunContext, candidate: index.Candidate) -> Copied | None:
             content_type="application/json",
             metadata=times,
         )
-        object_sha256 = _copy_object(context, candidate.object_key, f"{prefix}object", times)
+        source = _source(context, candidate.object_key)
+        object_sha256 = _copy_object(context, candidate.object_key, source, f"{prefix}object", times)
     except (ClientError, BotoCoreError, LifecycleError) as error:
         log.warning("a message could not be copied into quarantine (%s); it stays where it is", type(error).__name__)
         return None
-    return Copied(candidate, prefix, proof.sha256, object_sha256)
+    return Copied(candidate, prefix, proof.sha256, object_sha256, source)
 
 
-def _copy_object(context: RunContext, source: str | None, target: str, times: dict[str, str]) -> str | None:
+def _source(context: RunContext, key: str | None) -> tuple[ObjectVersion, ...]:
+    return () if key is None else versions_at(context.s3, context.messages.objects.bucket, key)
+
+
+def _copy_object(
+    context: RunContext, key: str | None, source: tuple[ObjectVersion, ...], target: str, times: dict[str, str]
+) -> str | None:
     """Copy the message's object, if it has one. After a kill the source may be gone already and the copy stand."""
     from lifecycle.stores.s3.copy import copy_verified, exists, sha256_of
 
     objects, quarantine = context.messages.objects.bucket, context.messages.quarantine.bucket
-    if source is None:
-        return None
-    if exists(context.s3, objects, source):
-        return copy_verified(context.s3, objects, source, quarantine, target, metadata=times).sha256
-    return sha256_of(context.s3, quarantine, target) if exists(context.s3, quarantine, target) else None
+    if key is not None and source:
+        version = version_to_copy(source)
+        return copy_verified(
+            context.s3, objects, key, quarantine, target, metadata=times, source_version=version
+        ).sha256
+    return sha256_of(context.s3, quarantine, target) if key and exists(context.s3, quarantine, target) else None
 
 
 def _cut(context: RunContext, unit: str, tier: Tier, day: date, copies: Sequence[Copied], gate: Gate) -> int:
@@ -144,11 +157,22 @@ def _cut(context: RunContext, unit: str, tier: Tier, day: date, copies: Sequence
     )
     still = [copy for copy in copies if current.get(copy.candidate.record) == copy.record_sha256]
     stale = [copy for copy in copies if copy not in still]
-    keys = {copy.candidate.record: _source_keys(context, copy.candidate) for copy in still}
-    found = destroy_keys(context.s3, gate, dataset.objects.bucket, chain.from_iterable(keys.values()))
-    moved = [copy for copy in still if not (found.held | found.failed).intersection(keys[copy.candidate.record])]
+    exact = {copy.candidate.object_key: copy.source for copy in still if copy.candidate.object_key is not None}
+    found = remove_copied(context.s3, gate, dataset.objects.bucket, exact)
+    gone = [copy for copy in still if copy.candidate.object_key is None or found.gone(copy.candidate.object_key)]
+    # Under keys that the object has left, old versions may still hide behind a delete marker (hard case 2).
+    rest = {copy.candidate.record: _left_keys(context, copy.candidate) for copy in gone}
+    swept = destroy_keys(context.s3, gate, dataset.objects.bucket, chain.from_iterable(rest.values()))
+    moved = [copy for copy in gone if not (swept.held | swept.failed).intersection(rest[copy.candidate.record])]
+    failed = [
+        copy
+        for copy in still
+        if copy.candidate.object_key in found.failed or not swept.failed.isdisjoint(rest.get(copy.candidate.record, ()))
+    ]
     stuck = [copy for copy in still if copy not in moved]
-    failed = [copy for copy in stuck if not found.failed.isdisjoint(keys[copy.candidate.record])]
+    locked = sum(copy.candidate.object_key in found.held for copy in still)
+    if locked:
+        record_progress(gate.conn, context.run.run_id, unit, {LOCKED_FATE: {"records": locked}})
     ids = [copy.candidate.record for copy in moved]
     if ids:
         index.enter(gate.conn, moved_rows(moved), context.run.as_of)
@@ -166,11 +190,13 @@ def _cut(context: RunContext, unit: str, tier: Tier, day: date, copies: Sequence
     return len(failed)
 
 
-def _source_keys(context: RunContext, candidate: index.Candidate) -> tuple[str, ...]:
+def _left_keys(context: RunContext, candidate: index.Candidate) -> tuple[str, ...]:
     if candidate.object_key is None:
         return ()
-    day = candidate.clock.date()
-    return context.messages.objects.keys_of(str(candidate.record), candidate.tier, day, candidate.object_key)
+    keys = context.messages.objects.keys_of(
+        str(candidate.record), candidate.tier, candidate.clock.date(), candidate.object_key
+    )
+    return tuple(key for key in keys if key != candidate.object_key)
 
 
 def moved_rows(moved: Sequence[Copied]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from psycopg import sql
 from lifecycle.dispositions.bodies import body_chars
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, through_gate
-from lifecycle.dispositions.plan_store import record_progress
+from lifecycle.dispositions.plan_store import LOCKED_FATE, record_progress
 from lifecycle.policy.models import Tier, Trigger
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres import quarantine as index
@@ -21,6 +21,7 @@ from lifecycle.stores.postgres.fates import table
 
 log = logging.getLogger(__name__)
 BATCH = 100
+COPIES = ("record.json", "object")
 
 
 def leave(context: RunContext, lease: UnitLease, tier: Tier, day: Any) -> int:
@@ -29,8 +30,12 @@ def leave(context: RunContext, lease: UnitLease, tier: Tier, day: Any) -> int:
     failed, after = 0, None
     while batch := index.leaving(context.conn, fate, hold, tier, day, context.params, after, BATCH):
         after = batch[-1].message_id
-        ready = [entry for entry in batch if _prepare(context, lease, entry)]
-        failed += len(batch) - len(ready)
+        free = [entry for entry in batch if not _locked(context, entry)]
+        if len(free) < len(batch):
+            held = {LOCKED_FATE: {"records": len(batch) - len(free)}}
+            through_gate(context.conn, context.catalog, lease, partial(_note_held, context, lease.unit, held))
+        ready = [entry for entry in free if _prepare(context, lease, entry)]
+        failed += len(free) - len(ready)
         failed += through_gate(context.conn, context.catalog, lease, partial(_let_go, context, lease.unit, tier, ready))
     return failed
 
@@ -38,6 +43,23 @@ def leave(context: RunContext, lease: UnitLease, tier: Tier, day: Any) -> int:
 def _hold_rule(context: RunContext, tier: Tier) -> str:
     rule = context.policy.rule_for(Trigger.HOLD, context.messages.category, tier)
     return rule.id if rule is not None else ""
+
+
+def _note_held(context: RunContext, unit: str, held: dict[str, dict[str, int]], gate: Gate) -> None:
+    record_progress(gate.conn, context.run.run_id, unit, held)
+
+
+def _locked(context: RunContext, entry: index.Entry) -> bool:
+    """Whether S3 locks any of the record's copies: then the record stays whole, whatever its rules say (case 3)."""
+    from lifecycle.stores.s3.destroy import Locks
+    from lifecycle.stores.s3.versions import key_versions
+
+    bucket = context.messages.quarantine.bucket
+    locks = Locks.of(context.s3, bucket)
+    held = any(locks.hold_any(key_versions(context.s3, bucket, f"{entry.prefix}{name}")) for name in COPIES)
+    if held:
+        log.warning("a message of %s is under an S3 lock and stays in quarantine", entry.tier)
+    return held
 
 
 def _prepare(context: RunContext, lease: UnitLease, entry: index.Entry) -> bool:
@@ -129,8 +151,8 @@ def _let_go(context: RunContext, unit: str, tier: Tier, batch: Sequence[index.En
         return 0
     fate, hold = context.quarantine_fate(tier), _hold_rule(context, tier)
     current = index.still_leaving(gate.conn, fate, hold, [entry.message_id for entry in batch], context.params)
-    still = [entry for entry in batch if current.get(entry.message_id) == entry.fate]
-    keys = {f"{entry.prefix}{name}": entry for entry in still for name in ("record.json", "object")}
+    still = [entry for entry in batch if current.get(entry.message_id) == entry.fate and not _locked(context, entry)]
+    keys = {f"{entry.prefix}{name}": entry for entry in still for name in COPIES}
     found = destroy_keys(context.s3, gate, context.messages.quarantine.bucket, list(keys))
     stuck = {keys[key].message_id for key in (*found.held, *found.failed)}
     gone = [entry for entry in still if entry.message_id not in stuck]

@@ -28,7 +28,8 @@ def summarise_units(units: Iterable[UnitRow], *, planned: bool) -> dict[str, Any
                 disposed[disposition] = disposed.get(disposition, 0) + counts.get("records", 0)
                 by_rule[fate] = by_rule.get(fate, 0) + counts.get("records", 0)
                 objects += counts.get("objects", 0)
-        for fate, counts in unit.planned.items():
+        kept_by_lock = {fate: counts for fate, counts in unit.progress.items() if fate not in unit.planned}
+        for fate, counts in (*unit.planned.items(), *kept_by_lock.items()):
             disposition, rule = fate.split(":", 1)
             if disposition not in DISPOSING:
                 kept[rule] = kept.get(rule, 0) + counts.get("records", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,9 +18,6 @@ from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import Located
 
-# A request completed by the hourly run is still carried out on the logs by the next daily ones.
-LOG_ERASURE_WINDOW = timedelta(days=7)
-
 
 def _period(months: int, days: int, seconds: float) -> Period:
     return Period(months, days, int(seconds))
@@ -33,7 +30,6 @@ class LogFacts:
     by_subject: Mapping[str, tuple[Fact, ...]]
     by_record: Mapping[str, tuple[Fact, ...]]
     everywhere: tuple[Fact, ...]
-    reach_everywhere: bool
 
     def of(self, record: str, subject: str) -> list[Fact]:
         return [
@@ -76,15 +72,12 @@ def load_log_facts(
         _gather(records, record, fact)
     for subject, fact in (*_cases(conn, catalog, params), *_agreements(conn, catalog, params)):
         _gather(subjects, subject, fact)
-    recent = False
     for scope, target, began, ended in conn.execute(
         "SELECT scope, lower(btrim(target)), requested_at, completed_at FROM lifecycle.erasure_requests"
         " WHERE scope IN ('account', 'message')"
     ):
         _gather(subjects if scope == "account" else records, target, Fact(Trigger.ERASURE, began, ended))
-        recent = recent or ended is None or ended > params["as_of"] - LOG_ERASURE_WINDOW
-    short = any(fact.trigger is Trigger.AGREEMENT for facts in subjects.values() for fact in facts)
-    return LogFacts(subjects, records, tuple(everywhere), recent or short)
+    return LogFacts(subjects, records, tuple(everywhere))
 
 
 def _held_conversations(

@@ -1,0 +1,62 @@
+"""Removing exactly what was copied: a version that was written meanwhile is noticed and stays (hard case 15)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lifecycle.dispositions.gate import Gate
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from lifecycle.stores.s3.reconciliation import Reconciliation
+    from lifecycle.stores.s3.versions import ObjectVersion
+
+WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Keys that stay after all, and why: under a lock, refused by the server, or overwritten since they were copied."""
+
+    held: frozenset[str]
+    failed: frozenset[str]
+    changed: frozenset[str]
+
+    def gone(self, key: str) -> bool:
+        return key not in self.held and key not in self.failed and key not in self.changed
+
+
+def versions_at(s3: S3Client, bucket: str, key: str) -> tuple[ObjectVersion, ...]:
+    """Every version of a key now, the latest first; empty when the key is absent or a delete marker hides it."""
+    from lifecycle.stores.s3.versions import key_versions
+
+    found = key_versions(s3, bucket, key)
+    return tuple(found) if found and not found[0].is_marker else ()
+
+
+def version_to_copy(versions: Sequence[ObjectVersion]) -> str | None:
+    """The latest version's id, or None where the bucket has no versions to name."""
+    return versions[0].version_id if versions and versions[0].version_id != "null" else None
+
+
+def remove_copied(s3: S3Client, gate: Gate, bucket: str, copied: Mapping[str, Sequence[ObjectVersion]]) -> Removed:
+    """Destroy these versions of these keys, and tell which keys have others by now."""
+    from lifecycle.stores.s3.destroy import Locks, destroy_versions
+    from lifecycle.stores.s3.requests import SharedPermit
+    from lifecycle.stores.s3.versions import versions_of
+
+    permit, locks = SharedPermit(gate), Locks.of(s3, bucket)
+
+    def remove(key: str) -> Reconciliation:
+        return destroy_versions(s3, permit, bucket, key, copied[key], locks)
+
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="s3-remove") as pool:
+        done = list(pool.map(remove, copied))
+    held = frozenset().union(*(one.held for one in done))
+    failed = frozenset().union(*(one.failed for one in done))
+    left = {key for key, _ in versions_of(s3, bucket, list(copied))} if copied else set()
+    return Removed(held, failed, frozenset(left) - held - failed)
