@@ -184,29 +184,33 @@ def test_a_dataset_hold_keeps_every_line(servers: Servers) -> None:
         assert look(store).logs.total() == 2
 
 
-def test_lines_that_cannot_be_read_are_never_silently_deleted_case_23(servers: Servers) -> None:
-    """Gone with the strictest deadline of the day they were filed under, and recorded as what they were."""
+def test_lines_that_cannot_be_read_fall_under_the_strictest_deadline_case_23(servers: Servers) -> None:
+    """Their clock is the object's day: kept while it is young, then deleted as unclassified, and said so either way."""
     due, young = line("due", "consumer", 100, "jsonl.gz"), line("young", "consumer", 1, "jsonl.gz")
-    good = [
-        json.dumps(
-            {
-                "message_id": str(r.message_id),
-                "account_id": str(r.account_id),
-                "tier": r.tier,
-                "received_at": r.received_at.isoformat(),
-                "line": r.line,
-            }
-        )
-        for r in (due, young)
-    ]
-    content = gzip.compress("\n".join([good[0], "{not json", good[1]]).encode() + b"\n")
+    content = gzip.compress("\n".join([_text_of(due), "{not json", _text_of(young)]).encode() + b"\n")
+    fresh, old = "requests/date=2023-06-10/part-0.jsonl.gz", "requests/date=2023-05-01/part-0.jsonl.gz"
     with servers.store() as store:
-        store.put_object(LOGS, key("jsonl.gz"), content)
+        for name in (fresh, old):
+            store.put_object(LOGS, name, content)
         run(store, AS_OF)
-        after = gzip.decompress(store.read_object(LOGS, key("jsonl.gz"))).decode().splitlines()
-        assert "{not json" in after
-        assert good[1] in after
-        run(store, AS_OF + DAY * 30)
-        assert store.keys(LOGS) == [] or b"not json" not in gzip.decompress(store.read_object(LOGS, key("jsonl.gz")))
-        counted = "SELECT sum((counts->>'records')::int) FROM lifecycle.ledger WHERE rule = 'unclassified'"
-        assert store.value(counted + " AND entry = 'outcome'") == 1
+        left = {name: gzip.decompress(store.read_object(LOGS, name)).decode().splitlines() for name in (fresh, old)}
+        deleted = dict(
+            store.sql(
+                """SELECT rule, sum((counts ->> 'records')::int)::int FROM lifecycle.ledger
+                   WHERE entry = 'outcome' AND dataset = 'request_logs' GROUP BY rule"""
+            )
+        )
+    assert left == {fresh: ["{not json", _text_of(young)], old: [_text_of(young)]}
+    assert deleted == {"consumer_default": 2, "unclassified": 1}
+
+
+def _text_of(record: LogRecord) -> str:
+    return json.dumps(
+        {
+            "message_id": str(record.message_id),
+            "account_id": str(record.account_id),
+            "tier": record.tier,
+            "received_at": record.received_at.isoformat(),
+            "line": record.line,
+        }
+    )
