@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -21,14 +20,13 @@ from psycopg import sql
 
 from lifecycle.config import Configuration
 from lifecycle.errors import PreconditionError
-from lifecycle.policy.models import Category, Tier
+from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.auditor import count
-from lifecycle.validation.checks import RECORDS
 from lifecycle.validation.fragments import relation
 from lifecycle.validation.models import Check, CheckResult, Promise, Severity, broken
 from lifecycle.validation.prepare import Prepared, prepare
-from lifecycle.validation.queries.records import PERMISSION, RESEARCH_COLUMNS, SAFETY_REVIEW
+from lifecycle.validation.queries.records import RESEARCH_COLUMNS
 from lifecycle.validation.staging import shared_stage
 
 if TYPE_CHECKING:
@@ -226,16 +224,6 @@ def _table_expectations(config: Configuration, scope: str) -> Iterator[TableExpe
             f"Every row of {research} is of a tier that may be de-identified",
             lambda gxe: gxe.ExpectColumnValuesToBeInSet(column="tier", value_set=sorted(variants)),
         )
-    if scope == RECORDS:
-        for dataset in config.catalog.records:
-            if dataset.category is Category.TRAINING_USE and dataset.basis is not None:
-                yield TableExpectation(
-                    f"expect_{dataset.id}_basis",
-                    dataset.table,
-                    Promise.TRAINING_USE,
-                    f"Every row of {dataset.table} names a basis that the policy knows",
-                    partial(_known_basis, dataset.basis),
-                )
     if scope in set(Tier):
         yield TableExpectation(
             "expect_quarantine_clocks",
@@ -244,10 +232,6 @@ def _table_expectations(config: Configuration, scope: str) -> Iterator[TableExpe
             "Every entry of the quarantine index keeps its original time of receipt",
             lambda gxe: gxe.ExpectColumnValuesToNotBeNull(column="received_at"),
         )
-
-
-def _known_basis(column: str, gxe: Any) -> Any:
-    return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=[PERMISSION, SAFETY_REVIEW])
 
 
 def _raised(found: Any) -> bool:
