@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ceph_up.sh DIR - start a Ceph object gateway of one node (monitor, OSD in memory, radosgw) on free ports of 127.0.0.1.
 #
-# The embedded S3 server of `make test` is an emulator; this is the real thing, for the same tests (`make test-ceph`).
+# The embedded S3 server of `make test` is an emulator; this is the real thing, for the same tests (`make test-s3-ceph`).
 # Needs root: Ceph is unpacked once from the Debian archive this machine is set up for, and run through chroot.
 # DIR/s3.env then holds LIFECYCLE_TEST_S3_ENDPOINT, LIFECYCLE_TEST_S3_ACCESS and LIFECYCLE_TEST_S3_SECRET; the last line printed is the endpoint.
 #

@@ -105,8 +105,8 @@ FORMS = [
 
 
 def due_if_d(record: str, subject: str, tier: str, clock: datetime | None) -> str | None:
-    """Records whose id begins with d are due; with e under another rule."""
-    if not record:
+    """Records whose id begins with d are due; with e under another rule. Without id or account none is."""
+    if not record or not subject:
         return None
     assert (subject, tier, clock) == ("a", "beta", datetime(2026, 6, 1, 12, tzinfo=UTC))
     return {"d": "beta_default", "e": "erasure_request"}.get(record[0])

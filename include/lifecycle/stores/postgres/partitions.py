@@ -62,6 +62,8 @@ def partitions_of(conn: Connection, dataset: Messages, tier: Tier) -> list[Parti
     ).fetchall()
     found = []
     for nspname, relname, bound in rows:
+        if bound is None:
+            continue  # another shard dropped it while the catalogue was being read
         bounds = _parse_bounds(bound)
         found.append(Partition(nspname, relname, parent, *(bounds or (None, None))))
     return sorted(found, key=lambda p: (p.lower is None, p.lower or datetime.max.replace(tzinfo=UTC)))
