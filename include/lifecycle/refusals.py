@@ -99,7 +99,7 @@ def _explain(
 ) -> tuple[str, str]:
     given = detail["input"]
     name = str(path[-1]) if path else "file"
-    like = _example(example, source.data, path)
+    like = _like(example, source.data, path, model)
     if given is None and detail["type"] != "extra_forbidden":
         return "has no value", f"Write for example `{name}: {like}`"
     match detail["type"]:
@@ -124,6 +124,8 @@ def _explain(
             return _pattern(str(detail["ctx"]["pattern"]), given, like)
         case "value_error":
             return _value(str(detail["ctx"]["error"]), given)
+        case "calendar_date":
+            return f"{_shown(given)} is not a date", f"Write it as YYYY-MM-DD, for example `{name}: {like}`"
         case "string_type":
             return f"must be text, not {_shown(given)}", f"Put it in quotes, or write for example `{name}: {like}`"
         case "tuple_type":
@@ -178,6 +180,8 @@ def _pattern(pattern: str, given: Any, like: str) -> tuple[str, str]:
     shown = _shown(given)
     if r"\." in pattern:
         return f"{shown} is not a table name of the form schema.table", f"Write for example {like}"
+    if "{1,1024}" in pattern:
+        return f"{shown} is not the beginning of a key: letters, digits and !_.*'()=/-", f"Write for example {like}"
     if "/" in pattern:
         return f"{shown} is not a key prefix: path parts that each end with '/'", "Write for example requests/"
     if ".-" in pattern:
@@ -221,6 +225,15 @@ def _one_model(annotation: Any, data: Any) -> Any:
         elif field is None and get_origin(member) is not None:
             return _one_model(member, data)
     return annotation
+
+
+def _like(example: Any, data: Any, path: Path_, model: type[BaseModel]) -> str:
+    """An example of a value: from the shipped file, or where that has none from the model."""
+    shown = _example(example, data, path)
+    if shown not in ("null", "...") or not path or not isinstance(path[-1], str):
+        return shown
+    field = _model_at(model, data, path[:-1]).model_fields.get(path[-1])
+    return str(field.examples[0]) if field is not None and field.examples else shown
 
 
 def _example(example: Any, data: Any, path: Path_) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from lifecycle.catalog.exclusions import exclusion_contradictions
 from lifecycle.catalog.models import Accounts, Catalog, Child, Dataset, Logs, Messages, Records
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Category
@@ -37,6 +38,8 @@ def contradictions(catalog: Catalog) -> Iterator[Contradiction]:
         if isinstance(dataset, Accounts):
             yield from _accounts(dataset, where)
     yield from _log_prefixes(catalog)
+    if _complete(catalog):
+        yield from exclusion_contradictions(catalog)
 
 
 def _duplicates(catalog: Catalog) -> Iterator[Contradiction]:
@@ -59,6 +62,11 @@ def _duplicates(catalog: Catalog) -> Iterator[Contradiction]:
                 "Bind each table once",
             )
         tables.setdefault(dataset.table, index)
+
+
+def _complete(catalog: Catalog) -> bool:
+    """Whether there is the one table of messages and the one of accounts that everything else refers to."""
+    return all(any(isinstance(item, kind) for item in catalog.datasets) for kind in (Messages, Accounts))
 
 
 def _exactly_one(catalog: Catalog) -> Iterator[Contradiction]:
@@ -182,6 +190,18 @@ def _buckets(dataset: Messages, catalog: Catalog, where: Path_) -> Iterator[Cont
                 f"bucket {bucket!r} is the quarantine's or the evidence's",
                 "Keep logs in a bucket of their own",
             )
+    research = dataset.research.bucket
+    if research is not None and research in (
+        dataset.objects.bucket,
+        dataset.quarantine.bucket,
+        catalog.evidence_bucket,
+        *(other.bucket for other in catalog.logs),
+    ):
+        yield Contradiction(
+            (*where, "research", "bucket"),
+            f"bucket {research!r} holds records with identifiers, or the evidence",
+            "Give research a bucket of its own",
+        )
     if dataset.objects.bucket == catalog.evidence_bucket:
         yield Contradiction(
             ("evidence_bucket",),
