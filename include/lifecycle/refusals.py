@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from lifecycle.contradiction import ERROR_TYPE
 from lifecycle.errors import ConfigurationError, Problem
-from lifecycle.yaml_source import Path_, Source, read, show
+from lifecycle.yaml_source import MAX_PROBLEMS, Path_, Source, more_problems, read, show
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -64,24 +64,21 @@ def problems_of(error: ValidationError, source: Source, model: type[BaseModel], 
     """One problem for each thing that pydantic found."""
     found: list[Problem] = []
     details = [(detail, _plain_path(detail)) for detail in error.errors(include_url=False)]
+    others = {other[:length] for _, other in details for length in range(len(other))}
     reported = {problem.field for problem in source.problems}
     for detail, path in details:
+        if len(found) >= MAX_PROBLEMS:
+            return [*found[:MAX_PROBLEMS], more_problems(source.file, source.line(path))]
         if detail["type"] == ERROR_TYPE:
             found.extend(
                 Problem(source.file, source.line(item.where), show(item.where) or "file", item.message, item.remedy)
                 for item in detail["ctx"]["found"]
             )
-        elif show(path) not in reported and not _follows_from_others(detail, path, [other for _, other in details]):
+        elif show(path) not in reported and not (detail["type"] == "too_short" and path in others):
+            # (a list whose items were all refused is also reported as empty)
             message, remedy = _explain(detail, path, source, model, example)
             found.append(Problem(source.file, source.line(path), show(path) or "file", message, remedy))
     return found
-
-
-def _follows_from_others(detail: ErrorDetails, path: Path_, others: Sequence[Path_]) -> bool:
-    """A list whose items were all refused is also reported as empty."""
-    return detail["type"] == "too_short" and any(
-        len(other) > len(path) and other[: len(path)] == path for other in others
-    )
 
 
 def _plain_path(detail: ErrorDetails) -> Path_:
@@ -98,7 +95,7 @@ def _explain(
     detail: ErrorDetails, path: Path_, source: Source, model: type[BaseModel], example: Any
 ) -> tuple[str, str]:
     given = detail["input"]
-    name = str(path[-1]) if path else "file"
+    name = _named(path)
     like = _like(example, source.data, path, model)
     if given is None and detail["type"] != "extra_forbidden":
         return "has no value", f"Write for example `{name}: {like}`"
@@ -225,6 +222,11 @@ def _one_model(annotation: Any, data: Any) -> Any:
         elif field is None and get_origin(member) is not None:
             return _one_model(member, data)
     return annotation
+
+
+def _named(path: Path_) -> str:
+    """The key of a value; of an item in a list, that of the list."""
+    return next((part for part in reversed(path) if isinstance(part, str)), "file")
 
 
 def _like(example: Any, data: Any, path: Path_, model: type[BaseModel]) -> str:

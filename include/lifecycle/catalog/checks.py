@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from lifecycle.catalog.exclusions import exclusion_contradictions
 from lifecycle.catalog.models import Accounts, Catalog, Child, Dataset, Logs, Messages, Records
+from lifecycle.catalog.names import layout_path_problem, name_contradictions
+from lifecycle.catalog.parts import part_contradictions
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Category
 from lifecycle.yaml_source import Path_
@@ -38,7 +40,9 @@ def contradictions(catalog: Catalog) -> Iterator[Contradiction]:
         if isinstance(dataset, Accounts):
             yield from _accounts(dataset, where)
     yield from _log_prefixes(catalog)
+    yield from name_contradictions(catalog)
     if _complete(catalog):
+        yield from part_contradictions(catalog)
         yield from exclusion_contradictions(catalog)
 
 
@@ -171,7 +175,7 @@ def _layout_problem(layout: str, is_prefix: bool) -> tuple[str, str] | None:
         return "the record must come last", f"Let it end with {ending}"
     if any(part.count("{") > 1 for part in layout.split("/")):
         return "two names stand in one part of the path", "Separate them by '/'"
-    return None
+    return layout_path_problem(layout)
 
 
 def _buckets(dataset: Messages, catalog: Catalog, where: Path_) -> Iterator[Contradiction]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from lifecycle.contradiction import refuse
@@ -191,7 +191,11 @@ class Exclusion(Frozen):
     column: Annotated[Identifier | None, Field(examples=["note"])] = None
     bucket: Annotated[Bucket | None, Field(examples=["exports"])] = None
     prefix: Annotated[ExcludedPrefix | None, Field(examples=["exports/"])] = None
-    reason: Annotated[str, Field(min_length=10, examples=["a price list, no row is about a person"])]
+    reason: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=10),
+        Field(examples=["a price list, no row is about a person"]),
+    ]
     until: Annotated[CalendarDate, Field(examples=["2027-06-30"])]
 
 
