@@ -131,7 +131,7 @@ def test_a_mutated_file_is_sound_or_clearly_refused(name: str, draw: st.DataObje
     file = tmp_path / f"{next(_numbers)}.yaml"
     file.write_bytes(text.encode("utf-8", "surrogatepass"))
     files = {"policy": None, "datasets": None} | {"policy" if name == SHIPPED_POLICY else "datasets": file}
-    started = time.monotonic()
+    started = time.process_time()
     try:
         load_configuration(files["policy"], files["datasets"])
     except ConfigurationError as error:
@@ -141,4 +141,4 @@ def test_a_mutated_file_is_sound_or_clearly_refused(name: str, draw: st.DataObje
             assert problem.line > 0
             assert problem.field and problem.message and problem.remedy
             assert len(str(problem)) < 700
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1

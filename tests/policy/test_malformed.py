@@ -103,11 +103,11 @@ def test_an_alias_bomb_is_refused_before_it_is_built(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 20)]
     file = tmp_path / "bomb.yaml"
     file.write_text("\n".join(lines), encoding="utf-8")
-    started = time.monotonic()
+    started = time.process_time()
     *problems, last = read_policy(file).problems
     assert {"anchors are not allowed", "aliases are not allowed"} == {problem.message for problem in problems}
     assert (len(problems), last.message) == (MAX_PROBLEMS, "has more than 100 problems")
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("read", [read_policy, read_catalog])
@@ -134,9 +134,9 @@ def test_a_huge_file_is_refused_at_once(content: bytes, read: Callable[[Path], A
     """Whatever a megabyte holds: refused within a second, with no more problems than anybody reads."""
     file = tmp_path / "huge.yaml"
     file.write_bytes(content)
-    started = time.monotonic()
+    started = time.process_time()
     problems = read(file).problems
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert 1 <= len(problems) <= MAX_PROBLEMS + 1
     assert all(problem.line > 0 and problem.remedy and len(str(problem)) < 600 for problem in problems)
 
