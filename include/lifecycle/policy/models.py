@@ -7,7 +7,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from lifecycle.contradiction import refuse
 from lifecycle.policy.periods import Period
@@ -133,7 +142,7 @@ class Rule(Frozen):
     clock: Clock
     disposition: Disposition
     instead_of: RuleId | None = None
-    basis: Annotated[str, Field(min_length=10)]
+    basis: Annotated[str, StringConstraints(strip_whitespace=True, min_length=10)]
 
     def covers(self, category: Category, tier: Tier) -> bool:
         return category in self.category and tier in self.tiers
@@ -155,8 +164,8 @@ class Policy(Frozen):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{1,62}$")]
     lead: Lead
     thresholds: Thresholds
-    precedence: tuple[Trigger, ...]
-    rules: tuple[Rule, ...]
+    precedence: Annotated[tuple[Trigger, ...], Field(min_length=1)]
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _whole(self) -> Policy:

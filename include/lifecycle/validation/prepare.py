@@ -15,6 +15,7 @@ from lifecycle.validation.checks import RECORDS, SCOPES, checks_for, store_check
 from lifecycle.validation.copies import check_copies
 from lifecycle.validation.log_lines import stage_lines
 from lifecycle.validation.models import Check
+from lifecycle.validation.queries.coverage import stage_coverage
 from lifecycle.validation.queries.ledger import CHAIN
 from lifecycle.validation.recheck import recheck
 from lifecycle.validation.scene import Scene, Stage
@@ -71,6 +72,7 @@ def prepare(
     add_fact(conn, stage, CHAIN, chain.broken)
     checks = [check for scene in scenes for check in checks_for(conn, scene)]
     if run_id is None and set(scopes) == set(SCOPES):
+        stage_coverage(conn, s3, config, stage, as_of)
         checks.extend(store_checks(scenes[0]))
     return Prepared(tuple(unique(checks)), chain, listed, copies)
 
