@@ -10,6 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 from .dates import agreed_end, minimum_over
@@ -62,19 +63,29 @@ class Verdict:
         return self.places <= {Place.APP, Place.QUARANTINE}
 
 
+@lru_cache(maxsize=4096)
+def _key(target: str) -> UUID | str:
+    """A target as the identifier it names; the name of a dataset stays as it is."""
+    try:
+        named = UUID(target)
+    except ValueError:
+        return target
+    return named if str(named) == target else target
+
+
 class Judge:
     """The rules, applied to one world at one instant."""
 
     def __init__(self, world: World, as_of: datetime, terms: Terms = SHIPPED) -> None:
         self.world, self.as_of, self.terms = world, as_of, terms
-        self.holds = {(h.scope, h.target) for h in world.holds if self._open(h.released_at)}
+        self.holds = {(h.scope, _key(h.target)) for h in world.holds if self._open(h.released_at)}
         self.cases = {c.account_id for c in world.cases if self._open(c.closed_at)}
         self.flagged: dict[UUID, Flag] = {f.message_id: f for f in world.flags if self._open(f.cleared_at)}
         self.by_id = {m.message_id: m for m in (*world.messages, *world.quarantined)}
         self.in_app = {m.message_id for m in world.messages}
-        self.requests: dict[str, list[Erasure]] = defaultdict(list)
+        self.requests: dict[UUID | str, list[Erasure]] = defaultdict(list)
         for e in world.erasures:
-            self.requests[e.target].append(e)
+            self.requests[_key(e.target)].append(e)
         self.submissions: dict[UUID, list[Feedback]] = defaultdict(list)
         for f in world.feedback:
             self.submissions[f.conversation_id].append(f)
@@ -89,7 +100,7 @@ class Judge:
     # Holds -----------------------------------------------------------------------------------------------------
 
     def _hold(self, scope: str, target: object) -> bool:
-        return bool(self.holds) and (scope, str(target)) in self.holds
+        return (scope, target) in self.holds
 
     def _maximum_due(self, end: datetime) -> bool:
         """A maximum has to be gone when it strikes, so it is due a lead before."""
@@ -129,7 +140,7 @@ class Judge:
         """The requests that name one of these, whatever their scope."""
         if not self.requests:
             return []
-        return [e for target in targets if target is not None for e in self.requests.get(str(target), ())]
+        return [e for target in targets if target is not None for e in self.requests.get(target, ())]
 
     def asking(self, m: Message) -> list[Erasure]:
         """The requests that ask for a message to go."""
@@ -227,6 +238,8 @@ class Judge:
                 agreement = self.agreement(m.account_id)
                 assert agreement is not None
                 return agreed_end(m.received_at, agreement.retain)
+            case "unclassified" if self.consents(m.conversation_id):
+                return None
             case "business_default" | "consumer_default" | "unclassified":
                 return self.terms.default_end(m.tier, m.received_at)
             case _:

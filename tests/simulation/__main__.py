@@ -38,7 +38,9 @@ def simulate(name: str, seed: int, days: int) -> str | None:
         try:
             for day in script.live(days):
                 if day % 20 == 19 and sys.stderr.isatty():
-                    _say(f"\rseed {seed}: day {day + 1} of {days}, {(day + 1) / (time.monotonic() - began):.0f} days/s ")
+                    _say(
+                        f"\rseed {seed}: day {day + 1} of {days}, {(day + 1) / (time.monotonic() - began):.0f} days/s "
+                    )
         except PromiseBroken as broken:
             return str(broken)
     took, seen = time.monotonic() - began, script.life.seen

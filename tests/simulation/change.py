@@ -42,7 +42,9 @@ def changed(world: World, change: Change) -> World:
     by_kind: dict[str, dict[Any, Any]] = {}
     for kind, fact in change.revised:
         by_kind.setdefault(kind, {})[getattr(fact, KEYS[kind])] = fact
-    revised = {kind: _revise(getattr(world, kind), KEYS[kind], facts) for kind, facts in by_kind.items()}
+    revised: dict[str, Any] = {
+        kind: _revise(getattr(world, kind), KEYS[kind], facts) for kind, facts in by_kind.items()
+    }
     return replace(world, **revised) + change.added
 
 

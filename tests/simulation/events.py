@@ -1,7 +1,7 @@
 """What befalls a product's data. Each event looks at the world as it is, and says what changes.
 
-Instants lie where they hurt: at the run's instant, a microsecond to either side, a little in the future (a clock that is
-ahead), and long ago (entered late).
+Instants lie where they hurt: at the run's instant, a microsecond to either side, a little in the future (a clock that
+is ahead), and long ago (entered late).
 """
 
 from __future__ import annotations
@@ -149,6 +149,31 @@ def _edge(scene: Scene, months: int) -> datetime:
     return months_before(over, months) + scene.dice.pick((-TICK, timedelta(0), TICK))
 
 
+def unearth(scene: Scene) -> Change:
+    """Data that was entered late, of just the age at which an exception stops to keep it, or a request to reach it."""
+    dice, terms = scene.dice, scene.regime.terms
+    settled = [e for e in scene.world.erasures if e.completed_at is not None and e.scope == "account"]
+    what = dice.pick(("flag", "consent", "erasure"))
+    if what == "erasure" and settled:
+        request = dice.pick(settled[-10:])
+        account = next((a for a in scene.world.accounts if str(a.account_id) == request.target), None)
+        if account is None or request.completed_at is None:
+            return Change()
+        received = request.completed_at + dice.pick((-TICK, timedelta(0), timedelta(0), TICK))
+        return Change(World(messages=(_message(scene, account, scene.ident("conversation"), received),)))
+    account, change = _sender(scene)
+    over = scene.now + terms.lead + DAY * dice.between(0, 3)
+    received = months_before(over, terms.flag_months) + dice.pick((-TICK, timedelta(0), timedelta(0), TICK))
+    message = _message(scene, account, scene.ident("conversation"), received)
+    if what == "flag":
+        change += Change(World(flags=(Flag(message.message_id, account.account_id, scene.lately()),)))
+    else:
+        at = _edge(scene, terms.consent_months)
+        given = Feedback(scene.ident("feedback"), account.account_id, message.conversation_id, None, at)
+        change += Change(World(feedback=(given,)))
+    return change + Change(World(messages=(message,)))
+
+
 # Exceptions --------------------------------------------------------------------------------------------------------
 
 
@@ -235,15 +260,15 @@ def accuse(scene: Scene) -> Change:
 
 def agree(scene: Scene) -> Change:
     """A business account gets other terms: at once, in a few days, or as if they had always been."""
-    accounts = [a for a in scene.world.accounts if a.tier in ("business", "consumer")]
+    accounts = [a for a in scene.world.accounts if a.tier == "business"]
+    if not accounts or scene.dice.chance(0.1):
+        accounts = list(scene.world.accounts)
     if not accounts:
         return Change()
-    account = scene.dice.pick(accounts[-10:])
+    account = scene.dice.pick(accounts[-5:])
     starts = scene.now + scene.dice.pick((-HOUR, -300 * DAY, timedelta(0), TICK, 3 * DAY))
     category = "feedback" if scene.dice.chance(0.1) else "prompts_and_outputs"
-    terms = Agreement(
-        scene.ident("agreement"), account.account_id, scene.dice.pick(RETAINS), starts, category=category
-    )
+    terms = Agreement(scene.ident("agreement"), account.account_id, scene.dice.pick(RETAINS), starts, category=category)
     return Change(World(agreements=(terms,)))
 
 

@@ -6,7 +6,7 @@ It knows no rule of its own. What is due is found as the product finds it: behin
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -29,6 +29,8 @@ MESSAGES = Category.PROMPTS_AND_OUTPUTS
 TIERS = frozenset(tier.value for tier in Tier)
 # Rules whose end is a promise to be gone by then.
 STRIKING = frozenset({Trigger.FLAG, Trigger.ERASURE, Trigger.AGREEMENT, Trigger.DEFAULT})
+# Steps that a resumed run takes again, for they are not units of its plan.
+_ALWAYS = ("/partition", "/settle")
 Unit = tuple[str, Callable[[], None]]
 
 
@@ -59,7 +61,7 @@ class MemoryBackend:
         for scope in SCOPES:
             work = _Work(self.shelf, regime.policy, as_of, self._record)
             for name, act in work.units(scope):
-                if name not in self._done:
+                if name not in self._done or name.endswith(_ALWAYS):
                     act()
                     self._done.add(name)
                     yield name
@@ -90,7 +92,7 @@ class _Work:
     # Decisions -------------------------------------------------------------------------------------------------
 
     def decide_message(self, m: Message, facts: list[Fact] | None = None) -> Decision:
-        known = self.shelf.facts_of(*of_message(m)) if facts is None else facts
+        known = self.shelf.message_facts(m) if facts is None else facts
         return decide(MESSAGES, m.tier, m.received_at, known, self.policy, self.as_of)
 
     def bound(self, tier: str) -> datetime:
@@ -103,13 +105,15 @@ class _Work:
         assert period is not None
         return period.cutoff_bound(horizon(self.policy, self.as_of))
 
-    def due_messages(self, tiers: Iterable[str] | None) -> dict[tuple[str, str], list[Message]]:
-        """Messages that do not stay where they are, by tier and day; None asks for those of unknown tiers."""
+    def due_messages(self, scope: str) -> dict[tuple[str, str], list[Message]]:
+        """Messages that do not stay where they are, by tier and day: of a tier, of unknown ones, or asked to go."""
         found: dict[tuple[str, str], list[Message]] = defaultdict(list)
         bounds: dict[str, datetime] = {}
         for m in self.shelf.messages.values():
-            if (m.tier not in TIERS) if tiers is None else (m.tier in tiers):
-                facts = self.shelf.facts_of(*of_message(m))
+            if m.tier == scope or (m.tier not in TIERS and scope == RECORDS_SCOPE) or scope == ERASURE_SCOPE:
+                facts = self.shelf.message_facts(m)
+                if scope == ERASURE_SCOPE and not any(fact.trigger is Trigger.ERASURE for fact in facts):
+                    continue
                 if m.tier not in bounds:
                     bounds[m.tier] = self.bound(m.tier)
                 if not facts and m.received_at >= bounds[m.tier]:
@@ -123,25 +127,25 @@ class _Work:
     def units(self, scope: str) -> Iterator[Unit]:
         """What a run of a scope does, in the product's order."""
         if scope == RECORDS_SCOPE:
-            yield from self._message_units(scope, None)
+            yield from self._message_units(scope)
             yield f"{scope}/feedback", self._feedback
             yield f"{scope}/scores", self._scores
             yield f"{scope}/training", self._training
             yield f"{scope}/logs", self._logs
         elif scope == ERASURE_SCOPE:
-            yield from self._message_units(scope, TIERS)
+            yield from self._message_units(scope)
             yield f"{scope}/feedback", self._feedback
         else:
             yield f"{scope}/partition", lambda: self._partition(scope)
             yield f"{scope}/quarantine", lambda: self._leave_quarantine(scope)
-            yield from self._message_units(scope, (scope,))
+            yield from self._message_units(scope)
         if scope in (RECORDS_SCOPE, ERASURE_SCOPE):
             yield f"{scope}/accounts", self._accounts
         if scope == ERASURE_SCOPE:
             yield f"{scope}/settle", self._settle
 
-    def _message_units(self, scope: str, tiers: Iterable[str] | None) -> Iterator[Unit]:
-        for (tier, day), members in sorted(self.due_messages(tiers).items()):
+    def _message_units(self, scope: str) -> Iterator[Unit]:
+        for (tier, day), members in sorted(self.due_messages(scope).items()):
             keys = [m.message_id for m in members]
             yield f"{scope}/{tier}/{day}", lambda keys=keys, scope=scope: self._expire(keys, scope)  # type: ignore[misc]
 
@@ -249,7 +253,14 @@ class _Work:
         return facts
 
     def _accounts(self) -> None:
-        due = [a for a in self.shelf.accounts.values() if self._decide_account(a).due]
+        period = self.policy.rule(cutoff_for(self.policy, Category.ACCOUNT_DATA, Tier.BETA, self.as_of).rule).period
+        assert period is not None
+        bound = period.cutoff_bound(self.as_of)
+        due = [
+            a
+            for a in self.shelf.accounts.values()
+            if (a.last_interaction_at <= bound or self._asked(a)) and self._decide_account(a).due
+        ]
         if not due:
             return
         referred = self._referred()
@@ -258,6 +269,9 @@ class _Work:
                 self.shelf.accounts[a.account_id] = replace(a, email=None, display_name=None)
             else:
                 del self.shelf.accounts[a.account_id]
+
+    def _asked(self, a: Account) -> bool:
+        return any(fact.trigger is Trigger.ERASURE for fact in self.shelf.facts_of(f"account/{a.account_id}"))
 
     def _decide_account(self, a: Account) -> Decision:
         facts = self.shelf.facts_of(f"account/{a.account_id}", "dataset/accounts", "dataset/app.accounts")
@@ -305,7 +319,7 @@ class _Work:
         """Whom each remaining record names among those asked for, its clock, and the rule that keeps it."""
         shelf = self.shelf
         for m in (*shelf.messages.values(), *shelf.quarantined.values()):
-            for whom in of_message(m)[:3]:
+            for whom in shelf.names_of(m)[:3]:
                 if whom in asked and m.received_at < self.as_of:
                     yield whom, m.received_at, self.decide_message(m).rule
         for f in shelf.feedback.values():

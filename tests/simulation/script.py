@@ -34,7 +34,8 @@ class Rates:
 
 ORDINARY = Rates(
     (
-        (events.receive, 0.4),
+        (events.receive, 0.3),
+        (events.unearth, 0.03),
         (events.flag, 0.06),
         (events.clear, 0.03),
         (events.rate, 0.03),
@@ -43,11 +44,14 @@ ORDINARY = Rates(
         (events.release, 0.028),
         (events.accuse, 0.012),
         (events.close, 0.012),
-        (events.agree, 0.015),
+        (events.agree, 0.02),
         (events.terminate, 0.01),
         (events.erase, 0.03),
     )
 )
+# Between a crash and what follows: whatever protects counts at once, although the plan has been frozen (case 4). What
+# makes more due is left to the next plan, and so to the next day.
+MEANWHILE: tuple[Event, ...] = (events.hold, events.accuse)
 # Days on which an exception meets every age: the first, so that even a short run sees ends of periods.
 AGES = (1, 24, 25, 26, 27, 28, 60, 86, 87, 88, 89, 90, 364, 700, 728, 729, 731)
 
@@ -111,7 +115,9 @@ class Script:
     def _crash(self) -> None:
         """A run that dies, once or several times; then it is taken up again, or given up for the day."""
         while self.life.crash(self.dice.between(1, 25)):
-            self._befall()
+            for event in MEANWHILE:
+                if self.dice.chance(0.4):
+                    self.life.happen(event(self._look()))
             if self.dice.chance(0.7):
                 self.life.resume()
                 return

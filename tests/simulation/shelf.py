@@ -1,4 +1,4 @@
-"""The in-memory stores: rows, objects and exceptions in dictionaries, in the shape in which the oracle observes them."""
+"""The in-memory stores: rows, objects and exceptions in dictionaries, observed in the oracle's own shape."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class Shelf:
     research: Counter[ResearchRow] = field(default_factory=Counter)
     # Exceptions by whom they name: "account/<id>", "conversation/<id>", "message/<id>", "dataset/<name>".
     facts: defaultdict[str, dict[UUID, Fact]] = field(default_factory=_index)
+    names: dict[UUID, tuple[str, ...]] = field(default_factory=dict)
 
     def apply(self, change: Change) -> None:
         """Write what is new and what is no longer what it was."""
@@ -102,9 +103,20 @@ class Shelf:
         gone = self.feedback.pop(feedback_id)
         del self.facts[f"conversation/{gone.conversation_id}"][feedback_id]
 
+    def message_facts(self, m: Message) -> list[Fact]:
+        """Every exception that concerns a message."""
+        return self.facts_of(*self.names_of(m))
+
+    def names_of(self, m: Message) -> tuple[str, ...]:
+        """Whom an exception names if it concerns this message; kept, for writing them costs more than looking."""
+        named = self.names.get(m.message_id)
+        if named is None:
+            named = self.names[m.message_id] = of_message(m)
+        return named
+
     def facts_of(self, *whom: str) -> list[Fact]:
         """Every exception that names one of these, ended ones included."""
-        return [fact for name in whom for fact in self.facts.get(name, {}).values()]
+        return [fact for name in whom if name in self.facts for fact in self.facts[name].values()]
 
     def observe(self) -> Observed:
         """What an outsider finds."""
@@ -169,6 +181,7 @@ class Shelf:
 
     def destroy(self, m: Message) -> None:
         """A message with its children, wherever it is."""
+        self.names.pop(m.message_id, None)
         if m.message_id in self.quarantined:
             self._remove_copy(m)
         else:

@@ -80,9 +80,8 @@ class _Verdict:
 
 
 def _judge(
-    rule: Rule, facts: Sequence[Fact], clock: datetime, category: Category, policy: Policy, as_of: datetime
+    rule: Rule, facts: Sequence[Fact], clock: datetime, category: Category, ahead: datetime, as_of: datetime
 ) -> _Verdict:
-    ahead = horizon(policy, as_of)
     match rule.trigger:
         case Trigger.HOLD | Trigger.CASE:
             ends = [fact.ended for fact in facts]
@@ -131,6 +130,7 @@ def decide(
         as_of: the run's frozen instant.
     """
     known = tier in set(Tier)
+    ahead = horizon(policy, as_of)
     considered: list[Considered] = []
     winner: tuple[Rule, _Verdict] | None = None
     for trigger in policy.precedence:
@@ -144,7 +144,7 @@ def decide(
             if named:
                 considered.append(Considered(rule.id, False, False, "has ended", None))
             continue
-        verdict = _judge(rule, active, clock, category, policy, as_of)
+        verdict = _judge(rule, active, clock, category, ahead, as_of)
         wins = winner is None
         if winner is None:
             winner = (rule, verdict)
