@@ -436,7 +436,8 @@ def cases(draw: st.DrawFn) -> Case_:
     edges = st.sampled_from(_edges(as_of))
     ends = st.sampled_from([None, None, as_of - TICK, as_of, as_of + TICK, as_of + DAY])
     m = Message(ident("m"), ident("c"), ident("a"), draw(st.sampled_from(TIERS)), "prompt", draw(edges))
-    world, facts = World(messages=(m,)), []
+    world = World(messages=(m,))
+    facts: list[Fact] = []
     for trigger in draw(st.lists(st.sampled_from([t for t in Trigger if t is not Trigger.DEFAULT]), max_size=5)):
         n, began, ended = len(facts), draw(edges), draw(ends)
         retain = None
