@@ -34,10 +34,10 @@ def simulate(name: str, seed: int, days: int) -> str | None:
     """Live one seed, with progress; what broke, or None."""
     began = time.monotonic()
     with backend_of(name) as (backend, rates):
-        script = Script(seed, backend, rates)
+        script = Script(seed, backend, rates, lazy=name == "real")
         try:
             for day in script.live(days):
-                if day % 20 == 19 and sys.stderr.isatty():
+                if day % 20 == 19:
                     _say(
                         f"\rseed {seed}: day {day + 1} of {days}, {(day + 1) / (time.monotonic() - began):.0f} days/s "
                     )
@@ -48,9 +48,15 @@ def simulate(name: str, seed: int, days: int) -> str | None:
     _say(
         f"\rseed {seed}: {seen.days} days, {seen.runs} runs, {seen.crashes} crashes, {seen.outage_days} days without a "
         f"run, {seen.edits} policy edits, {seen.alarms} alarms, {seen.late_by_outage} late by outage (alarmed), "
-        f"{seen.late_by_change} overdue by a change; {done}; {took:.1f} s, {days / took:.0f} days/s\n"
+        f"{seen.late_by_change} overdue by a change; {done}; {took:.1f} s, {days / took:.1f} days/s\n"
     )
     return None
+
+
+def progress(seed: int, day: int, days: int, seconds: float) -> None:
+    """One line that is written over, on a terminal."""
+    if sys.stderr.isatty():
+        _say(f"\rseed {seed}: day {day} of {days}, {day / seconds:.1f} days/s ")
 
 
 def _say(text: str) -> None:

@@ -59,6 +59,7 @@ class Simulation:
         self.seen = Tallies()
         self._last: Judge | None = None
         self._warned: datetime | None = None
+        self._stirred = True
 
     # What happens ----------------------------------------------------------------------------------------------
 
@@ -67,11 +68,13 @@ class Simulation:
         if not change.empty:
             self.world = changed(self.world, change)
             self.backend.apply(change)
+            self._stirred = True
 
     def edit(self, edit: Edit) -> None:
         """An approved edit of the policy."""
         self.regime = self.regime.edited(edit)
         self.seen.edits += 1
+        self._stirred = True
 
     def tomorrow(self, days: int = 1) -> None:
         self.now += timedelta(days=days)
@@ -89,6 +92,18 @@ class Simulation:
         self.watch(missed=True)
         self.seen.outage_days += 1
         self._untouched()
+
+    def dull(self) -> bool:
+        """Nothing happened since the last run, and neither it nor one of today or tomorrow has anything to do."""
+        return not self._stirred and all(at_rest(self._judged(self.now + ahead)) for ahead in (timedelta(0), DAY))
+
+    def skip(self) -> None:
+        """Take a run for granted that would change nothing: a real one costs a second."""
+        self.watch()
+        self._last, self._warned = Judge(self.world, self.now, self.regime.terms), None
+
+    def _judged(self, at: datetime) -> Expected:
+        return judge_run(self.world, at, self.regime.terms)
 
     def run(self) -> None:
         """A whole run."""
@@ -109,7 +124,7 @@ class Simulation:
             return False
         work.close()  # type: ignore[attr-defined]
         self.seen.crashes += 1
-        expected, observed = judge_run(self.world, self.now, self.regime.terms), self.backend.observe()
+        expected, observed = self._judged(self.now), self.backend.observe()
         self._demand(interrupted(expected, observed), f"after a crash {after} units into the run")
         self._recorded(expected, observed, mark)
         self.world = world_after(expected, observed)
@@ -125,10 +140,11 @@ class Simulation:
     # What is checked -------------------------------------------------------------------------------------------
 
     def _finish(self, mark: int) -> None:
-        expected, observed = judge_run(self.world, self.now, self.regime.terms), self.backend.observe()
+        expected, observed = self._judged(self.now), self.backend.observe()
         found = differences(expected, observed)
         self._demand([str(difference) for difference in found], "after the run", report(found))
         self._recorded(expected, observed, mark)
+        self._stirred = sum(happened(expected, observed).values()) > 0
         self.world = world_after(expected, observed)
         self._last, self._warned = Judge(self.world, self.now, self.regime.terms), None
         self.seen.runs += 1
@@ -187,6 +203,29 @@ class Simulation:
 
     def _broken(self, when: str, what: str) -> PromiseBroken:
         return PromiseBroken(f"day {self.seen.days}, as of {self.now.isoformat()}: {when}\n{what}")
+
+
+def at_rest(expected: Expected) -> bool:
+    """Whether the oracle demands exactly what is there already."""
+    world = expected.before
+    here = {m.message_id: Place.APP for m in world.messages} | {
+        m.message_id: Place.QUARANTINE for m in world.quarantined
+    }
+    keys = {m.message_id: m.stored.key for m in world.messages if m.stored is not None}
+    return (
+        all(verdict.places == {here[key]} for key, verdict in expected.verdicts.items())
+        and all(key in expected.keys[message] for message, key in keys.items())
+        and len(expected.scores) == len(world.scores)
+        and len(expected.feedback) == len(world.feedback)
+        and len(expected.training) == len(world.training)
+        and expected.logs.total() == len(world.logs)
+        and all(
+            fate is True or (fate is False and a.email is None)
+            for a in world.accounts
+            for fate in [expected.accounts[a.account_id]]
+        )
+        and all(e.completed_at is not None and e.outcome in expected.erasures[e.request_id][1] for e in world.erasures)
+    )
 
 
 def interrupted(expected: Expected, observed: Observed) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from . import events
@@ -29,7 +29,7 @@ class Rates:
 
     def scaled(self, factor: float) -> Rates:
         """The same life with more or less traffic."""
-        return Rates(tuple((event, share * factor) for event, share in self.events), backlog=self.backlog)
+        return replace(self, events=tuple((event, share * factor) for event, share in self.events))
 
 
 ORDINARY = Rates(
@@ -57,10 +57,12 @@ AGES = (1, 24, 25, 26, 27, 28, 60, 86, 87, 88, 89, 90, 364, 700, 728, 729, 731)
 
 
 class Script:
-    """One seed's life of one store."""
+    """One seed's life of one store. ``lazy`` leaves out runs that would change nothing (real stores)."""
 
-    def __init__(self, seed: int, backend: Backend, rates: Rates = ORDINARY, start: datetime = START) -> None:
-        self.seed, self.rates = seed, rates
+    def __init__(
+        self, seed: int, backend: Backend, rates: Rates = ORDINARY, start: datetime = START, *, lazy: bool = False
+    ) -> None:
+        self.seed, self.rates, self.lazy = seed, rates, lazy
         self.dice = RandomDice(seed)
         self.life = Simulation(backend, start)
         self.outage = 0
@@ -106,6 +108,8 @@ class Script:
         if self.outage > 0:
             self.outage -= 1
             life.idle()
+        elif self.lazy and life.dull():
+            life.skip()
         elif dice.chance(self.rates.crash):
             self._crash()
         else:
