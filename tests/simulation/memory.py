@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +31,7 @@ TIERS = frozenset(tier.value for tier in Tier)
 STRIKING = frozenset({Trigger.FLAG, Trigger.ERASURE, Trigger.AGREEMENT, Trigger.DEFAULT})
 # Steps that a resumed run takes again, for they are not units of its plan.
 _ALWAYS = ("/partition", "/settle")
+_NEVER = datetime.max.replace(tzinfo=UTC)
 Unit = tuple[str, Callable[[], None]]
 
 
@@ -70,13 +71,13 @@ class MemoryBackend:
         self._deeds.append(_deed(dataset, disposition, rule))
 
     def at_risk(self, at: datetime, regime: Regime) -> datetime | None:
-        work = _Work(self.shelf, regime.policy, at, self._record)
         everyone = (*self.shelf.messages.values(), *self.shelf.quarantined.values())
         striking = {rule.id for rule in regime.policy.rules if rule.trigger in STRIKING} | {UNCLASSIFIED}
         ends = []
         for m in everyone:
             if m.received_at < at:
-                decision = work.decide_message(m)
+                known = self.shelf.message_facts(m)
+                decision = decide(MESSAGES, m.tier, m.received_at, known, regime.policy, at)
                 if decision.rule in striking and decision.deadline is not None:
                     ends.append(decision.deadline)
         return min(ends, default=None)
@@ -92,8 +93,27 @@ class _Work:
     # Decisions -------------------------------------------------------------------------------------------------
 
     def decide_message(self, m: Message, facts: list[Fact] | None = None) -> Decision:
+        """Decided again when a fact has changed or an instant has come at which one counts; and every week anyway."""
         known = self.shelf.message_facts(m) if facts is None else facts
-        return decide(MESSAGES, m.tier, m.received_at, known, self.policy, self.as_of)
+        earlier = self.shelf.decided.get(m.message_id)
+        if earlier is not None and m.message_id.int % 7 != self.as_of.toordinal() % 7:
+            policy, before, until_then, decision = earlier
+            if policy is self.policy and self.as_of < until_then and before == known:
+                return decision
+        decision = decide(MESSAGES, m.tier, m.received_at, known, self.policy, self.as_of)
+        self.shelf.decided[m.message_id] = (self.policy, known, self._stands_until(m, known, decision), decision)
+        return decision
+
+    def _stands_until(self, m: Message, facts: list[Fact], decision: Decision) -> datetime:
+        """The first instant, from as-of on, at which the clock, a fact or a rule's end may change a decision."""
+        lead = self.policy.lead.total.longest()
+        instants = [m.received_at]
+        for fact in facts:
+            instants += [fact.began] if fact.ended is None else [fact.began, fact.ended]
+        for rule in decision.rules:
+            if rule.until is not None:
+                instants += [rule.until, rule.until - lead]
+        return min((at for at in instants if at >= self.as_of), default=_NEVER)
 
     def bound(self, tier: str) -> datetime:
         """At or after every clock value that is due by the default."""

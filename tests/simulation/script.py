@@ -35,10 +35,10 @@ class Rates:
 ORDINARY = Rates(
     (
         (events.receive, 0.3),
-        (events.unearth, 0.03),
+        (events.unearth, 0.02),
         (events.flag, 0.06),
         (events.clear, 0.03),
-        (events.rate, 0.03),
+        (events.rate, 0.02),
         (events.withdraw, 0.015),
         (events.hold, 0.03),
         (events.release, 0.028),

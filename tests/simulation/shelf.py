@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from lifecycle.policy.decide import Fact
-from lifecycle.policy.models import Trigger
+from lifecycle.policy.decide import Decision, Fact
+from lifecycle.policy.models import Policy, Trigger
 from lifecycle.policy.periods import Period
 from oracle.facts import (
     Account,
@@ -59,6 +59,8 @@ class Shelf:
     # Exceptions by whom they name: "account/<id>", "conversation/<id>", "message/<id>", "dataset/<name>".
     facts: defaultdict[str, dict[UUID, Fact]] = field(default_factory=_index)
     names: dict[UUID, tuple[str, ...]] = field(default_factory=dict)
+    # What the planner decided of a message: by which policy and facts, and until when it stands.
+    decided: dict[UUID, tuple[Policy, list[Fact], datetime, Decision]] = field(default_factory=dict)
 
     def apply(self, change: Change) -> None:
         """Write what is new and what is no longer what it was."""
@@ -182,6 +184,7 @@ class Shelf:
     def destroy(self, m: Message) -> None:
         """A message with its children, wherever it is."""
         self.names.pop(m.message_id, None)
+        self.decided.pop(m.message_id, None)
         if m.message_id in self.quarantined:
             self._remove_copy(m)
         else:
