@@ -327,7 +327,10 @@ class _Work:
                 e = self.shelf.erasures[request]
                 if in_force(Fact(Trigger.ERASURE, e.requested_at, e.completed_at), clock, rule, self.as_of):
                     kept[request].add(decision)
-        order = [rule.id for trigger in self.policy.precedence for rule in self.policy.rules if rule.trigger is trigger]
+        ranked = [
+            rule.id for trigger in self.policy.precedence for rule in self.policy.rules if rule.trigger is trigger
+        ]
+        order = [*ranked, UNCLASSIFIED]
         for requests in asked.values():
             for request in requests:
                 e = self.shelf.erasures[request]

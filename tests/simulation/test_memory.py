@@ -106,7 +106,7 @@ def _ignoring(trigger: Trigger) -> Callable[..., Any]:
         (Trigger.HOLD, EARLY),
         (Trigger.CASE, EARLY),
         (Trigger.CONSENT, EARLY),
-        (Trigger.FLAG, EARLY),
+        (Trigger.FLAG, LATE),
         (Trigger.AGREEMENT, LATE),
         (Trigger.ERASURE, LATE),
     ],
