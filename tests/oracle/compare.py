@@ -91,6 +91,8 @@ def _messages(expected: Expected, observed: Observed) -> Iterator[Difference]:
 
 
 def _same_row(m: Message, seen: Message) -> Iterator[Difference]:
+    if seen is m:
+        return
     bare = (
         replace(m, stored=None, tools=tuple(sorted(m.tools))),
         replace(seen, stored=None),
@@ -354,10 +356,14 @@ def world_after(expected: Expected, observed: Observed) -> World:
         versions = m.stored.versions if seen.stored.key == m.stored.key else (m.stored.content,)
         return replace(m, stored=replace(m.stored, key=seen.stored.key, versions=versions))
 
+    def copied(m: Message) -> Message:
+        """Only what a reader gets is kept in quarantine, not the versions behind it."""
+        return m if m.stored is None else replace(m, stored=replace(m.stored, versions=(m.stored.content,)))
+
     return replace(
         before,
         messages=tuple(kept(m) for m in everyone if m.message_id in observed.app),
-        quarantined=tuple(m for m in everyone if m.message_id in observed.index),
+        quarantined=tuple(copied(m) for m in everyone if m.message_id in observed.index),
         flags=tuple(f for f in before.flags if f.message_id in observed.flags),
         scores=tuple(s for s in before.scores if s.score_id in observed.scores),
         feedback=tuple(f for f in before.feedback if f.feedback_id in observed.feedback),

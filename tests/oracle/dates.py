@@ -44,11 +44,6 @@ def agreed_end(start: datetime, retain: Retain) -> datetime:
     return add_months(start, retain.months, up=False) + timedelta(days=retain.days)
 
 
-def maximum_due(end: datetime, as_of: datetime) -> bool:
-    """A maximum has to be gone when it strikes, so it is due a lead before."""
-    return end < as_of + LEAD
-
-
 def minimum_over(end: datetime, as_of: datetime) -> bool:
     """A minimum, and a period that is both, is over only once its end has passed."""
     return end < as_of

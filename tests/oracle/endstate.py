@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from .facts import Erasure, LogRecord, Message, ResearchRow, World
 from .oracle import CASE, CONSENT, DONE, FLAG, HOLD, Judge, Place, Verdict
+from .terms import SHIPPED, Terms
 
 
 @dataclass(frozen=True)
@@ -65,21 +67,47 @@ def research_row(m: Message) -> ResearchRow:
     )
 
 
-def _outcomes(judge: Judge, e: Erasure, verdicts: Mapping[UUID, Verdict]) -> frozenset[str]:
+class Reach:
+    """The records that name a target, so that each request looks at its own and not at all of them."""
+
+    def __init__(self, judge: Judge) -> None:
+        wanted = {e.target for e in judge.world.erasures}
+        self.messages = _by_target(
+            wanted, ((m, m.account_id, m.conversation_id, m.message_id) for m in judge.by_id.values())
+        )
+        self.feedback = _by_target(
+            wanted, ((f, f.account_id, f.conversation_id, f.message_id) for f in judge.world.feedback)
+        )
+        self.accounts = _by_target(wanted, ((a, a.account_id) for a in judge.world.accounts))
+        self.logs = _by_target(
+            wanted, ((r, r.account_id, judge.conversation_of(r), r.message_id) for r in judge.world.logs)
+        )
+
+
+def _by_target(wanted: set[str], named: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    if wanted:
+        for record, *targets in named:
+            for target in {str(target) for target in targets} & wanted:
+                found[target].append(record)
+    return found
+
+
+def _outcomes(judge: Judge, reach: Reach, e: Erasure, verdicts: Mapping[UUID, Verdict]) -> frozenset[str]:
     """What may be said of a request: done, or by which rules something of its scope was kept, in precedence order."""
     kept: set[str] = set()
     perhaps: set[str] = set()
-    for m in judge.by_id.values():
+    for m in reach.messages.get(e.target, ()):
         verdict = verdicts[m.message_id]
         if judge.message_asked(e, m) and verdict.stays and verdict.rule in (HOLD, CASE, FLAG):
             kept.add(verdict.rule)
-    for f in judge.world.feedback:
+    for f in reach.feedback.get(e.target, ()):
         if judge.feedback_held(f) and judge.feedback_asked(e, f):
             kept.add(HOLD)
-    for a in judge.world.accounts:
+    for a in reach.accounts.get(e.target, ()):
         if judge.account_held(a) and judge.account_asked(e, a):
             kept.add(HOLD)
-    for r in judge.world.logs:
+    for r in reach.logs.get(e.target, ()):
         asked = judge.asks(e, r.received_at, r.account_id, judge.conversation_of(r), r.message_id)
         if asked and r.received_at < judge.as_of and judge.log_stays(r) is not False:
             perhaps |= {HOLD, CASE}
@@ -100,9 +128,10 @@ def _sentence(rules: set[str]) -> str:
     return "kept: " + ", ".join(rule for rule in order if rule in rules) if rules else DONE
 
 
-def judge_run(world: World, as_of: datetime) -> Expected:
+def judge_run(world: World, as_of: datetime, terms: Terms = SHIPPED) -> Expected:
     """The end state that one run of all scopes at ``as_of`` must leave behind."""
-    judge = Judge(world, as_of)
+    judge = Judge(world, as_of, terms)
+    reach = Reach(judge)
     verdicts = {m.message_id: judge.verdict(m) for m in judge.by_id.values()}
     gone = {i for i, v in verdicts.items() if v.places <= {Place.GONE, Place.DEIDENTIFIED}}
     maybe_gone = {i for i, v in verdicts.items() if not v.stays} - gone
@@ -139,7 +168,7 @@ def judge_run(world: World, as_of: datetime) -> Expected:
         erasures={
             e.request_id: (
                 e.completed_at or max(as_of, e.requested_at),
-                _outcomes(judge, e, verdicts),
+                _outcomes(judge, reach, e, verdicts),
             )
             for e in world.erasures
         },

@@ -64,7 +64,11 @@ def happened(expected: Expected, observed: Observed) -> Counter[Deed]:
 
 def mismatch(expected: Expected, observed: Observed, conn: Connection[Any], after_seq: int = -1) -> list[str]:
     """Each deed whose record and reality differ, with both counts."""
-    said, real = recorded(conn, after_seq), happened(expected, observed)
+    return disagreement(recorded(conn, after_seq), happened(expected, observed))
+
+
+def disagreement(said: Counter[Deed], real: Counter[Deed]) -> list[str]:
+    """Each deed of which more or fewer were recorded than really happened."""
     return [
         f"{'/'.join(filter(None, deed))}: ledger says {said[deed]}, really {real[deed]}"
         for deed in sorted(said.keys() | real.keys())

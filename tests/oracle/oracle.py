@@ -6,17 +6,14 @@ Plain Python, no set logic, no policy file: it is slow and obvious on purpose. W
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
-from .dates import (
-    agreed_end,
-    maximum_due,
-    minimum_over,
-    years_later,
-)
+from .dates import agreed_end, minimum_over
 from .facts import (
     TIERS,
     Account,
@@ -30,10 +27,9 @@ from .facts import (
     Training,
     World,
 )
+from .terms import SHIPPED, Terms
 
 CONSUMER_TIERS = ("consumer", "beta", "evaluation")
-DEFAULT_DAYS = {"consumer": 90, "beta": 90, "evaluation": 90, "business": 28}
-STRICTEST_DAYS = 28
 
 HOLD, CASE, FLAG, ERASURE = (
     "legal_obligation",
@@ -67,16 +63,35 @@ class Verdict:
         return self.places <= {Place.APP, Place.QUARANTINE}
 
 
+@lru_cache(maxsize=4096)
+def _key(target: str) -> UUID | str:
+    """A target as the identifier it names; the name of a dataset stays as it is."""
+    try:
+        named = UUID(target)
+    except ValueError:
+        return target
+    return named if str(named) == target else target
+
+
 class Judge:
     """The rules, applied to one world at one instant."""
 
-    def __init__(self, world: World, as_of: datetime) -> None:
-        self.world, self.as_of = world, as_of
-        self.holds = [h for h in world.holds if self._open(h.released_at)]
+    def __init__(self, world: World, as_of: datetime, terms: Terms = SHIPPED) -> None:
+        self.world, self.as_of, self.terms = world, as_of, terms
+        self.holds = {(h.scope, _key(h.target)) for h in world.holds if self._open(h.released_at)}
         self.cases = {c.account_id for c in world.cases if self._open(c.closed_at)}
         self.flagged: dict[UUID, Flag] = {f.message_id: f for f in world.flags if self._open(f.cleared_at)}
         self.by_id = {m.message_id: m for m in (*world.messages, *world.quarantined)}
         self.in_app = {m.message_id for m in world.messages}
+        self.requests: dict[UUID | str, list[Erasure]] = defaultdict(list)
+        for e in world.erasures:
+            self.requests[_key(e.target)].append(e)
+        self.submissions: dict[UUID, list[Feedback]] = defaultdict(list)
+        for f in world.feedback:
+            self.submissions[f.conversation_id].append(f)
+        self.agreements: dict[UUID, list[Agreement]] = defaultdict(list)
+        for a in world.agreements:
+            self.agreements[a.account_id].append(a)
         self.feedback_after = {f.feedback_id for f in world.feedback if not self.feedback_goes(f)}
 
     def _open(self, ended_at: datetime | None) -> bool:
@@ -85,7 +100,11 @@ class Judge:
     # Holds -----------------------------------------------------------------------------------------------------
 
     def _hold(self, scope: str, target: object) -> bool:
-        return any(h.scope == scope and h.target == str(target) for h in self.holds)
+        return (scope, target) in self.holds
+
+    def _maximum_due(self, end: datetime) -> bool:
+        """A maximum has to be gone when it strikes, so it is due a lead before."""
+        return end < self.as_of + self.terms.lead
 
     def dataset_held(self, *names: str) -> bool:
         return any(self._hold("dataset", name) for name in names)
@@ -117,6 +136,17 @@ class Judge:
         target = {"account": account, "conversation": conversation, "message": message}[e.scope]
         return target is not None and str(target) == e.target
 
+    def naming(self, *targets: UUID | None) -> list[Erasure]:
+        """The requests that name one of these, whatever their scope."""
+        if not self.requests:
+            return []
+        return [e for target in targets if target is not None for e in self.requests.get(target, ())]
+
+    def asking(self, m: Message) -> list[Erasure]:
+        """The requests that ask for a message to go."""
+        named = self.naming(m.account_id, m.conversation_id, m.message_id)
+        return [e for e in named if self.message_asked(e, m)]
+
     def message_asked(self, e: Erasure, m: Message) -> bool:
         return m.received_at < self.as_of and self.asks(e, m.received_at, m.account_id, m.conversation_id, m.message_id)
 
@@ -126,26 +156,24 @@ class Judge:
         )
 
     def account_asked(self, e: Erasure, a: Account) -> bool:
-        return self.asks(e, a.last_interaction_at, a.account_id, None, None)
+        seen = a.last_interaction_at
+        return seen < self.as_of and self.asks(e, seen, a.account_id, None, None)
 
     # Messages --------------------------------------------------------------------------------------------------
 
     def consents(self, conversation_id: UUID) -> list[Feedback]:
         return [
             f
-            for f in self.world.feedback
-            if f.conversation_id == conversation_id
-            and self._open(f.withdrawn_at)
-            and not minimum_over(years_later(f.submitted_at, 10, up=True), self.as_of)
+            for f in self.submissions.get(conversation_id, ())
+            if self._open(f.withdrawn_at) and not minimum_over(self.terms.consent_end(f.submitted_at), self.as_of)
         ]
 
     def agreement(self, account_id: UUID) -> Agreement | None:
         """The one in effect: the latest to begin, and of those that began together the shortest."""
         in_effect = [
             a
-            for a in self.world.agreements
-            if a.account_id == account_id
-            and a.category == "prompts_and_outputs"
+            for a in self.agreements.get(account_id, ())
+            if a.category == "prompts_and_outputs"
             and a.effective_from <= self.as_of
             and (a.effective_to is None or self.as_of < a.effective_to)
         ]
@@ -170,9 +198,9 @@ class Judge:
         if m.tier == "business" and m.account_id in self.cases:
             return Verdict(CASE, frozenset({Place.APP}), due=False)
         if m.tier in CONSUMER_TIERS and m.message_id in self.flagged:
-            over = maximum_due(years_later(m.received_at, 2, up=False), self.as_of)
+            over = self._maximum_due(self.terms.flag_end(m.received_at))
             return Verdict(FLAG, frozenset({Place.GONE if over else Place.QUARANTINE}), due=over)
-        if any(self.message_asked(e, m) for e in self.world.erasures):
+        if self.asking(m):
             return Verdict(ERASURE, frozenset({Place.GONE}), due=True)
         ordinary = self._ordinary(m)
         consents = self.consents(m.conversation_id)
@@ -187,11 +215,10 @@ class Judge:
     def _ordinary(self, m: Message) -> Verdict:
         agreement = self.agreement(m.account_id) if m.tier == "business" else None
         if agreement is not None:
-            due = maximum_due(agreed_end(m.received_at, agreement.retain), self.as_of)
+            due = self._maximum_due(agreed_end(m.received_at, agreement.retain))
             return Verdict(AGREEMENT, frozenset({Place.GONE if due else Place.APP}), due)
-        end = m.received_at + _days(DEFAULT_DAYS[m.tier])
         rule = "business_default" if m.tier == "business" else "consumer_default"
-        if not maximum_due(end, self.as_of):
+        if not self._maximum_due(self.terms.default_end(m.tier, m.received_at)):
             return Verdict(rule, frozenset({Place.APP}), due=False)
         return Verdict(
             rule,
@@ -199,11 +226,30 @@ class Judge:
             due=True,
         )
 
+    def strikes(self, m: Message) -> datetime | None:
+        """When a promise about a message that is there is broken; None while something keeps it without such a date."""
+        verdict = self.verdict(m)
+        match verdict.rule:
+            case "safety_flagged":
+                return self.terms.flag_end(m.received_at)
+            case "erasure_request":
+                return min(e.requested_at for e in self.asking(m)) + timedelta(days=self.terms.erasure_days)
+            case "business_agreement":
+                agreement = self.agreement(m.account_id)
+                assert agreement is not None
+                return agreed_end(m.received_at, agreement.retain)
+            case "unclassified" if self.consents(m.conversation_id):
+                return None
+            case "business_default" | "consumer_default" | "unclassified":
+                return self.terms.default_end(m.tier, m.received_at)
+            case _:
+                return None
+
     def _unclassified(self, m: Message) -> Verdict:
         """A tier nobody knows: an erasure reaches any account, and otherwise the strictest deadline applies."""
-        if any(self.message_asked(e, m) for e in self.world.erasures):
+        if self.asking(m):
             return Verdict(ERASURE, frozenset({Place.GONE}), due=True)
-        due = maximum_due(m.received_at + _days(STRICTEST_DAYS), self.as_of)
+        due = self._maximum_due(self.terms.default_end(m.tier, m.received_at))
         places = {Place.GONE if due else Place.APP}
         if self.consents(m.conversation_id):
             # A consent is given for "all products", the strictest deadline knows no exception: both readings hold.
@@ -213,12 +259,14 @@ class Judge:
     # Other records ---------------------------------------------------------------------------------------------
 
     def score_goes(self, s: Score) -> bool:
+        if not minimum_over(self.terms.score_end(s.scored_at), self.as_of):
+            return False
         held = (
             self._hold("account", s.account_id)
             or self._hold("message", s.message_id)
             or self.dataset_held("safety_scores", "app.safety_scores")
         )
-        return not held and minimum_over(years_later(s.scored_at, 7, up=True), self.as_of)
+        return not held
 
     def score_free(self, s: Score) -> bool:
         """A score names no conversation: whether a conversation's hold reaches it is left open."""
@@ -235,8 +283,9 @@ class Judge:
     def feedback_goes(self, f: Feedback) -> bool:
         if self.feedback_held(f):
             return False
-        over = minimum_over(years_later(f.submitted_at, 10, up=True), self.as_of)
-        return over or any(self.feedback_asked(e, f) for e in self.world.erasures)
+        over = minimum_over(self.terms.consent_end(f.submitted_at), self.as_of)
+        named = self.naming(f.account_id, f.conversation_id, f.message_id)
+        return over or any(self.feedback_asked(e, f) for e in named)
 
     def training_valid(self, t: Training) -> bool:
         return t.basis == "permission" or (t.basis == "safety_review" and t.message_id in self.flagged)
@@ -265,8 +314,8 @@ class Judge:
     def account_goes(self, a: Account) -> bool:
         if self.account_held(a):
             return False
-        idle = minimum_over(years_later(a.last_interaction_at, 3, up=True), self.as_of)
-        return idle or any(self.account_asked(e, a) for e in self.world.erasures)
+        idle = minimum_over(self.terms.idle_end(a.last_interaction_at), self.as_of)
+        return idle or any(self.account_asked(e, a) for e in self.naming(a.account_id))
 
     # Lines of product-logs -------------------------------------------------------------------------------------
 
@@ -286,12 +335,12 @@ class Judge:
             return True
         asked = [
             e
-            for e in self.world.erasures
+            for e in self.naming(r.account_id, self.conversation_of(r), r.message_id)
             if self.asks(e, r.received_at, r.account_id, self.conversation_of(r), r.message_id)
         ]
         if any(e.scope != "conversation" for e in asked):
             return False
-        stays = not maximum_due(self._log_end(r), self.as_of)
+        stays = not self._maximum_due(self._log_end(r))
         return None if asked and stays else stays
 
     def conversation_of(self, r: LogRecord) -> UUID | None:
@@ -302,7 +351,7 @@ class Judge:
         agreement = self.agreement(r.account_id) if r.tier == "business" else None
         if agreement is not None:
             return agreed_end(r.received_at, agreement.retain)
-        return r.received_at + _days(DEFAULT_DAYS.get(r.tier, STRICTEST_DAYS))
+        return self.terms.default_end(r.tier, r.received_at)
 
     # Objects ---------------------------------------------------------------------------------------------------
 
@@ -315,7 +364,3 @@ class Judge:
         if m.tier not in TIERS or verdict.rule == "later":
             return frozenset({m.stored.key, m.partitioned_key})
         return frozenset({m.partitioned_key})
-
-
-def _days(days: int) -> timedelta:
-    return timedelta(days=days)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifecycle.config import load_configuration
-from lifecycle.planning.cutoffs import cutoff_for
+from lifecycle.planning.cutoffs import cutoff_for, cutoff_of
 from lifecycle.planning.units import Method, Tally, choose_method, in_order, merge
 from lifecycle.planning.units import Unit as PlanUnit
 from lifecycle.policy.decide import Fact, decide
 from lifecycle.policy.models import Category, Disposition, Tier, Trigger
+from lifecycle.policy.periods import Period
 
 POLICY = load_configuration().policy
 MESSAGES = Category.PROMPTS_AND_OUTPUTS
@@ -27,6 +29,57 @@ def test_due_exactly_before_the_cutoff(as_of: datetime, tier: Tier | None, micro
     decision = decide(MESSAGES, tier or "enterprise", clock, [], POLICY, as_of)
     assert found.exact
     assert decision.due == (clock < found.cutoff)
+
+
+def test_months_are_counted_back_from_the_horizon_and_are_not_exact() -> None:
+    """A month can lack a day: near such a cut-off every record is decided by itself."""
+    rules = tuple(
+        rule.model_copy(update={"period": Period.parse("P3M2DT6H")}) if rule.id == "consumer_default" else rule
+        for rule in POLICY.rules
+    )
+    policy = POLICY.model_copy(update={"rules": rules})
+    as_of = datetime(2026, 5, 29, 12, tzinfo=UTC)
+    found = cutoff_for(policy, MESSAGES, Tier.BETA, as_of)
+    assert (found.cutoff, found.exact) == (datetime(2026, 2, 28, 6, tzinfo=UTC), False)
+    assert cutoff_for(policy, MESSAGES, Tier.BUSINESS, as_of).exact
+
+
+def test_what_is_both_is_cut_off_at_as_of_and_a_maximum_a_lead_ahead() -> None:
+    as_of = datetime(2026, 5, 29, 12, tzinfo=UTC)
+    for rule, cutoff in (
+        ("safety_scores", datetime(2019, 5, 29, 12, tzinfo=UTC)),
+        ("business_default", as_of - timedelta(days=25)),
+        ("safety_flagged", datetime(2024, 6, 1, 12, tzinfo=UTC)),
+    ):
+        assert cutoff_of(POLICY, POLICY.rule(rule), as_of) == cutoff
+
+
+def test_a_cutoff_never_lies_ahead_of_as_of() -> None:
+    """An agreement may leave less time than the lead; what has not arrived is still none of this run's business."""
+    as_of = datetime(2026, 5, 29, 12, tzinfo=UTC)
+    short = POLICY.rule("business_default").model_copy(update={"period": Period(days=1)})
+    assert cutoff_of(POLICY, short, as_of) == as_of
+
+
+def test_a_rule_without_a_period_has_no_cutoff() -> None:
+    as_of = datetime(2026, 5, 29, 12, tzinfo=UTC)
+    with pytest.raises(ValueError, match="rule legal_obligation has no period of its own"):
+        cutoff_of(POLICY, POLICY.rule("legal_obligation"), as_of)
+    with pytest.raises(ValueError, match="no default rule covers research of tier beta"):
+        cutoff_for(POLICY, Category.RESEARCH, Tier.BETA, as_of)
+
+
+def test_a_cutoff_names_its_tier_and_rule_and_cannot_be_changed() -> None:
+    as_of = datetime(2026, 5, 29, 12, tzinfo=UTC)
+    found = cutoff_for(POLICY, MESSAGES, None, as_of)
+    assert found.as_dict() == {
+        "category": "prompts_and_outputs",
+        "tier": "unclassified",
+        "rule": "business_default",
+        "cutoff": "2026-05-04T12:00:00+00:00",
+    }
+    with pytest.raises(FrozenInstanceError):
+        found.cutoff = as_of  # type: ignore[misc]
 
 
 @given(as_of=instants, tier=st.sampled_from(Tier), age=st.integers(0, 200))

@@ -60,7 +60,7 @@ class Period:
         A month that lacks the day (2 years from 29 February) ends on the month's last day when rounded down,
         as a maximum does, and on the first of the next when rounded up, as a minimum does.
         """
-        landed = start + relativedelta(months=self.months)
+        landed = start + relativedelta(months=self.months) if self.months else start
         if round_up and landed.day < start.day:
             landed = landed + _DAY
         return landed + timedelta(days=self.days, seconds=self.seconds)
