@@ -5,7 +5,7 @@ The set-based SQL of stores/postgres/fates.py is compiled from the same policy a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -66,9 +66,14 @@ def in_force(fact: Fact, clock: datetime, rule: Rule, as_of: datetime) -> bool:
             return fact.ended is None or fact.ended > as_of
 
 
-def _agreement_in_force(facts: Iterable[Fact]) -> Fact:
-    """Of several agreements the latest replaces the others; of equally late ones the shortest counts."""
-    return min(facts, key=lambda fact: (-fact.began.timestamp(), fact.retain.longest() if fact.retain else 0))
+def _agreement_in_force(facts: Sequence[Fact], clock: datetime) -> Fact:
+    """Of several agreements the latest replaces the others; of equally late ones the one that ends first counts."""
+    latest = max(fact.began for fact in facts)
+    return min((fact for fact in facts if fact.began == latest), key=lambda fact: _agreed_end(fact, clock))
+
+
+def _agreed_end(fact: Fact, clock: datetime) -> datetime:
+    return fact.retain.end(clock, round_up=False) if fact.retain else clock
 
 
 @dataclass(frozen=True)
@@ -103,8 +108,8 @@ def _judge(
             ends_at = [end for fact in facts if (end := rule.end(fact.began)) is not None]
             return _Verdict(Disposition.KEEP, False, max(ends_at), "it belongs to a submission that was consented to")
         case Trigger.AGREEMENT:
-            agreed = _agreement_in_force(facts)
-            end = agreed.retain.end(clock, round_up=False) if agreed.retain else clock
+            agreed = _agreement_in_force(facts, clock)
+            end = _agreed_end(agreed, clock)
             due = end < ahead and clock < as_of
             return _Verdict(
                 Disposition.DELETE if due else Disposition.KEEP, due, end, f"an agreement sets {agreed.retain}"
