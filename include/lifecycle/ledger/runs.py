@@ -169,3 +169,13 @@ def finish(conn: Connection, run_id: int, status: str) -> None:
         " WHERE run_id = %s AND status IN ('running', 'failed')",
         (status, run_id),
     )
+
+
+def last_success(conn: Connection, scope: str, as_of: datetime) -> datetime | None:
+    """The as-of of the scope's last successful run up to an instant."""
+    row = conn.execute(
+        "SELECT max(as_of) FROM lifecycle.runs WHERE scope = %s AND NOT dry_run AND status = 'succeeded'"
+        " AND as_of <= %s",
+        (scope, as_of),
+    ).fetchone()
+    return row[0] if row is not None else None

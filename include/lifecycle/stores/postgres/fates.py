@@ -79,27 +79,32 @@ def _targets(source: sql.Composable, scope: str, condition: sql.Composable) -> s
 HOLD_OPEN = sql.SQL("(x.released_at IS NULL OR x.released_at > %(as_of)s)")
 
 
-def held(columns: Columns, catalog: Catalog) -> sql.Composable:
-    """True when a legal hold covers the row. The time a hold was entered does not matter, only whether it has ended."""
+def held(columns: Columns, catalog: Catalog, condition: sql.Composable = HOLD_OPEN) -> sql.Composable:
+    """True when a legal hold covers the row. The time a hold was entered does not matter, only whether it has ended.
+
+    ``condition`` says which holds ``x`` count: those that are open, unless another question is asked.
+    """
     parts = [
-        sql.SQL("{}::text IN {}").format(columns.subject, _targets(HOLDS, "account", HOLD_OPEN)),
+        sql.SQL("{}::text IN {}").format(columns.subject, _targets(HOLDS, "account", condition)),
         sql.SQL("EXISTS (SELECT FROM {} x WHERE x.scope = 'dataset' AND btrim(x.target) = ANY({}) AND {})").format(
-            HOLDS, sql.Literal(list(columns.dataset_names)), HOLD_OPEN
+            HOLDS, sql.Literal(list(columns.dataset_names)), condition
         ),
     ]
     if columns.record is not None:
-        parts.append(sql.SQL("{}::text IN {}").format(columns.record, _targets(HOLDS, "message", HOLD_OPEN)))
+        parts.append(sql.SQL("{}::text IN {}").format(columns.record, _targets(HOLDS, "message", condition)))
     if columns.group is not None:
-        parts.append(sql.SQL("{}::text IN {}").format(columns.group, _targets(HOLDS, "conversation", HOLD_OPEN)))
+        parts.append(sql.SQL("{}::text IN {}").format(columns.group, _targets(HOLDS, "conversation", condition)))
     elif columns.record is not None:
-        parts.append(sql.SQL("{}::text IN {}").format(columns.record, _messages_of_held_conversations(catalog)))
+        parts.append(
+            sql.SQL("{}::text IN {}").format(columns.record, _messages_of_held_conversations(catalog, condition))
+        )
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
 
 
-def _messages_of_held_conversations(catalog: Catalog) -> sql.Composable:
+def _messages_of_held_conversations(catalog: Catalog, condition: sql.Composable) -> sql.Composable:
     """Message ids, as text, of every conversation under hold, wherever the message is now."""
     messages = catalog.messages
-    conversations = _targets(HOLDS, "conversation", HOLD_OPEN)
+    conversations = _targets(HOLDS, "conversation", condition)
     return sql.SQL(
         "(SELECT c.{record}::text FROM {messages} c WHERE c.{group}::text IN {targets}"
         " UNION ALL SELECT q.message_id::text FROM lifecycle.quarantine q WHERE q.conversation_id::text IN {targets})"
