@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lifecycle.cli.options import Json, OptionalAsOf, now
 from lifecycle.cli.output import emit, say
+from lifecycle.explain.lead import lead_sentence, lead_terms, left
 from lifecycle.planning.risk import Standing, State, alarm_margin
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ def status(as_of: OptionalAsOf = None, json: Json = False, openmetrics: OpenMetr
 
 def as_data(found: tuple[Standing, ...], policy: Policy, as_of: datetime) -> dict[str, Any]:
     """The standings in a stable form."""
-    from lifecycle.explain.lead import lead_sentence, lead_terms
-
     return {
         "as_of": as_of,
         "lead": lead_terms(policy.lead),
@@ -68,7 +67,7 @@ def as_data(found: tuple[Standing, ...], policy: Policy, as_of: datetime) -> dic
 
 
 def _row(standing: Standing, policy: Policy, as_of: datetime) -> dict[str, Any]:
-    left = standing.time_left(as_of)
+    span = standing.time_left(as_of)
     return {
         "dataset": standing.dataset,
         "tier": standing.tier,
@@ -78,7 +77,7 @@ def _row(standing: Standing, policy: Policy, as_of: datetime) -> dict[str, Any]:
         "oldest": standing.oldest,
         "cutoff": standing.cutoff,
         "at_risk": standing.at_risk,
-        "time_left_seconds": None if left is None else int(left.total_seconds()),
+        "time_left_seconds": None if span is None else int(span.total_seconds()),
         "state": standing.state(policy, as_of),
         "counted": standing.counted,
         "due": standing.due,
@@ -87,44 +86,50 @@ def _row(standing: Standing, policy: Policy, as_of: datetime) -> dict[str, Any]:
     }
 
 
-_COLUMNS = (
-    "dataset", "tier", "oldest", "cut-off", "at risk", "left", "due", "overdue", "late: hold", "late: other", "kept",
-    "waiting", "last run",
-)  # fmt: skip
-_NUMBERS = frozenset({"due", "overdue", "late: hold", "late: other", "kept", "waiting"})
+_COLUMNS = tuple("dataset|tier|oldest|cut-off|at risk|left|due|overdue|hold+other|kept|waits|last run".split("|"))
+_NUMBERS = frozenset({"due", "overdue", "hold+other", "kept", "waits"})
 _COLOURS = {State.BROKEN: "bold red", State.AT_RISK: "yellow", State.FINE: ""}
+_LEGEND = (
+    "at risk: when a deadline would be broken if no further run succeeded. overdue: simply late. hold+other: late"
+    "\n  because a hold or a case, + a flag, a consent or an agreement, ended after the deadline. kept: past the"
+    "\n  deadline, and kept by a hold or an open case. waits: for an approval."
+)
 
 
 def _table(data: dict[str, Any]) -> RenderableType:
-    from datetime import timedelta
-
+    from rich import box
     from rich.console import Group
     from rich.table import Table
 
-    from lifecycle.explain.lead import left
-
-    table = Table(title=f"Deadlines as of {data['as_of']:%Y-%m-%d %H:%M} UTC", title_justify="left")
-    for name in _COLUMNS:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", overflow="fold")
-    for row in data["datasets"]:
-        seconds = row["time_left_seconds"]
-        table.add_row(
-            row["dataset"] + (f" ({row['counted']})" if row["counted"] != "records" else ""),
-            row["tier"],
-            *(_minute(row[name]) for name in ("oldest", "cutoff", "at_risk")),
-            left(None if seconds is None else timedelta(seconds=seconds)),
-            *(f"{row[name]:,}" for name in ("due", "overdue", "after_hold", "after_exception", "kept")),
-            f"{row['awaiting_approval']:,}",
-            _minute(row["last_success"]) if row["last_success"] else "never",
-            style=_COLOURS[row["state"]],
-        )
-    return Group(
-        table,
-        "at risk: when a deadline would be broken if no further run succeeded. overdue: simply late. late: past the"
-        " deadline because a hold or a case (hold), or a flag, a consent or an agreement (other), ended after it."
-        " kept: past the deadline, and kept by a hold or an open case.",
-        data["lead_text"],
+    table = Table(
+        title=f"Deadlines as of {_minute(data['as_of'])} UTC", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
+    for name in _COLUMNS:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
+    for row in data["datasets"]:
+        table.add_row(*_cells(row), style=_COLOURS[row["state"]])
+    return Group(table, _LEGEND, data["lead_text"])
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    seconds = row["time_left_seconds"]
+    return [
+        row["dataset"] + (f" ({row['counted']})" if row["counted"] != "records" else ""),
+        row["tier"],
+        _day(row["oldest"]),
+        _day(row["cutoff"]),
+        _minute(row["at_risk"]),
+        left(None if seconds is None else timedelta(seconds=seconds)),
+        *(
+            f"{row[name]:,}"
+            for name in ("due", "overdue", "after_hold", "after_exception", "kept", "awaiting_approval")
+        ),
+        _minute(row["last_success"]) if row["last_success"] else "never",
+    ]
+
+
+def _day(moment: datetime | None) -> str:
+    return "–" if moment is None else f"{moment:%Y-%m-%d}"
 
 
 def _minute(moment: datetime | None) -> str:

@@ -146,7 +146,7 @@ def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, ru
         columns = [sql.Identifier("m", name) for name in dataset.personal]
         which: sql.Composable = sql.SQL("num_nonnulls({}) > 0").format(sql.SQL(", ").join(columns))
     else:
-        found = (dataset.clock, dataset.subject, dataset.key, dataset.record, dataset.group)
+        found = (dataset.clock, dataset.subject, dataset.key, dataset.record, dataset.group, dataset.basis)
         names, which = tuple(name for name in found if name is not None), TRUE
     return Source(
         catalog,
