@@ -86,7 +86,10 @@ def _row(standing: Standing, policy: Policy, as_of: datetime) -> dict[str, Any]:
     }
 
 
-_COLUMNS = tuple("dataset|tier|oldest|cut-off|at risk|left|due|overdue|hold+other|kept|waits|last run".split("|"))
+_COLUMNS = (
+    *("dataset", "tier", "oldest", "cut-off", "at risk", "left"),
+    *("due", "overdue", "hold+other", "kept", "waits", "last run"),
+)
 _NUMBERS = frozenset({"due", "overdue", "hold+other", "kept", "waits"})
 _COLOURS = {State.BROKEN: "bold red", State.AT_RISK: "yellow", State.FINE: ""}
 _LEGEND = (

@@ -162,6 +162,16 @@ def summarise(conn: Connection, run_id: int, summary: Mapping[str, Any]) -> None
     conn.execute("UPDATE lifecycle.runs SET summary = %s WHERE run_id = %s", (Jsonb(dict(summary)), run_id))
 
 
+def note_late(conn: Connection, run_id: int, late: Mapping[str, int]) -> None:
+    """Keep what the run found past its deadline before it disposed of anything."""
+    conn.execute("UPDATE lifecycle.runs SET late = %s WHERE run_id = %s", (Jsonb(dict(late)), run_id))
+
+
+def late(conn: Connection, run_id: int) -> dict[str, int]:
+    row = conn.execute("SELECT late FROM lifecycle.runs WHERE run_id = %s", (run_id,)).fetchone()
+    return dict(row[0]) if row is not None and row[0] is not None else {}
+
+
 def finish(conn: Connection, run_id: int, status: str) -> None:
     """Close a run as 'succeeded' or 'failed'; a failed one can be resumed."""
     conn.execute(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lifecycle.catalog.models import Accounts, Catalog, Logs, Records
-from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE
+from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, RunContext
 from lifecycle.ledger.runs import last_success
 from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.risk import ALL_TIERS, Late, LogDay, Standing, earliest, log_days
@@ -44,6 +44,21 @@ def standings(
         else:
             found.extend(_tier(conn, policy, catalog, Tier(scope), as_of, last))
     return tuple(sorted(found, key=_place(catalog)))
+
+
+def late_records(context: RunContext) -> dict[str, int]:
+    """Records of the run's scope that are past their deadline, by why; what was only due is not among them."""
+    scope, policy, catalog = context.run.scope, context.policy, context.catalog
+    last = last_success(context.conn, scope, context.run.as_of)
+    if scope == ERASURE_SCOPE:
+        return {}
+    found = (
+        _records(context.conn, policy, catalog, context.run.as_of, last)
+        if scope == RECORDS_SCOPE
+        else _tier(context.conn, policy, catalog, Tier(scope), context.run.as_of, last)
+    )
+    late = sum((standing.late for standing in found), Late())
+    return {"overdue": late.overdue, "after_hold": late.after_hold, "after_exception": late.after_exception}
 
 
 def _place(catalog: Catalog) -> Callable[[Standing], tuple[int, int, str]]:
