@@ -10,10 +10,10 @@ from psycopg import sql
 
 from lifecycle.config import Configuration, load_configuration
 from lifecycle.planning.risk import Late, earliest
+from lifecycle.policy.counterfactual import KEEPERS, without
 from lifecycle.policy.decide import Decision, Fact, decide
 from lifecycle.policy.models import Disposition, Kind, Policy, Rule, Tier, Trigger
 from lifecycle.stores.postgres.candidates import Source, of_messages, of_quarantine, of_records
-from lifecycle.stores.postgres.deadlines import KEEPERS, without
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.standing import measure
 from support.crowd import LEAD, UNKNOWN, Crowd, Generator, Record, by_table

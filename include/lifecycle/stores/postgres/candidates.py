@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
+from lifecycle.policy.counterfactual import KEEPERS, without
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.deadlines import (
-    KEEPERS,
     ends,
     message_deadline,
     quarantine_deadline,
     record_deadline,
-    without,
 )
 from lifecycle.stores.postgres.fates import (
     ERASURES,

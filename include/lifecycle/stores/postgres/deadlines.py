@@ -6,8 +6,6 @@ no end of its own (an open hold, an open case). Every query binds the parameters
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from psycopg import sql
 
 from lifecycle.catalog.models import Accounts, Catalog, Records
@@ -29,12 +27,6 @@ from lifecycle.stores.postgres.fates import (
 )
 
 NEVER = sql.SQL("NULL::timestamptz")
-KEEPERS = frozenset({Trigger.HOLD, Trigger.CASE})
-
-
-def without(policy: Policy, triggers: Collection[Trigger]) -> Policy:
-    """The policy as if some triggers did not exist: what would become of a record if nothing of the kind kept it."""
-    return policy.model_copy(update={"precedence": tuple(t for t in policy.precedence if t not in triggers)})
 
 
 def message_deadline(policy: Policy, catalog: Catalog, tier: Tier | None, alias: str = "m") -> sql.Composable:

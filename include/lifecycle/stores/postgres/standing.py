@@ -234,8 +234,8 @@ def _ended_others(source: Source) -> list[sql.Composable]:
             of_category = sql.SQL("x.{} = {}").format(
                 sql.Identifier(terms.category), sql.Literal(source.category.value)
             )
-            end = sql.Identifier("x", change)
-            found.append(_last_end(terms.table, terms.subject, columns.subject, end, of_category))
+            changed = sql.Identifier("x", change)
+            found.append(_last_end(terms.table, terms.subject, columns.subject, changed, of_category))
     return found
 
 
