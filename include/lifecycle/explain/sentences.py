@@ -176,12 +176,19 @@ def _fate(case: Case, decision: Decision, trigger: Trigger) -> str:
     deadline = decision.deadline
     if decision.due:
         act = _ACTS[decision.disposition]
-        if deadline is not None and deadline < case.as_of:
+        if deadline is None or (deadline < case.as_of and _only_just_came(case)):
+            return f"To be {act} by the next run"
+        if deadline < case.as_of:
             return f"Overdue since {day(deadline)}, to be {act} by the next run,"
-        return f"To be {act} by {day(deadline)}" if deadline is not None else f"To be {act} by the next run"
+        return f"To be {act} by {day(deadline)}"
     if deadline is None:
         return _OPEN_END.get(trigger, "Kept")
     return f"Kept until {day(deadline)}"
+
+
+def _only_just_came(case: Case) -> bool:
+    """Terms shorter than the lead are not late before a run could act on them."""
+    return case.clock + case.policy.lead.total.longest() > case.as_of
 
 
 def _place(case: Case, decision: Decision) -> Iterator[str]:
@@ -210,14 +217,16 @@ def taken_after(case: Case, decision: Decision) -> datetime | None:
 
 
 def _taken(case: Case, decision: Decision, trigger: Trigger) -> Iterator[str]:
-    """On which day a run takes it. Runs are daily at midnight UTC where the schedule interval is a day."""
+    """On which day a run takes it. Messages go at midnight UTC where the schedule interval is a day."""
     instant = taken_after(case, decision)
+    if decision.due and decision.deadline is not None and decision.deadline >= case.as_of:
+        yield "The next run takes it, ahead of the deadline."
     if instant is None:
         return
     instant = max(instant, case.clock)
     midnight = instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + _DAY
-    daily = case.policy.lead.schedule_interval.longest() == _DAY
-    run = f"The run of {midnight:%Y-%m-%d}" if daily else f"The first run after {instant:%Y-%m-%d %H:%M} UTC"
+    nightly = case.category is Category.PROMPTS_AND_OUTPUTS and case.policy.lead.schedule_interval.longest() == _DAY
+    run = f"The run of {midnight:%Y-%m-%d}" if nightly else f"The first run after {instant:%Y-%m-%d %H:%M} UTC"
     act = "de-identifies" if _then_deidentified(case, trigger) else "deletes"
     rule = _rule_of(case, decision)
     ahead = rule is not None and rule.kind is Kind.MAXIMUM
@@ -250,6 +259,14 @@ def _afterwards(case: Case, trigger: Trigger) -> Iterator[str]:
         yield f"When that ends, rule {decision.rule} applies, and keeps it until {when}."
 
 
+def _made_late(case: Case, fact: Fact) -> str:
+    """What ended after the deadline is why a record is late (hard case 5)."""
+    decision = case.decision
+    late = decision.due and decision.deadline is not None and decision.deadline < case.as_of
+    after_it = decision.deadline is not None and fact.ended is not None and fact.ended > decision.deadline
+    return "; it ended after the deadline, and is why this is late" if late and after_it else ""
+
+
 def _ended(case: Case) -> Iterator[str]:
     """What used to concern the record, or does not concern it yet."""
     for fact in sorted(case.facts, key=lambda fact: (case.policy.precedence.index(fact.trigger), fact.began)):
@@ -264,6 +281,6 @@ def _ended(case: Case) -> Iterator[str]:
         elif fact.trigger is Trigger.ERASURE and fact.ended is not None:
             yield f"{noun} was completed on {day(fact.ended)}, before this came."
         elif fact.ended is not None and fact.ended <= case.as_of:
-            yield f"{noun} {_ENDED[fact.trigger]} on {day(fact.ended)} and no longer counts."
+            yield f"{noun} {_ENDED[fact.trigger]} on {day(fact.ended)} and no longer counts{_made_late(case, fact)}."
         else:
             yield f"{noun} has run out and no longer counts."
