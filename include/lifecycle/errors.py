@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -79,6 +79,17 @@ class ValidationFailedError(LifecycleError):
     def __init__(self, failures: dict[str, int]) -> None:
         self.failures = failures
         super().__init__("; ".join(f"{name}: {count}" for name, count in sorted(failures.items())))
+
+
+class DeadlineAtRiskError(LifecycleError):
+    """A deadline would be broken if one more run failed, or is broken: hours left per dataset and tier."""
+
+    def __init__(self, hours_left: Mapping[str, float], counts: Mapping[str, int]) -> None:
+        self.hours_left, self.counts = dict(hours_left), dict(counts)
+        shown = "; ".join(
+            f"{name}: {hours:.1f} h left, {self.counts.get(name, 0):,} due" for name, hours in self.hours_left.items()
+        )
+        super().__init__(shown)
 
 
 class LedgerError(LifecycleError):

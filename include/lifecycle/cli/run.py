@@ -91,15 +91,27 @@ def _table(data: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(title=f"Run as of {data['as_of']:%Y-%m-%d %H:%M} UTC", title_justify="left")
-    for name in ("scope", "deleted", "de-identified", "quarantined", "restored", "kept, and why", "verdict"):
-        table.add_column(name, justify="left" if name in ("scope", "kept, and why", "verdict") else "right")
+    for name in ("scope", "deleted", "de-identified", "quarantined", "restored", "kept, and why", "late", "verdict"):
+        table.add_column(name, justify="left" if name in ("scope", "kept, and why", "late", "verdict") else "right")
     for scope, found in data["scopes"].items():
         disposed = found["disposed"]
         counts = [f"{disposed.get(name, 0):,}" for name in ("delete", "deidentify", "quarantine", "restore")]
         kept = ", ".join(f"{rule} {count:,}" for rule, count in sorted(found["kept"].items()))
         failures = ", ".join(f"{name}: {count}" for name, count in found["failures"].items())
-        table.add_row(scope, *counts, kept, found["verdict"] + (f" ({failures})" if failures else ""))
+        table.add_row(
+            scope,
+            *counts,
+            kept,
+            late_words(found.get("late", {})),
+            found["verdict"] + (f" ({failures})" if failures else ""),
+        )
     return table
+
+
+def late_words(late: Mapping[str, int]) -> str:
+    """What was past its deadline before the run, by why."""
+    words = {"overdue": "simply late", "after_hold": "after a hold or case", "after_exception": "after an exception"}
+    return ", ".join(f"{late[name]:,} {text}" for name, text in words.items() if late.get(name))
 
 
 def _plan_table(data: Mapping[str, Any]) -> Table:

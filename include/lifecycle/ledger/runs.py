@@ -162,6 +162,16 @@ def summarise(conn: Connection, run_id: int, summary: Mapping[str, Any]) -> None
     conn.execute("UPDATE lifecycle.runs SET summary = %s WHERE run_id = %s", (Jsonb(dict(summary)), run_id))
 
 
+def note_late(conn: Connection, run_id: int, late: Mapping[str, int]) -> None:
+    """Keep what the run found past its deadline before it disposed of anything."""
+    conn.execute("UPDATE lifecycle.runs SET late = %s WHERE run_id = %s", (Jsonb(dict(late)), run_id))
+
+
+def late(conn: Connection, run_id: int) -> dict[str, int]:
+    row = conn.execute("SELECT late FROM lifecycle.runs WHERE run_id = %s", (run_id,)).fetchone()
+    return dict(row[0]) if row is not None and row[0] is not None else {}
+
+
 def finish(conn: Connection, run_id: int, status: str) -> None:
     """Close a run as 'succeeded' or 'failed'; a failed one can be resumed."""
     conn.execute(
@@ -169,3 +179,13 @@ def finish(conn: Connection, run_id: int, status: str) -> None:
         " WHERE run_id = %s AND status IN ('running', 'failed')",
         (status, run_id),
     )
+
+
+def last_success(conn: Connection, scope: str, as_of: datetime) -> datetime | None:
+    """The as-of of the scope's last successful run up to an instant."""
+    row = conn.execute(
+        "SELECT max(as_of) FROM lifecycle.runs WHERE scope = %s AND NOT dry_run AND status = 'succeeded'"
+        " AND as_of <= %s",
+        (scope, as_of),
+    ).fetchone()
+    return row[0] if row is not None else None

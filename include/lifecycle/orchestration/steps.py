@@ -36,6 +36,7 @@ from lifecycle.ledger import runs
 from lifecycle.orchestration.checks import check_as_of, check_clocks, check_stores
 from lifecycle.orchestration.schema import ensure_schema
 from lifecycle.orchestration.session import run_context, shared_s3_client
+from lifecycle.orchestration.standing import late_records
 from lifecycle.orchestration.summary import summarise_units
 from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.planning.units import Method, Unit
@@ -131,8 +132,14 @@ def plan(run_id: int) -> dict[str, Any]:
     """Freeze the plan: the partitions with dispositions and counts that exactly this run carries out."""
     with run_context(run_id) as context:
         if context.run.planned_at is None:
+            runs.note_late(context.conn, run_id, late_records(context))
             freeze(context.conn, run_id, survey(context))
-        return summarise_units(all_units(context.conn, run_id), planned=True)
+        return summarise_units(all_units(context.conn, run_id), planned=True) | _late(context)
+
+
+def _late(context: RunContext) -> dict[str, dict[str, int]]:
+    """What was past its deadline when the run was planned, by why (hard case 5)."""
+    return {"late": runs.late(context.conn, context.run.run_id)}
 
 
 def units(run_id: int) -> list[str]:
@@ -222,6 +229,7 @@ def settle(run_id: int) -> dict[str, Any]:
             # The children of what was dropped whole were deleted row by row (hard case 18).
             vacuum(context.conn, [table(child.table) for child in context.messages.children])
         summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes
+        summary |= _late(context)
         runs.summarise(context.conn, run_id, summary)
         return summary
 

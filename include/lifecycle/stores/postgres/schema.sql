@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS lifecycle.runs (
     summary      jsonb
 );
 CREATE INDEX IF NOT EXISTS runs_scope ON lifecycle.runs (scope, as_of);
+-- What the run found past its deadline: simply late, and late because of a hold or a case, or of another exception.
+ALTER TABLE lifecycle.runs ADD COLUMN IF NOT EXISTS late jsonb;
 
 -- The frozen plan: exactly these units are executed. Progress is kept in the transaction that makes it.
 CREATE TABLE IF NOT EXISTS lifecycle.plan_units (
