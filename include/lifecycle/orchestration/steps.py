@@ -112,6 +112,8 @@ def partition(run_id: int) -> dict[str, int]:
             return counts
         for tier in context.tiers:
             counts["created"] += create_ahead(context.conn, context.messages, tier, context.run.as_of)
+            if context.waits(context.messages.id):
+                continue
             counts["drained"] += drain_default(context.conn, context.messages, tier)
             moved = partition_landing(context, tier)
             counts["moved"] += sum(part.get("objects", 0) for part in moved.values())
