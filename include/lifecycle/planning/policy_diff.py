@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from lifecycle.policy.decide import horizon
-from lifecycle.policy.models import Approval, Policy, Rule
+from lifecycle.policy.models import Approval
 
-_TICK = timedelta(microseconds=1)
 GOING = ("delete", "deidentify")
 
 
@@ -157,21 +155,3 @@ def _sum(one: Change, other: Change) -> Change:
         min(oldest, default=None),
         max(newest, default=None),
     )
-
-
-def exact_cut(rule: Rule, policy: Policy, as_of: datetime) -> datetime:
-    """The first clock that is not due by a rule with a period: every earlier one is, since ends never decrease.
-
-    Found by halving, because a calendar period has no inverse; a run's own cut-off may lie a few days beside it.
-    """
-    if rule.period is None:
-        raise ValueError(f"rule {rule.id} has no period of its own")
-    limit = as_of if rule.round_up else horizon(policy, as_of)
-    low, high = limit - rule.period.longest() - timedelta(days=4), limit + timedelta(days=1)
-    while high - low > _TICK:
-        middle = low + timedelta(microseconds=((high - low) // _TICK) // 2)
-        if rule.period.end(middle, round_up=rule.round_up) < limit:
-            low = middle
-        else:
-            high = middle
-    return min(high, as_of)

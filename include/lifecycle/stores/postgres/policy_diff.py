@@ -6,13 +6,16 @@ two cut-offs are counted from the index. What exceptions name is found from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg import sql
 
 from lifecycle.catalog.models import Messages
-from lifecycle.planning.policy_diff import Change, merged
+from lifecycle.planning.due_clocks import BEGINNING, Interval, in_both, outside
+from lifecycle.planning.policy_diff import Change, changes_fate, merged
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import quarantine_fate
@@ -59,68 +62,57 @@ def _hold_on_everything(conn: Connection, source: Source) -> bool:
     return found is not None and bool(found[0])
 
 
-def _segment(source: Source) -> tuple[datetime | None, datetime | None, str, str] | None:
-    """Between which clocks records that no exception names change their fate, and from which to which."""
-    (old_cut, old_due, old_kept), (new_cut, new_due, new_kept) = (
-        source.fates(policy) for policy in (source.pair.old, source.pair.new)
-    )
-    low, high = min(old_cut, new_cut), max(old_cut, new_cut)
-    if old_due.split(":", 1)[0] != new_due.split(":", 1)[0]:
-        # What is overdue under both goes another way: those are counted up to the earlier cut-off.
-        return None, high, old_due, new_due
-    if low == high:
-        return None
-    before, after = (old_kept, new_due) if old_cut < new_cut else (old_due, new_kept)
-    return low, high, before, after
+@dataclass(frozen=True)
+class _Segment:
+    """Clocks between which records that no exception names go from one fate to another."""
+
+    clocks: Interval
+    before: str
+    after: str
+
+
+def _segments(source: Source) -> list[_Segment]:
+    old, new = source.fates(source.pair.old), source.fates(source.pair.new)
+    found = [_Segment(each, old.kept, new.going) for each in outside(new.due, old.due)]
+    found += [_Segment(each, old.going, new.kept) for each in outside(old.due, new.due)]
+    if changes_fate(old.going, new.going):
+        found += [_Segment(each, old.going, new.going) for each in in_both(old.due, new.due)]
+    return found
 
 
 def _by_clock_and_exceptions(conn: Connection, source: Source) -> Iterator[Change]:
-    segment = _segment(source)
-    low, high = (segment[0], segment[1]) if segment else (None, None)
-    within = _between(source, low, high) if segment else None
-    touched = _touched(source, within)
-    in_segment = 0
+    segments = _segments(source)
+    touched = _touched(source, segments)
+    excepted: Counter[int] = Counter()
     if touched is not None:
-        for change, count in _judged_touched(conn, source, touched, within):
-            in_segment += count
+        for change, number in _judged_touched(conn, source, touched, segments):
+            excepted[number] += change.records
             yield change
-    if segment is None or within is None:
-        return
-    if low is None:
-        # Dispositions differ: judged record by record, for what is overdue is little once runs have begun.
-        yield from _judged(
-            conn,
-            source,
-            source.relation,
-            sql.SQL("{} AND {} AND {}").format(source.where, within, _not_touched(source)),
-        )
-        return
-    everything = _count(conn, source, within)
-    if everything > in_segment:
-        oldest, newest = _ends(conn, source, within)
-        yield _change(source, segment[2], segment[3], everything - in_segment, oldest, newest)
+    for number, segment in enumerate(segments):
+        free = _count(conn, source, segment.clocks) - excepted[number]
+        if free:
+            yield _change(source, segment.before, segment.after, free, *_ends(conn, source, segment.clocks))
 
 
-def _between(source: Source, low: datetime | None, high: datetime | None) -> sql.Composable:
-    clock, parts = source.columns.clock, [sql.SQL("{} < %(as_of)s").format(source.columns.clock)]
-    if low is not None:
-        parts.append(sql.SQL("{} >= {}").format(clock, sql.Literal(low)))
-    if high is not None:
-        parts.append(sql.SQL("{} < {}").format(clock, sql.Literal(high)))
-    return sql.SQL("({})").format(sql.SQL(" AND ").join(parts))
+def _within(source: Source, clocks: Interval) -> sql.Composable:
+    upper = sql.SQL("{} < {}").format(source.columns.clock, sql.Literal(clocks.high))
+    if clocks.low == BEGINNING:
+        return upper
+    return sql.SQL("({} >= {} AND {})").format(source.columns.clock, sql.Literal(clocks.low), upper)
 
 
-def _count(conn: Connection, source: Source, within: sql.Composable) -> int:
+def _count(conn: Connection, source: Source, clocks: Interval) -> int:
     row = conn.execute(
-        sql.SQL("SELECT count(*) FROM {} m WHERE {} AND {}").format(source.relation, source.where, within),
-        source.pair.params,
+        sql.SQL("SELECT count(*) FROM {} m WHERE {} AND {}").format(
+            source.relation, source.where, _within(source, clocks)
+        )
     ).fetchone()
     return int(row[0]) if row else 0
 
 
-def _ends(conn: Connection, source: Source, within: sql.Composable) -> tuple[datetime | None, datetime | None]:
+def _ends(conn: Connection, source: Source, clocks: Interval) -> tuple[datetime | None, datetime | None]:
     """The oldest and the newest clock of records that no exception names, each from its end of the index."""
-    free = _not_touched(source)
+    free, within = _not_touched(source), _within(source, clocks)
     found: list[datetime | None] = []
     for order in (sql.SQL("ASC"), sql.SQL("DESC")):
         row = conn.execute(
@@ -160,46 +152,44 @@ def _judged(conn: Connection, source: Source, relation: sql.Composable, where: s
 
 
 def _judged_touched(
-    conn: Connection, source: Source, touched: sql.Composable, within: sql.Composable | None
+    conn: Connection, source: Source, touched: sql.Composable, segments: Sequence[_Segment]
 ) -> Iterator[tuple[Change, int]]:
-    """What exceptions name, judged by both; with each change how many of its records lie between the cut-offs."""
+    """What exceptions name, judged by both, with the number of the segment that it lies in, or -1."""
+    whens = [
+        sql.SQL("WHEN {} THEN {}").format(_within(source, segment.clocks), sql.Literal(number))
+        for number, segment in enumerate(segments)
+    ]
+    number = sql.SQL("CASE {} ELSE -1 END").format(sql.SQL(" ").join(whens)) if whens else sql.SQL("-1")
     rows = conn.execute(
         sql.SQL(
-            "SELECT {before}, {after}, count(*), min({clock}), max({clock}), count(*) FILTER (WHERE {within})"
-            " FROM ({touched}) m GROUP BY 1, 2"
-        ).format(
-            before=source.before,
-            after=source.after,
-            clock=source.columns.clock,
-            within=within or sql.SQL("false"),
-            touched=touched,
-        ),
+            "SELECT {before} AS before, {after} AS after, {number} AS number, count(*), min({clock}), max({clock})"
+            " FROM ({touched}) m GROUP BY before, after, number"
+        ).format(before=source.before, after=source.after, number=number, clock=source.columns.clock, touched=touched),
         source.pair.params,
     ).fetchall()
-    for before, after, records, oldest, newest, inside in rows:
-        yield _change(source, before, after, records, oldest, newest), inside
+    for before, after, found, records, oldest, newest in rows:
+        yield _change(source, before, after, records, oldest, newest), found
 
 
 # -- what exceptions name ------------------------------------------------------------------------------------------
 
 
-def _touched(source: Source, within: sql.Composable | None) -> sql.Composable | None:
+def _touched(source: Source, segments: Sequence[_Segment]) -> sql.Composable | None:
     """The records that exceptions name: between the cut-offs all of them, elsewhere those that can be judged apart."""
-    parts = []
-    for trigger, column, keys in named(source):
-        if within is None and not source.differs(trigger):
-            continue
-        where = sql.SQL("{} < %(as_of)s").format(source.columns.clock) if source.differs(trigger) else within
-        parts.append(
-            sql.SQL("SELECT {names} FROM {t} m WHERE {where} AND {also} AND {column} IN ({keys})").format(
-                names=sql.SQL(", ").join(sql.SQL("m.{}").format(name) for name in source.names),
-                t=source.relation,
-                where=source.where,
-                also=where or sql.SQL("true"),
-                column=column,
-                keys=keys,
-            )
+    arrived = sql.SQL("{} < %(as_of)s").format(source.columns.clock)
+    inside = sql.SQL("({})").format(sql.SQL(" OR ").join(_within(source, each.clocks) for each in segments))
+    parts = [
+        sql.SQL("SELECT {names} FROM {t} m WHERE {where} AND {clocks} AND {column} IN ({keys})").format(
+            names=sql.SQL(", ").join(sql.SQL("m.{}").format(name) for name in source.names),
+            t=source.relation,
+            where=source.where,
+            clocks=arrived if source.differs(trigger) else inside,
+            column=column,
+            keys=keys,
         )
+        for trigger, column, keys in named(source)
+        if segments or source.differs(trigger)
+    ]
     return sql.SQL(" UNION ").join(parts) if parts else None
 
 

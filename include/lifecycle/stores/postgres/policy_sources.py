@@ -11,7 +11,7 @@ from typing import Any
 from psycopg import sql
 
 from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
-from lifecycle.planning.policy_diff import exact_cut
+from lifecycle.planning.due_clocks import Interval, due_clocks
 from lifecycle.policy.decide import UNCLASSIFIED, rule_for_unknown_tier
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.stores.postgres.fates import Columns, fate_parameters, message_fate, record_fate, table
@@ -36,6 +36,15 @@ class Pair:
     def params(self) -> dict[str, Any]:
         old = {"horizon": fate_parameters(self.old, self.as_of)["horizon"]}
         return {**fate_parameters(self.new, self.as_of), **old_params(old), "uuid": _UUID}
+
+
+@dataclass(frozen=True)
+class Fates:
+    """Of records that no exception names: which clocks are due, their fate, and the fate of the others."""
+
+    due: tuple[Interval, ...]
+    going: str
+    kept: str
 
 
 @dataclass(frozen=True)
@@ -74,16 +83,17 @@ class Source:
             trigger in _LED and pair.old.lead.total != pair.new.lead.total
         )
 
-    def fates(self, policy: Policy) -> tuple[datetime, str, str]:
-        """Of records that no exception names: the first clock that is not due, the fate before it, and after it."""
+    def fates(self, policy: Policy) -> Fates:
+        """What becomes of records that no exception names."""
         rule = self.rule(policy, self.own)
         if rule is None or rule.period is None:
-            return datetime.min.replace(tzinfo=self.pair.as_of.tzinfo), "keep:none", f"keep:{UNCLASSIFIED}"
-        unknown = self.tier is None and self.category is Category.PROMPTS_AND_OUTPUTS
+            return Fates((), f"delete:{UNCLASSIFIED}", f"keep:{UNCLASSIFIED}")
         variant = policy.variant_of(rule, self.tier) if self.tier is not None and self.own is Trigger.DEFAULT else None
-        chosen, kept = variant or rule, rule
-        name, stays = (UNCLASSIFIED, UNCLASSIFIED) if unknown else (chosen.id, kept.id)
-        return exact_cut(rule, policy, self.pair.as_of), f"{chosen.disposition.value}:{name}", f"keep:{stays}"
+        chosen = variant or rule
+        unknown = self.tier is None and self.category is Category.PROMPTS_AND_OUTPUTS
+        name, kept = (UNCLASSIFIED, UNCLASSIFIED) if unknown else (chosen.id, rule.id)
+        due = due_clocks(rule, policy, self.pair.as_of)
+        return Fates(due, f"{chosen.disposition.value}:{name}", f"keep:{kept}")
 
 
 def _essence(rule: Rule | None) -> Any:

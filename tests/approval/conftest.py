@@ -1,0 +1,5 @@
+"""The session's servers, for tests that make their own stores."""
+
+from oracle.stores import servers
+
+__all__ = ["servers"]
