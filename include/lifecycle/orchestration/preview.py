@@ -10,6 +10,7 @@ from lifecycle.config import load_configuration
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.survey import survey
 from lifecycle.ledger.runs import Run
+from lifecycle.orchestration.approval import guard_of_run, refuse_locked, standing
 from lifecycle.orchestration.checks import check_as_of, check_stores
 from lifecycle.orchestration.session import shared_s3_client
 from lifecycle.planning.units import Unit
@@ -25,6 +26,8 @@ def read_only_context(scope: str, as_of: datetime) -> Iterator[RunContext]:
     with connect() as conn:
         conn.execute("SET default_transaction_read_only = on")
         check_stores(conn, s3, config.catalog)
+        refuse_locked(conn, config)
+        bound = standing(conn, config, as_of).guard
         run = Run(
             run_id=0,
             run_key="preview",
@@ -36,8 +39,10 @@ def read_only_context(scope: str, as_of: datetime) -> Iterator[RunContext]:
             status="running",
             planned_at=None,
             started_at=as_of,
+            guard_policy=bound.policy_hash if bound else None,
+            guard_catalog=bound.catalog_hash if bound else None,
         )
-        yield RunContext(conn, s3, config.policy, config.catalog, run)
+        yield RunContext(conn, s3, config.policy, config.catalog, run, guard_of_run(conn, config, run))
 
 
 def preview(scope: str, as_of: datetime) -> list[Unit]:

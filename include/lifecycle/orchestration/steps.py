@@ -33,6 +33,7 @@ from lifecycle.dispositions.records import expire_accounts, expire_records
 from lifecycle.dispositions.survey import survey
 from lifecycle.errors import DispositionError, PreconditionError, ValidationFailedError
 from lifecycle.ledger import runs
+from lifecycle.orchestration.approval import refuse_locked, said, settle_configuration
 from lifecycle.orchestration.checks import check_as_of, check_clocks, check_stores
 from lifecycle.orchestration.schema import ensure_schema
 from lifecycle.orchestration.session import run_context, shared_s3_client
@@ -55,6 +56,7 @@ def begin(
     run_key: str | None = None,
     dry_run: bool = False,
     owner: Connection | None = None,
+    requested_by: str = "schedule",
 ) -> int:
     """Check everything a run depends on and register it.
 
@@ -63,9 +65,10 @@ def begin(
         as_of: the run's frozen instant, aware; every step uses it and none reads a clock for policy.
         run_key: the caller's name of the run; the same key resumes the same run.
         owner: a connection that lives as long as the run (command line).
+        requested_by: who started it; may not approve what it asks where the policy wants four eyes.
 
     Raises:
-        ConfigurationError, PreconditionError, RunInProgressError: nothing has been touched.
+        ConfigurationError, PolicyLockedError, PreconditionError, RunInProgressError: nothing has been touched.
     """
     if scope not in SCOPES:
         raise PreconditionError(f"there is no scope {scope!r}; choose one of {', '.join(SCOPES)}")
@@ -76,6 +79,7 @@ def begin(
         ensure_schema(conn)
         check_stores(conn, s3, config.catalog)
         check_clocks(conn, s3, config.policy, config.catalog)
+        refuse_locked(conn, config)
         run = runs.begin(
             conn,
             scope=scope,
@@ -85,6 +89,7 @@ def begin(
             dry_run=dry_run,
             owner=owner,
         )
+        settle_configuration(conn, s3, config, run, requested_by=requested_by, now=datetime.now(UTC))
         if not dry_run:
             _close_abandoned(RunContext(conn, s3, config.policy, config.catalog, run))
         log.info("run %s of scope %s as of %s", run.run_key, scope, as_of.isoformat())
@@ -219,6 +224,8 @@ def settle(run_id: int) -> dict[str, Any]:
             # The children of what was dropped whole were deleted row by row (hard case 18).
             vacuum(context.conn, [table(child.table) for child in context.messages.children])
         summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes
+        if asked := said(context.conn, context.run):
+            summary["approvals"] = asked
         runs.summarise(context.conn, run_id, summary)
         return summary
 
