@@ -13,7 +13,7 @@ import pytest
 from lifecycle.config import load_configuration
 from oracle.facts import Hold, LogRecord, Message, Score, World, ident
 from oracle.named import AS_OF, DAY, flag, in_landing, in_partition, message
-from oracle.stores import Ran, Servers, full_run, look, run
+from oracle.stores import Ran, Servers, at, full_run, look, run
 from support.edits import Edit, lead, narrowed, order, period, put, without, write_policy
 from support.store import Store
 
@@ -56,6 +56,8 @@ def begun(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         def make(world: World, *edits: Edit, tier: str = "consumer") -> Place:
             load(*edits)
             store = stack.enter_context(servers.store(world))
+            for name, value in store.env.items():
+                monkeypatch.setenv(name, value)
             assert run(store, AS_OF, "--tier", tier).code == 0
             return Place(store, load)
 
@@ -113,8 +115,22 @@ def test_an_approval_lets_the_rest_go(begun: Callable[..., Place], name: str) ->
         assert place.run().code == 0
         assert place.here(disputed) == [True]
     digest = load_configuration().policy_hash
-    done = place.store.cli("policy", "approve", digest[:12], "--by", "counsel", "--yes", "--comment", "agreed 12 May")
-    assert "newly expire" in done.stdout
+    answer = (
+        "policy",
+        "approve",
+        digest[:12],
+        "--by",
+        "counsel",
+        "--comment",
+        "agreed 12 May",
+        "--as-of",
+        at(TOMORROW),
+    )
+    refused = place.store.cli(*answer, check=False)
+    assert (refused.returncode, place.approvals()[-1][1]) == (1, "pending" if name == "awaited" else "automatic")
+    assert "repeat the command with --yes" in refused.stderr
+    done = place.store.cli(*answer, "--yes")
+    assert "1 newly" in " ".join(done.stdout.split())
     assert place.run(TOMORROW + DAY).code == 0
     assert place.here(disputed) == [False]
     assert place.approvals()[-1] == ("policy", "approved", "counsel")

@@ -184,6 +184,20 @@ def latest(conn: Connection, key: Key) -> Approval | None:
     return found[0] if found else None
 
 
+def of_plan(conn: Connection, run_id: int) -> Approval:
+    """The request about a run's plan that nobody has answered.
+
+    Raises:
+        ApprovalError: there is none.
+    """
+    found = [each for each in of_run(conn, run_id) if each.subject == PLAN]
+    if not found:
+        raise ApprovalError(f"nothing of the plan of run {run_id} waits; `lifecycle policy status` shows what does")
+    if found[-1].status != PENDING:
+        raise ApprovalError(f"what waited in the plan of run {run_id} is {found[-1].status} already")
+    return found[-1]
+
+
 def of_run(conn: Connection, run_id: int) -> list[Approval]:
     """What one run asked."""
     return _query(conn, sql.SQL("run_id = %(run)s ORDER BY approval_id"), {"run": run_id})
@@ -221,6 +235,15 @@ def ask(conn: Connection, request: Request) -> int:
     ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def withdraw_plans(conn: Connection, scope: str) -> None:
+    """A later plan of the scope has nothing that waits: what was asked about an earlier one is moot."""
+    conn.execute(
+        "UPDATE lifecycle.approvals SET status = 'superseded' WHERE subject = 'plan' AND status = 'pending'"
+        " AND scope = %s",
+        (scope,),
+    )
 
 
 def decide(

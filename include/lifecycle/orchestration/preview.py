@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from lifecycle.config import load_configuration
+from lifecycle.dispositions.blast_radius import judge
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.survey import survey
 from lifecycle.ledger.runs import Run
@@ -48,4 +49,5 @@ def read_only_context(scope: str, as_of: datetime) -> Iterator[RunContext]:
 def preview(scope: str, as_of: datetime) -> list[Unit]:
     """The units that a run of this scope would carry out now."""
     with read_only_context(scope, as_of) as context:
-        return survey(context)
+        units, _ = judge(context, survey(context))
+        return units

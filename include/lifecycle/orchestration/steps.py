@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lifecycle.config import load_configuration
+from lifecycle.dispositions.blast_radius import ask, judge, release
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, SCOPES, RunContext
 from lifecycle.dispositions.erasure import settle_requests
 from lifecycle.dispositions.expire import expire as expire_partition
@@ -134,11 +135,20 @@ def cutoffs(run_id: int) -> list[dict[str, str]]:
         ]
 
 
-def plan(run_id: int) -> dict[str, Any]:
-    """Freeze the plan: the partitions with dispositions and counts that exactly this run carries out."""
+def plan(run_id: int, *, requested_by: str = "schedule") -> dict[str, Any]:
+    """Freeze the plan: the partitions with dispositions and counts that exactly this run carries out.
+
+    What is over a limit waits in it for an approval; a run that is resumed hands out what was approved meanwhile.
+    """
     with run_context(run_id) as context:
         if context.run.planned_at is None:
-            freeze(context.conn, run_id, survey(context))
+            found, over = judge(context, survey(context))
+            with context.conn.transaction():
+                freeze(context.conn, run_id, found)
+                if not context.run.dry_run:
+                    ask(context, found, over, requested_by, datetime.now(UTC))
+        elif not context.run.dry_run:
+            release(context)
         return summarise_units(all_units(context.conn, run_id), planned=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Kind, Policy, Rule
@@ -16,7 +17,13 @@ def no_longer(new: Period, old: Period) -> bool:
     """Whether ``new`` ends no later than ``old`` from whatever day both are counted."""
     if new.months <= old.months and new.days <= old.days and new.seconds <= old.seconds:
         return True
-    return new.longest() <= old.shortest()
+    return _longest(new) <= old.shortest()
+
+
+def _longest(period: Period) -> timedelta:
+    """A year has at most 366 days, which twelve times 31 would overstate."""
+    years, months = divmod(period.months, 12)
+    return timedelta(days=years * 366 + months * 31 + period.days, seconds=period.seconds)
 
 
 def violations(old: Policy, new: Policy) -> Iterator[Contradiction]:
