@@ -94,3 +94,22 @@ class DeadlineAtRiskError(LifecycleError):
 
 class LedgerError(LifecycleError):
     """The ledger's hash chain does not hold, or differs from its write-once copy."""
+
+
+class PolicyLockedError(ConfigurationError):
+    """The policy in force is locked, and the loaded one changes what a lock does not let change; nothing runs on it."""
+
+
+class ApprovalError(LifecycleError):
+    """A decision is refused: nothing waits for it, the wrong person answered, or it answers something else."""
+
+
+class BlastRadiusError(LifecycleError):
+    """Part of a plan is over a limit and waits for approval; nothing of it was destroyed. Carries its numbers."""
+
+    def __init__(self, dataset: str, tier: str | None, records: int, limit: int, reason: str) -> None:
+        self.dataset, self.tier, self.records, self.limit, self.reason = dataset, tier, records, limit, reason
+        where = f"{dataset} of tier {tier}" if tier else dataset
+        super().__init__(
+            f"{where}: {records} records would be destroyed, more than {limit} ({reason}); this part waits for approval"
+        )

@@ -18,8 +18,8 @@ from lifecycle.stores.postgres.connect import Connection
 LEASE = timedelta(minutes=30)
 _BEGIN_LOCK = 0x72756E73
 _SELECT = sql.SQL(
-    "SELECT run_id, run_key, scope, as_of, policy_hash, catalog_hash, dry_run, status, planned_at, started_at"
-    " FROM lifecycle.runs WHERE {}"
+    "SELECT run_id, run_key, scope, as_of, policy_hash, catalog_hash, dry_run, status, planned_at, started_at,"
+    " guard_policy, guard_catalog FROM lifecycle.runs WHERE {}"
 )
 _BY_ID = sql.SQL("run_id = %(run_id)s")
 _BY_KEY = sql.SQL("run_key = %(key)s")
@@ -32,7 +32,10 @@ _RESUMABLE = sql.SQL(
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one scope on one frozen instant."""
+    """One run of one scope on one frozen instant.
+
+    ``guard_policy``, ``guard_catalog``: the configuration in force when it began, where it is another one.
+    """
 
     run_id: int
     run_key: str
@@ -44,6 +47,8 @@ class Run:
     status: str
     planned_at: datetime | None
     started_at: datetime
+    guard_policy: str | None = None
+    guard_catalog: str | None = None
 
 
 def load(conn: Connection, run_id: int) -> Run:
@@ -151,6 +156,15 @@ def unfinished_of_abandoned(conn: Connection, scope: str) -> list[tuple[int, str
         (scope,),
     ).fetchall()
     return [(row[0], row[1]) for row in rows]
+
+
+def guard(conn: Connection, run_id: int, hashes: tuple[str, str] | None) -> None:
+    """Bind a run that is not planned yet to the configuration in force; None when its own is."""
+    policy, catalog = hashes or (None, None)
+    conn.execute(
+        "UPDATE lifecycle.runs SET guard_policy = %s, guard_catalog = %s WHERE run_id = %s AND planned_at IS NULL",
+        (policy, catalog, run_id),
+    )
 
 
 def alive(conn: Connection, run_id: int) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lifecycle.config import load_configuration
+from lifecycle.dispositions.blast_radius import ask, judge, release
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, SCOPES, RunContext
 from lifecycle.dispositions.erasure import settle_requests
 from lifecycle.dispositions.expire import expire as expire_partition
@@ -33,6 +34,7 @@ from lifecycle.dispositions.records import expire_accounts, expire_records
 from lifecycle.dispositions.survey import survey
 from lifecycle.errors import DispositionError, PreconditionError, ValidationFailedError
 from lifecycle.ledger import runs
+from lifecycle.orchestration.approval import refuse_locked, said, settle_configuration
 from lifecycle.orchestration.checks import check_as_of, check_clocks, check_stores
 from lifecycle.orchestration.schema import ensure_schema
 from lifecycle.orchestration.session import run_context, shared_s3_client
@@ -56,6 +58,7 @@ def begin(
     run_key: str | None = None,
     dry_run: bool = False,
     owner: Connection | None = None,
+    requested_by: str = "schedule",
 ) -> int:
     """Check everything a run depends on and register it.
 
@@ -64,9 +67,10 @@ def begin(
         as_of: the run's frozen instant, aware; every step uses it and none reads a clock for policy.
         run_key: the caller's name of the run; the same key resumes the same run.
         owner: a connection that lives as long as the run (command line).
+        requested_by: who started it; may not approve what it asks where the policy wants four eyes.
 
     Raises:
-        ConfigurationError, PreconditionError, RunInProgressError: nothing has been touched.
+        ConfigurationError, PolicyLockedError, PreconditionError, RunInProgressError: nothing has been touched.
     """
     if scope not in SCOPES:
         raise PreconditionError(f"there is no scope {scope!r}; choose one of {', '.join(SCOPES)}")
@@ -77,6 +81,7 @@ def begin(
         ensure_schema(conn)
         check_stores(conn, s3, config.catalog)
         check_clocks(conn, s3, config.policy, config.catalog)
+        refuse_locked(conn, config)
         run = runs.begin(
             conn,
             scope=scope,
@@ -86,6 +91,7 @@ def begin(
             dry_run=dry_run,
             owner=owner,
         )
+        settle_configuration(conn, s3, config, run, requested_by=requested_by, now=datetime.now(UTC))
         if not dry_run:
             _close_abandoned(RunContext(conn, s3, config.policy, config.catalog, run))
         log.info("run %s of scope %s as of %s", run.run_key, scope, as_of.isoformat())
@@ -113,6 +119,8 @@ def partition(run_id: int) -> dict[str, int]:
             return counts
         for tier in context.tiers:
             counts["created"] += create_ahead(context.conn, context.messages, tier, context.run.as_of)
+            if context.waits(context.messages.id):
+                continue
             counts["drained"] += drain_default(context.conn, context.messages, tier)
             moved = partition_landing(context, tier)
             counts["moved"] += sum(part.get("objects", 0) for part in moved.values())
@@ -128,12 +136,21 @@ def cutoffs(run_id: int) -> list[dict[str, str]]:
         ]
 
 
-def plan(run_id: int) -> dict[str, Any]:
-    """Freeze the plan: the partitions with dispositions and counts that exactly this run carries out."""
+def plan(run_id: int, *, requested_by: str = "schedule") -> dict[str, Any]:
+    """Freeze the plan: the partitions with dispositions and counts that exactly this run carries out.
+
+    What is over a limit waits in it for an approval; a run that is resumed hands out what was approved meanwhile.
+    """
     with run_context(run_id) as context:
         if context.run.planned_at is None:
             runs.note_late(context.conn, run_id, late_records(context))
-            freeze(context.conn, run_id, survey(context))
+            found, over = judge(context, survey(context))
+            with context.conn.transaction():
+                freeze(context.conn, run_id, found)
+                if not context.run.dry_run:
+                    ask(context, found, over, requested_by, datetime.now(UTC))
+        elif not context.run.dry_run:
+            release(context)
         return summarise_units(all_units(context.conn, run_id), planned=True) | _late(context)
 
 
@@ -230,6 +247,8 @@ def settle(run_id: int) -> dict[str, Any]:
             vacuum(context.conn, [table(child.table) for child in context.messages.children])
         summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes
         summary |= _late(context)
+        if asked := said(context.conn, context.run):
+            summary["approvals"] = asked
         runs.summarise(context.conn, run_id, summary)
         return summary
 

@@ -80,6 +80,8 @@ def _keeps(scene: Scene, dataset: Logs, tier: Tier | None, trigger: Trigger, at:
     found = [reasons.held(subject, at)] if Trigger.HOLD in above else []
     if Trigger.CASE in above and reasons.rule(Trigger.CASE, dataset.category, tier) is not None:
         found.append(reasons.case_open(subject.account, at))
+    if any(name == dataset.id for name, _, _ in scene.awaiting):
+        found.append(scene.awaits(sql.SQL("l.clock"), dataset.id, None))
     return sql.SQL("({})").format(sql.SQL(" OR ").join(found)) if found else sql.SQL("false")
 
 

@@ -46,7 +46,12 @@ def erasure_checks(scene: Scene, tier: Tier) -> Iterator[Check]:
 
 
 def _stays(scene: Scene, tier: Tier | None, trigger: Trigger, at: sql.Composable) -> sql.Composable:
-    return scene.reasons.above(trigger, CATEGORY, tier, subject_of(scene.catalog.messages, "m"), at)
+    messages = scene.catalog.messages
+    kept = scene.reasons.above(trigger, CATEGORY, tier, subject_of(messages, "m"), at)
+    if not scene.awaiting:
+        return kept
+    waits = scene.awaits(sql.Identifier("m", messages.clock), messages.id, tier.value if tier else None)
+    return sql.SQL("({} OR {})").format(kept, waits)
 
 
 def _bound(rule: Rule, scene: Scene) -> Any:
