@@ -156,3 +156,21 @@ def test_the_first_rule_in_the_files_order_wins(order: str, tmp_path: Path) -> N
         ranks = [config.policy.precedence.index(config.policy.rule(item.rule).trigger) for item in applying]
         assert ranks == sorted(ranks)
         assert [item.wins for item in applying] == [True, *[False] * (len(applying) - 1)]
+
+
+def test_a_run_under_another_order_ends_as_decided_and_the_auditor_agrees(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planning, quarantine, disposal and the auditor's own queries read the order from the file too."""
+    records = all_records()
+    load(store, records)
+    config = configuration(ORDERS[2], tmp_path)
+    monkeypatch.setenv("LIFECYCLE_POLICY", str(config.policy_path))
+    monkeypatch.setenv("LIFECYCLE_VALIDATION", "sql")
+    store.cli("run", "--as-of", AS_OF.isoformat())
+    kept = {row[0] for row in store.sql("SELECT message_id FROM app.messages")}
+    moved = {row[0] for row in store.sql("SELECT message_id FROM lifecycle.quarantine")}
+    for record in records:
+        found = "keep" if record.message in kept else "quarantine" if record.message in moved else "delete"
+        assert found == record.decision(config).disposition.value.replace("deidentify", "delete")
+    store.cli("audit", "--as-of", AS_OF.isoformat())
