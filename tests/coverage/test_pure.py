@@ -6,7 +6,7 @@ import pytest
 
 from coverage.covering import AS_OF
 from lifecycle.config import load_configuration
-from lifecycle.coverage.bindings import Part, bound_by
+from lifecycle.coverage.bindings import Identifier, Part, bound_by, is_second
 from lifecycle.coverage.buckets import shape_of
 from lifecycle.coverage.compare import compare
 from lifecycle.coverage.facts import Column, Content, Facts, Form, Relation, Sign
@@ -76,6 +76,27 @@ def test_types_speak_where_names_do_not() -> None:
 )
 def test_names_that_refer(name: str, identifier: str, same: bool) -> None:
     assert refers(name, identifier) is same
+
+
+@pytest.mark.parametrize(
+    ("column", "second"),
+    [
+        (Column("crm_ref", "text", "S", unique=True), True),
+        (Column("crm_ref", "text", "S"), True),
+        (Column("crm_ref", "text", "S", distinct=1.0), True),
+        (Column("plan_id", "uuid", "U", distinct=0.01), False),
+        (Column("plan_id", "uuid", "U"), False),
+        (Column("locale", "text", "S", distinct=1.0), False),
+    ],
+)
+def test_a_second_identifier_is_different_in_each_row(column: Column, second: bool) -> None:
+    assert is_second(column, {"plan_id"}) is second
+
+
+def test_an_identifier_with_a_plain_name_is_called_after_its_table() -> None:
+    assert Identifier("app.messages", "id", True).spoken == "message_id"
+    assert Identifier("app.entries", "uuid", True).spoken == "entry_uuid"
+    assert Identifier("app.messages", "message_id", True).spoken == "message_id"
 
 
 def test_identifying_names() -> None:
