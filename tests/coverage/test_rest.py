@@ -10,6 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from coverage.covering import AS_OF, REASON, cover, only, with_text
+from lifecycle.errors import ValidationFailedError
+from lifecycle.validation.auditor import audit_task
 from support.store import Store
 
 
@@ -194,3 +196,13 @@ def test_the_command(store: Store) -> None:
     assert failed.returncode == 1
     assert "table: 1" in failed.stderr
     assert "       - {table: app.attachments, key: message_id}\n" in failed.stdout
+
+
+def test_the_auditors_task_fails_on_a_difference(store: Store) -> None:
+    """What DAG retention_auditor runs: counts per check, no names."""
+    store.sql("CREATE TABLE app.attachments (message_id uuid, n int)")
+    store.s3.create_bucket(Bucket="exports")
+    with pytest.raises(ValidationFailedError) as caught:
+        audit_task(AS_OF)
+    assert caught.value.failures["coverage"] == 2
+    assert "attachments" not in str(caught.value)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
-from coverage.covering import AS_OF, cover, only
+from coverage.covering import AS_OF, REASON, cover, only, with_text
 from lifecycle.config import load_configuration
 from lifecycle.coverage.check import check_coverage
 from support.store import Store
@@ -36,6 +37,9 @@ def test_lookup_tables_are_left_alone(store: Store, record: dict[str, UUID]) -> 
     store.sql("CREATE TABLE app.models (id int PRIMARY KEY, model text, context_tokens int, email_enabled boolean)")
     store.sql("INSERT INTO app.models VALUES (1, 'm-1', 8000, false), (2, 'm-2', 16000, true)")
     store.sql("CREATE TABLE app.countries (code text PRIMARY KEY, name text, zip_required boolean, shipping numeric)")
+    store.sql("ALTER TABLE app.accounts ADD COLUMN plan_id uuid REFERENCES app.plans")
+    store.sql("ALTER TABLE app.messages ADD COLUMN model_uuid uuid")
+    store.sql("CREATE TABLE app.model_cards (model_uuid uuid PRIMARY KEY, context_tokens int)")
     store.sql("ANALYZE")
     assert cover(store).differences == ()
 
@@ -143,7 +147,7 @@ def test_a_second_identifier(store: Store) -> None:
     store.sql("ANALYZE")
     found = {item.name: item for item in cover(store).differences}
     assert set(found) == {"app.accounts.crm_ref", "app.crm_calls", "app.crm_notes"}
-    assert "second identifier" in found["app.accounts.crm_ref"].suspected[1]
+    assert "is a second identifier of the person" in found["app.accounts.crm_ref"].suspected[1]
     assert "values of the second identifier app.accounts.crm_ref" in found["app.crm_calls"].suspected[0]
     assert "second identifier app.accounts.crm_ref" in found["app.crm_notes"].suspected[0]
 
@@ -184,3 +188,15 @@ def test_a_table_that_may_not_be_read(store: Store) -> None:
     finally:
         store.sql("DROP OWNED BY looker")
         store.sql("DROP ROLE looker")
+
+
+def test_an_excluded_column_of_a_table_nobody_bound(store: Store, tmp_path: Path) -> None:
+    """What is suspected for that column alone is excluded with it; another reason still counts."""
+    store.sql("CREATE TABLE app.partners (n int, email text)")
+    entry = f"\nexclusions:\n  - {{table: app.partners, column: email, until: 2027-06-30, {REASON}}}\n"
+    found = cover(store, with_text(tmp_path, more=entry))
+    assert (found.passed, found.warnings) == (True, ())
+    store.sql("ALTER TABLE app.partners ADD COLUMN phone text")
+    assert only(cover(store, with_text(tmp_path, more=entry))).suspected == (
+        "column phone (text) is named like personal data",
+    )

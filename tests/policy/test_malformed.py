@@ -25,6 +25,7 @@ from policy.malformed_more import MORE_DATASETS, MORE_POLICIES
 from policy.malformed_rules import RULES
 
 POLICIES = (*FIELDS, *RULES, *MORE_POLICIES)
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 BINDINGS = (*DATASETS, *MORE_DATASETS)
 
 
@@ -39,6 +40,12 @@ def check(case: Malformed, shipped_name: str, load: Callable[[Path], object], fo
     assert case.says in problem.message
     assert case.remedy in problem.remedy
     assert str(problem).startswith(f"{file}:{line}: {case.field}: ")
+
+
+def test_the_documentation_counts_them() -> None:
+    count = len(POLICIES) + len(BINDINGS)
+    assert count >= 100
+    assert f"| {count} malformed policies and dataset files" in (DOCS / "auditors.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("case", POLICIES, ids=lambda case: case.name)

@@ -84,8 +84,9 @@ def bound_tables(catalog: Catalog) -> dict[str, str]:
         exceptions.cases.table: "exceptions.cases",
         exceptions.agreements.table: "exceptions.agreements",
     }
-    tabled = (catalog.messages, catalog.accounts, *catalog.records)
-    return bound | {dataset.table: f"dataset {dataset.id!r}" for dataset in tabled}
+    tabled = [(dataset.table, dataset.id) for dataset in catalog.records]
+    tabled += [(catalog.messages.table, catalog.messages.id), (catalog.accounts.table, catalog.accounts.id)]
+    return bound | {table: f"dataset {dataset_id!r}" for table, dataset_id in tabled}
 
 
 def owned_buckets(catalog: Catalog) -> dict[str, str]:

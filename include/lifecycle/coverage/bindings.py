@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,6 +14,7 @@ from lifecycle.policy.models import Category
 OWN_SCHEMA = "lifecycle"
 # Too plain to mean the same thing in two tables.
 _PLAIN_NAMES = frozenset({"id", "key", "uuid", "token", "ref", "tier", "role", "name"})
+_MOSTLY_DIFFERENT = 0.5
 _TEXT_OR_UUID = frozenset({"uuid", "text", "character varying", "character"})
 
 
@@ -56,9 +57,13 @@ class Identifier:
         return f"{self.table}.{self.column}"
 
     @property
-    def distinctive(self) -> bool:
-        """Whether another column of the same name is likely to hold the same identifier."""
-        return self.column.lower() not in _PLAIN_NAMES
+    def spoken(self) -> str:
+        """What other tables are likely to call it: ``message_id`` for ``messages.id``."""
+        if self.column.lower() not in _PLAIN_NAMES:
+            return self.column
+        table = self.table.split(".", 1)[1]
+        singular = f"{table[:-3]}y" if table.endswith("ies") else table.removesuffix("s")
+        return f"{singular}_{self.column}"
 
 
 def bound_by(catalog: Catalog) -> dict[str, Bound]:
@@ -138,7 +143,7 @@ def _bound(table: str, part: Part, columns: Iterable[str | None], said: str) -> 
     return Bound(table, part, frozenset(name for name in columns if name is not None), said)
 
 
-def identifiers_of(catalog: Catalog, relations: Iterable[Relation]) -> tuple[Identifier, ...]:
+def identifiers_of(catalog: Catalog, relations: Collection[Relation]) -> tuple[Identifier, ...]:
     """What the dataset file names as identifiers, and the second identifiers that bound tables have beside them."""
     bound = bound_by(catalog)
     tables = {relation.name: relation for relation in relations if relation.name in bound}
@@ -150,16 +155,29 @@ def identifiers_of(catalog: Catalog, relations: Iterable[Relation]) -> tuple[Ide
                 identifier.table, identifier.column, True, identifier.record, column.type
             )
     named = {identifier.column for identifier in found.values()}
+    others = [relation for relation in relations if relation.name not in bound]
+    keys = {column.name for relation in others for column in relation.columns if column.unique}
     for table, relation in tables.items():
         if bound[table].part is Part.RESEARCH:
             continue
+        looked_up = {item.column for item in relation.references if item.table not in bound}
         for column in relation.columns:
             # A column that has the name of a declared identifier only repeats it.
             if column.name in named or (table, column.name) in found or column.type not in _TEXT_OR_UUID:
                 continue
-            if column.unique or column.type == "uuid" or identifying(column.name):
+            if column.name not in looked_up and is_second(column, keys):
                 found[(table, column.name)] = Identifier(table, column.name, False, False, column.type)
     return tuple(found.values())
+
+
+def is_second(column: Column, keys: Collection[str]) -> bool:
+    """Whether a column beside the declared ones identifies its row. The key of a lookup table does not: many rows share
+    it. ``keys``: names of unique columns of tables that are not bound."""
+    if column.unique:
+        return True
+    if column.type != "uuid" and not identifying(column.name):
+        return False
+    return column.name not in keys if column.distinct is None else column.distinct >= _MOSTLY_DIFFERENT
 
 
 def _declared(catalog: Catalog) -> Iterator[Identifier]:

@@ -89,7 +89,7 @@ class _Excluded:
 
 def _tables(relations: Sequence[Relation], known: Known, catalog: Catalog, excluded: _Excluded) -> Iterator[Difference]:
     unbound = [item for item in relations if item.form is not Form.VIEW and item.name not in known.bound]
-    suspected = _suspected(unbound, known)
+    suspected = _suspected(unbound, known, excluded)
     for relation in unbound:
         copy = is_copy(relation, known)
         reasons = suspected.get(relation.name, [])
@@ -115,9 +115,15 @@ def _tables(relations: Sequence[Relation], known: Known, catalog: Catalog, exclu
             )
 
 
-def _suspected(unbound: Sequence[Relation], known: Known) -> dict[str, list[Suspicion]]:
-    """Suspicions per table; what refers to a suspected table is suspected too, however long the chain."""
-    found = {relation.name: reasons for relation in unbound if (reasons := of_unbound(relation, known))}
+def _suspected(unbound: Sequence[Relation], known: Known, excluded: _Excluded) -> dict[str, list[Suspicion]]:
+    """Suspicions per table, but those of excluded columns; what refers to a suspected table is suspected too, however
+    long the chain."""
+    found = {}
+    for relation in unbound:
+        ignored = {column.name for column in relation.columns if excluded.column(relation.name, column.name)}
+        reasons = [reason for reason in of_unbound(relation, known) if reason.column not in ignored]
+        if reasons:
+            found[relation.name] = reasons
     grown = True
     while grown:
         grown = False

@@ -145,7 +145,13 @@ def _sample(conn: Connection, oid: int, table: str, columns: Iterable[Column]) -
         with conn.transaction():
             conn.execute("SELECT set_config('statement_timeout', %s, true)", (f"{SAMPLE_SECONDS}s",))
             conn.execute(query, (oid, VALUE_CHARS, SAMPLE_ROWS))
-    except (errors.InsufficientPrivilege, errors.QueryCanceled, errors.LockNotAvailable):
+    except (
+        errors.InsufficientPrivilege,
+        errors.QueryCanceled,
+        errors.LockNotAvailable,
+        errors.UndefinedTable,  # dropped since it was listed
+        errors.UndefinedColumn,
+    ):
         # Names and types still speak; a table of which no column may be read is a difference by itself.
         return
 
@@ -198,7 +204,8 @@ def _overlaps(conn: Connection, relations: Mapping[int, Relation], catalog: Cata
         oid = oids[identifier.table]
         if not _may_look_up(conn, oid, relations[oid], identifier):
             continue
-        for relation, name in conn.execute(_lookup(identifier), {"own": oid}).fetchall():
+        rows: list[tuple[int, str]] = conn.execute(_lookup(identifier), {"own": oid}).fetchall()
+        for relation, name in rows:
             found[(relation, name)].add(identifier.name)
     return found
 
@@ -238,7 +245,7 @@ def _may_look_up(conn: Connection, oid: int, relation: Relation, identifier: Ide
     return bool(row and row[0])
 
 
-def _lookup(identifier: Identifier) -> sql.Composable:
+def _lookup(identifier: Identifier) -> sql.Composed:
     """The columns of other tables that hold a value of an identifier."""
     value = sql.SQL("t.id") if identifier.type == "uuid" else sql.SQL("t.token")
     return sql.SQL(

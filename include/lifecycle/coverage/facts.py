@@ -43,13 +43,17 @@ NO_CONTENT = Content()
 
 @dataclass(frozen=True)
 class Column:
-    """``category`` is PostgreSQL's letter for a kind of types: S text, N numbers, I addresses, U uuid and JSON …"""
+    """``category`` is PostgreSQL's letter for a kind of types: S text, N numbers, I addresses, U uuid and JSON …
+
+    ``distinct``: how many different values there are per row, by statistics; None where those say nothing.
+    """
 
     name: str
     type: str
     category: str
     unique: bool = False
     content: Content = NO_CONTENT
+    distinct: float | None = None
 
 
 @dataclass(frozen=True)

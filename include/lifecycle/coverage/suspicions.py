@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lifecycle.coverage.bindings import Bound, Identifier, Part
 from lifecycle.coverage.facts import Column, Form, Relation, Sign
-from lifecycle.coverage.names import Meaning, identifying, refers, strong, weak
+from lifecycle.coverage.names import Meaning, refers, strong, weak
 
 # A lookup table has a name and a description too; it does not have this many rows.
 LARGE_ROWS = 1_000
@@ -76,8 +76,8 @@ def _of_bound_column(relation: Relation, column: Column, bound: Bound, known: Kn
     match bound.part:
         case Part.ACCOUNTS:
             yield from _personal(relation, column)
-            if identifying(column.name) and column.category in _REFERRING:
-                yield Suspicion("is named like a second identifier of the person", column.name)
+            if known.named(f"{relation.name}.{column.name}") is not None:
+                yield Suspicion(f"column {column.name} is a second identifier of the person", column.name)
         case Part.OUTLIVING:
             yield from _personal(relation, column)
             yield from _references(relation, column, known, but=bound.table)
@@ -125,9 +125,7 @@ def _references(relation: Relation, column: Column, known: Known, but: str | Non
 def _named(name: str, identifiers: Sequence[Identifier]) -> Identifier | None:
     """The identifier that a name is likely to mean; declared ones first."""
     for identifier in identifiers:
-        if not identifier.distinctive:
-            continue
-        same = refers(name, identifier.column) if identifier.declared else name.lower() == identifier.column.lower()
+        same = refers(name, identifier.spoken) if identifier.declared else name.lower() == identifier.spoken.lower()
         if same:
             return identifier
     return None
