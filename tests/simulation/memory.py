@@ -242,11 +242,14 @@ class _Work:
                 del self.shelf.scores[s.score_id]
 
     def _training(self) -> None:
-        """What has lost its basis goes; the policy names the basis, it has no period."""
+        """What has lost its basis or its message goes; the policy names the basis, it has no period."""
         for t in list(self.shelf.training.values()):
             flag = self.shelf.flags.get(t.message_id)
             flagged = flag is not None and until(flag.cleared_at, self.as_of)
-            if t.basis == "permission" or (t.basis == "safety_review" and flagged) or t.added_at >= self.as_of:
+            there = t.message_id in self.shelf.messages or t.message_id in self.shelf.quarantined
+            if there and (t.basis == "permission" or (t.basis == "safety_review" and flagged)):
+                continue
+            if t.added_at >= self.as_of:
                 continue
             if not self._held(f"account/{t.account_id}", f"message/{t.message_id}", *_TRAINING):
                 del self.shelf.training[t.example_id]
