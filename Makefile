@@ -10,7 +10,7 @@ STAMP := $(VENV)/installed
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest
 
-.PHONY: help install demo demo-down test test-fast test-s3-ceph lint lock clean env chromium
+.PHONY: help install demo demo-down test test-fast test-s3-ceph simulate mutation lint lock clean env chromium
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,16 @@ test-s3-ceph: $(STAMP) ## The S3 tests against a real Ceph gateway (needs root; 
 	scripts/ceph_up.sh $$dir; \
 	set -a; . $$dir/s3.env; set +a; \
 	$(PYTEST) -p no:xdist tests/stores/s3
+
+# Reproducible: SEED=n lives the life of seed n again. `make test` lives two short ones.
+simulate: $(STAMP) ## Simulated years, held to the oracle every day: YEARS=10 SEEDS=20 [BACKEND=memory|real] [SEED=n]
+	PYTHONPATH=tests $(BIN)/python -m simulation --years $(or $(YEARS),1) --seeds $(or $(SEEDS),5) \
+	    --backend $(or $(BACKEND),memory) $(if $(SEED),--seed $(SEED))
+
+# Cosmic Ray is for whoever changes the core; it is not part of the installation.
+mutation: $(STAMP) ## Mutants of the pure core, judged by its fast tests (docs/mutation.md): FILES="policy/decide.py ..."
+	@$(BIN)/python -c "import cosmic_ray" 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python "cosmic-ray==8.7.0"
+	$(BIN)/python scripts/mutation.py $(FILES)
 
 lint: $(STAMP) ## Ruff and mypy
 	$(BIN)/ruff check .

@@ -213,6 +213,7 @@ def test_sql_that_destroys_application_data_is_reached_through_the_gate_only() -
     deleting = {
         "delete_rows",
         "delete_children",
+        "delete_moved_children",
         "delete_children_of_dropped",
         "swap_in",
         "_remove",

@@ -15,6 +15,10 @@ from .oracle import CASE, CONSENT, DONE, FLAG, HOLD, Judge, Place, Verdict
 from .terms import SHIPPED, Terms
 
 
+# Where a message is that nobody has heard of: an example outlives its message only while a hold of its own keeps it.
+GONE = frozenset({Place.GONE})
+
+
 @dataclass(frozen=True)
 class Expected:
     """The end state of a run. ``free_*`` name what may be there or not."""
@@ -136,9 +140,7 @@ def judge_run(world: World, as_of: datetime, terms: Terms = SHIPPED) -> Expected
     gone = {i for i, v in verdicts.items() if v.places <= {Place.GONE, Place.DEIDENTIFIED}}
     maybe_gone = {i for i, v in verdicts.items() if not v.stays} - gone
     training = {
-        t.example_id: judge.training_stays(t, verdicts[t.message_id].places)
-        if t.message_id in verdicts
-        else judge.training_valid(t)
+        t.example_id: judge.training_stays(t, verdicts[t.message_id].places if t.message_id in verdicts else GONE)
         for t in world.training
     }
     logs = {r: judge.log_stays(r) for r in world.logs}

@@ -154,7 +154,7 @@ class _Work:
             yield f"{scope}/logs", self._logs
         elif scope == ERASURE_SCOPE:
             yield from self._message_units(scope)
-            yield f"{scope}/feedback", self._feedback
+            yield f"{scope}/feedback", lambda: self._feedback(asked_only=True)
         else:
             yield f"{scope}/partition", lambda: self._partition(scope)
             yield f"{scope}/quarantine", lambda: self._leave_quarantine(scope)
@@ -213,13 +213,14 @@ class _Work:
                 self.record("messages", "restore", decision.rule)
                 self.shelf.move_out(m)
 
-    def _feedback(self) -> None:
+    def _feedback(self, *, asked_only: bool = False) -> None:
         rule = self.policy.rule_for(Trigger.CONSENT, Category.FEEDBACK, Tier.CONSUMER)
         assert rule is not None and rule.period is not None
         bound = rule.period.cutoff_bound(self.as_of)
         for f in list(self.shelf.feedback.values()):
             facts = self._feedback_facts(f)
-            if not facts and f.submitted_at >= bound:
+            asked = any(fact.trigger is Trigger.ERASURE for fact in facts)
+            if not asked and (asked_only or f.submitted_at >= bound):
                 continue
             decision = decide(Category.FEEDBACK, "consumer", f.submitted_at, facts, self.policy, self.as_of)
             if decision.due:
@@ -242,11 +243,14 @@ class _Work:
                 del self.shelf.scores[s.score_id]
 
     def _training(self) -> None:
-        """What has lost its basis goes; the policy names the basis, it has no period."""
+        """What has lost its basis or its message goes; the policy names the basis, it has no period."""
         for t in list(self.shelf.training.values()):
             flag = self.shelf.flags.get(t.message_id)
             flagged = flag is not None and until(flag.cleared_at, self.as_of)
-            if t.basis == "permission" or (t.basis == "safety_review" and flagged) or t.added_at >= self.as_of:
+            there = t.message_id in self.shelf.messages or t.message_id in self.shelf.quarantined
+            if there and (t.basis == "permission" or (t.basis == "safety_review" and flagged)):
+                continue
+            if t.added_at >= self.as_of:
                 continue
             if not self._held(f"account/{t.account_id}", f"message/{t.message_id}", *_TRAINING):
                 del self.shelf.training[t.example_id]
@@ -322,6 +326,8 @@ class _Work:
         for e in self.shelf.erasures.values():
             if e.completed_at is None or e.outcome != "done":
                 asked[f"{e.scope}/{e.target}"].append(e.request_id)
+        if not asked:
+            return
         for whom, clock, decision in self._remaining(asked):
             for request in asked[whom]:
                 e = self.shelf.erasures[request]

@@ -19,7 +19,7 @@ START = datetime(2012, 2, 25, 2, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Rates:
-    """How often things happen, in shares of a day."""
+    """How often things happen, in shares of a day. Exceptions end more readily than they begin, or all is kept."""
 
     events: tuple[tuple[Event, float], ...]
     edit: float = 0.008
@@ -37,15 +37,15 @@ ORDINARY = Rates(
         (events.receive, 0.3),
         (events.unearth, 0.02),
         (events.flag, 0.06),
-        (events.clear, 0.03),
+        (events.clear, 0.05),
         (events.rate, 0.02),
-        (events.withdraw, 0.015),
-        (events.hold, 0.03),
-        (events.release, 0.028),
+        (events.withdraw, 0.03),
+        (events.hold, 0.025),
+        (events.release, 0.05),
         (events.accuse, 0.012),
-        (events.close, 0.012),
+        (events.close, 0.03),
         (events.agree, 0.02),
-        (events.terminate, 0.01),
+        (events.terminate, 0.03),
         (events.erase, 0.03),
     )
 )

@@ -197,7 +197,7 @@ class _Work:
                 counts["objects"] = len(ids)
             if fate.startswith("deidentify:"):
                 counts["published"] = self._publish(ids, with_objects=with_objects)
-            counts["children"] = rows.delete_children(conn, self.dataset, ids)
+            counts["children"] = rows.delete_children(conn, self.context.catalog, ids, self.context.params)
             rows.delete_rows(conn, self.dataset, self.leaf.identifier, ids)
             done[fate] = counts
         record_progress(conn, self.context.run.run_id, self.row.unit, done)
@@ -238,7 +238,7 @@ class _Work:
         done = {tally.fate: {"records": tally.records} for tally in counted}
         if done:
             self._publish_whole(conn, done)
-            gone = rows.delete_children_of_dropped(conn, self.dataset, leaf.identifier, self.going, params)
+            gone = rows.delete_children_of_dropped(conn, self.context.catalog, leaf.identifier, self.going, params)
             next(iter(done.values()))["children"] = gone
             survivors = sql.SQL("SELECT m.* FROM {} m WHERE NOT {}").format(leaf.identifier, self.going)
             kept = swap_in(conn, leaf, survivors, params)

@@ -177,7 +177,7 @@ def _cut(context: RunContext, unit: str, tier: Tier, day: date, copies: Sequence
     ids = [copy.candidate.record for copy in moved]
     if ids:
         index.enter(gate.conn, moved_rows(moved), context.run.as_of)
-        children = rows.delete_children(gate.conn, dataset, ids, moving=True)
+        children = rows.delete_moved_children(gate.conn, dataset, ids)
         index.remove(gate.conn, dataset, tier, day, ids)
         for fate in sorted({copy.candidate.fate for copy in moved}):
             these = [copy for copy in moved if copy.candidate.fate == fate]

@@ -168,6 +168,6 @@ def _note(context: RunContext, unit: str, fate: str, gone: Sequence[index.Entry]
     if disposition == "keep":
         disposition = "restore"
     else:
-        counts["children"] = rows.delete_children(gate.conn, context.messages, ids)
+        counts["children"] = rows.delete_children(gate.conn, context.catalog, ids, context.params)
     index.forget(gate.conn, ids)
     record_progress(gate.conn, context.run.run_id, unit, {f"{disposition}:{rule}": counts})

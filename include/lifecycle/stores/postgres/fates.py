@@ -305,8 +305,10 @@ def _training_fate(policy: Policy, catalog: Catalog, dataset: Records, columns: 
     )
     hold = policy.rule_for(Trigger.HOLD, Category.TRAINING_USE, Tier.CONSUMER)
     assert columns.record is not None and dataset.basis is not None
-    valid = sql.SQL("({basis} = 'permission' OR ({basis} = 'safety_review' AND {flagged}))").format(
-        basis=sql.Identifier(alias, dataset.basis), flagged=flagged(columns.record, catalog)
+    valid = sql.SQL("({basis} = 'permission' OR ({basis} = 'safety_review' AND {flagged})) AND {there}").format(
+        basis=sql.Identifier(alias, dataset.basis),
+        flagged=flagged(columns.record, catalog),
+        there=_message_there(columns, catalog),
     )
     return sql.SQL("(CASE WHEN {} THEN {} WHEN {} OR {} >= %(as_of)s THEN {} ELSE {} END)").format(
         held(columns, catalog),
@@ -315,4 +317,22 @@ def _training_fate(policy: Policy, catalog: Catalog, dataset: Records, columns: 
         columns.clock,
         _fate(Disposition.KEEP, rule.id),
         _fate(Disposition.DELETE, rule.id),
+    )
+
+
+def _message_there(columns: Columns, catalog: Catalog) -> sql.Composable:
+    """True unless the message an example was made from is gone. An example outlives it under a hold on its own dataset
+    only, so messages are looked up, partition by partition, only where there has ever been one (hard case 5)."""
+    assert columns.record is not None
+    messages = catalog.messages
+    return sql.SQL(
+        "(NOT EXISTS (SELECT FROM {holds} x WHERE x.scope = 'dataset' AND btrim(x.target) = ANY({names}))"
+        " OR EXISTS (SELECT FROM {messages} k WHERE k.{key} = {record})"
+        " OR EXISTS (SELECT FROM lifecycle.quarantine q WHERE q.message_id = {record}))"
+    ).format(
+        holds=HOLDS,
+        names=sql.Literal(list(columns.dataset_names)),
+        messages=table(messages.table),
+        key=sql.Identifier(messages.record),
+        record=columns.record,
     )

@@ -13,7 +13,7 @@ from psycopg import sql
 from lifecycle.catalog.models import Catalog, Child, Messages
 from lifecycle.planning.units import Tally
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.fates import HOLDS, table
 
 Params = dict[str, Any]
 DUE = sql.SQL("(split_part({fate}, ':', 1) IN ('delete', 'deidentify'))")
@@ -104,15 +104,36 @@ def _child_columns(child: Child) -> dict[str, sql.Composable]:
     return {"child": table(child.table), "key": sql.Identifier(child.key)}
 
 
-def delete_children(conn: Connection, dataset: Messages, records: Sequence[UUID], *, moving: bool = False) -> int:
-    """Delete the child rows of some records; when they are moving, only the children that move with them."""
+def _not_held(catalog: Catalog, child: Child) -> sql.Composable:
+    """A hold on the child's own table or dataset keeps its rows, whatever becomes of the records they belong to."""
+    named = [child.table, *(item.id for item in catalog.records if item.table == child.table)]
+    return sql.SQL(
+        "NOT EXISTS (SELECT FROM {holds} h WHERE h.scope = 'dataset' AND btrim(h.target) = ANY({names})"
+        " AND (h.released_at IS NULL OR h.released_at > %(as_of)s))"
+    ).format(holds=HOLDS, names=sql.Literal(named))
+
+
+def delete_children(conn: Connection, catalog: Catalog, records: Sequence[UUID], params: Params) -> int:
+    """Delete the child rows of some records that go."""
+    gone = 0
+    for child in catalog.messages.children:
+        gone += conn.execute(
+            sql.SQL("DELETE FROM {child} WHERE {key} = ANY(%(records)s) AND {free}").format(
+                free=_not_held(catalog, child), **_child_columns(child)
+            ),
+            params | {"records": list(records)},
+        ).rowcount
+    return gone
+
+
+def delete_moved_children(conn: Connection, dataset: Messages, records: Sequence[UUID]) -> int:
+    """Delete the child rows that have moved with their records."""
     gone = 0
     for child in dataset.children:
-        if moving and not child.moves:
-            continue
-        gone += conn.execute(
-            sql.SQL("DELETE FROM {child} WHERE {key} = ANY(%s)").format(**_child_columns(child)), (list(records),)
-        ).rowcount
+        if child.moves:
+            gone += conn.execute(
+                sql.SQL("DELETE FROM {child} WHERE {key} = ANY(%s)").format(**_child_columns(child)), (list(records),)
+            ).rowcount
     return gone
 
 
@@ -123,14 +144,18 @@ def delete_rows(conn: Connection, dataset: Messages, leaf: sql.Composable, recor
 
 
 def delete_children_of_dropped(
-    conn: Connection, dataset: Messages, leaf: sql.Composable, going: sql.Composable, params: Params
+    conn: Connection, catalog: Catalog, leaf: sql.Composable, going: sql.Composable, params: Params
 ) -> int:
     """Delete the children of every row of a leaf that goes, by one join."""
     gone = 0
-    for child in dataset.children:
+    for child in catalog.messages.children:
         gone += conn.execute(
-            sql.SQL("DELETE FROM {child} c USING {leaf} m WHERE c.{key} = m.{record} AND {going}").format(
-                leaf=leaf, record=sql.Identifier(dataset.record), going=going, **_child_columns(child)
+            sql.SQL("DELETE FROM {child} c USING {leaf} m WHERE c.{key} = m.{record} AND {going} AND {free}").format(
+                leaf=leaf,
+                record=sql.Identifier(catalog.messages.record),
+                going=going,
+                free=_not_held(catalog, child),
+                **_child_columns(child),
             ),
             params,
         ).rowcount
