@@ -88,6 +88,23 @@ def test_late_because_of_a_hold_is_told_apart_from_simply_late(store: Store) -> 
     assert (beta["overdue"], beta["after_hold"]) == (2, 0), "a run has succeeded since, and did not take it"
 
 
+def test_what_waits_for_an_approval_is_told_apart_and_still_rings(store: Store) -> None:
+    """No answer is no excuse: it is not simply late, and the alarm comes all the same (case 26)."""
+    world = build(store)
+    put_message(store, tier="beta", received_at=ago(days=95), body="in a unit over the limit")
+    put_message(store, tier="beta", received_at=ago(days=96), body="simply late")
+    store.sql("UPDATE lifecycle.runs SET planned_at = now()")
+    store.sql("ALTER TABLE lifecycle.plan_units DROP CONSTRAINT IF EXISTS plan_units_status_check")
+    store.insert(
+        "lifecycle.plan_units", run_id=world.runs["beta"], unit=f"messages/beta/{ago(days=95):%Y-%m-%d}",
+        dataset="messages", tier="beta", method="swap", status="awaiting", deadline=ago(days=5),
+        planned='{"delete:consumer_default": {"records": 1}, "keep:feedback": {"records": 4}}',
+    )  # fmt: skip
+    code, shown = status(store)
+    beta = row(shown, "messages", "beta")
+    assert (code, beta["overdue"], beta["awaiting_approval"], beta["state"]) == (1, 1, 1, "broken")
+
+
 def test_request_logs_are_counted_from_the_names_of_their_days(store: Store) -> None:
     """A day is due when lines of some tier can strike that no run has seen; objects are counted, not read."""
     build(store)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
+from lifecycle.orchestration import alerts
 from support.store import Store
 
 DAY = timedelta(days=1)
@@ -32,11 +35,39 @@ def test_summary_and_report_tell_late_by_why(store: Store, monkeypatch: pytest.M
                  retain="90 days", effective_from=now - 90 * DAY, effective_to=now - timedelta(hours=3))  # fmt: skip
     done = store.cli("run", "--as-of", now.isoformat(), "--tier", "business", "--json")
     business = json.loads(done.stdout)["scopes"]["business"]
-    assert business["late"] == {"overdue": 1, "after_hold": 2, "after_exception": 1}
+    assert business["late"] == {"overdue": 1, "after_hold": 2, "after_exception": 1, "awaiting_approval": 0}
     assert business["disposed"] == {"delete": 5}
     assert business["kept"] == {"usage_policy_enforcement": 1}
     report = next(key for key in store.keys("lifecycle-evidence", "runs/") if "/business/" in key and "report" in key)
     page = store.read_object("lifecycle-evidence", report).decode()
     assert "1 simply late; 2 late because a hold or a case ended" in page
     again = json.loads(store.cli("run", "--as-of", now.isoformat(), "--tier", "business", "--json").stdout)
-    assert again["scopes"]["business"]["late"] == {"overdue": 0, "after_hold": 0, "after_exception": 0}
+    assert again["scopes"]["business"]["late"] == dict.fromkeys(business["late"], 0)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What alerts log; none is sent anywhere."""
+    monkeypatch.setenv("AIRFLOW_CONN_LIFECYCLE_ALERTS", "{}")
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    alerts.log.addHandler(handler)
+    yield lines
+    alerts.log.removeHandler(handler)
+
+
+def test_an_airflow_deadline_measures_again_before_it_rings(store: Store, said: list[str]) -> None:
+    """A run that failed keeps its deadline in Airflow; it rings only when a deadline really is at risk (cases 1, 7)."""
+    run = {"dag_run": {"dag_id": "retention_business", "dag_run_id": "scheduled__1"}}
+    now = datetime.now(UTC)
+    store.insert_message(tier="business", received_at=now - 26 * DAY, body="two days are left")
+    alerts.deadline_at_risk(run, runbook="retention_tiers", scope="business")
+    assert said == []
+    message = store.insert_message(tier="business", received_at=now - 27 * DAY, body="one day is left")
+    alerts.deadline_at_risk(run, runbook="retention_tiers", scope="consumer")
+    assert said == [], "another scope"
+    alerts.deadline_at_risk(run, runbook="retention_tiers", scope="business")
+    assert len(said) == 1
+    assert said[0].startswith("retention_business at risk: run scheduled__1 (messages/business: 24.0 h left, 2 due)")
+    assert str(message) not in said[0]

@@ -135,6 +135,7 @@ def _table(data: Mapping[str, Any]) -> Table:
 def late_words(late: Mapping[str, int]) -> str:
     """What was past its deadline before the run, by why."""
     words = {"overdue": "simply late", "after_hold": "after a hold or case", "after_exception": "after an exception"}
+    words["awaiting_approval"] = "waiting for approval"
     return ", ".join(f"{late[name]:,} {text}" for name, text in words.items() if late.get(name))
 
 

@@ -180,7 +180,7 @@ def _beyond_cutoff(conn: Connection, scene: Scene, tier: Tier | None, rule: Rule
     kept_by_terms: sql.Composable = sql.SQL("false")
     bound = rule.period.cutoff_bound(horizon(scene))
     if tier is not None and scene.policy.rule_for(Trigger.AGREEMENT, PROMPTS, tier) is not None:
-        agreed = scene.reasons.agreed(names["account"], PROMPTS, AT_AS_OF)
+        agreed = scene.reasons.agreed(names["account"], names["clock"], PROMPTS, AT_AS_OF)
         terms = sql.SQL("coalesce({}, {})").format(agreed, interval(rule.period))
         kept_by_terms = sql.SQL("{} >= %(horizon)s").format(ends_down(names["clock"], terms))
     rows = conn.execute(
@@ -200,7 +200,7 @@ def _beyond_cutoff(conn: Connection, scene: Scene, tier: Tier | None, rule: Rule
 def _due_by_shorter_terms(conn: Connection, scene: Scene, tier: Tier, rule: Rule) -> int:
     """Rows that the default would still keep and their account's agreement does not."""
     names, terms = scene.message_names(), scene.catalog.exceptions.agreements
-    agreed = scene.reasons.agreed(names["account"], PROMPTS, AT_AS_OF)
+    agreed = scene.reasons.agreed(names["account"], names["clock"], PROMPTS, AT_AS_OF)
     row = conn.execute(
         sql.SQL(
             "SELECT count(*) FROM (SELECT DISTINCT a.{subject} AS account FROM {agreements} a) p JOIN {messages} m"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.stores.postgres.candidates import of_messages, of_quarantine, of_records
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.standing import measure
+from lifecycle.stores.postgres.standing import measure, waiting
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -37,28 +38,39 @@ def standings(
     for scope in scopes:
         if scope == ERASURE_SCOPE:
             continue  # what is asked for is part of each dataset's standing
-        last = last_success(conn, scope, as_of)
+        found.extend(_tables(conn, policy, catalog, scope, as_of))
         if scope == RECORDS_SCOPE:
-            found.extend(_records(conn, policy, catalog, as_of, last))
+            last = last_success(conn, scope, as_of)
             found.extend(_logs(s3, policy, dataset, as_of, last) for dataset in catalog.logs)
-        else:
-            found.extend(_tier(conn, policy, catalog, Tier(scope), as_of, last))
     return tuple(sorted(found, key=_place(catalog)))
 
 
 def late_records(context: RunContext) -> dict[str, int]:
     """Records of the run's scope that are past their deadline, by why; what was only due is not among them."""
-    scope, policy, catalog = context.run.scope, context.policy, context.catalog
-    last = last_success(context.conn, scope, context.run.as_of)
-    if scope == ERASURE_SCOPE:
+    if context.run.scope == ERASURE_SCOPE:
         return {}
+    found = _tables(context.conn, context.policy, context.catalog, context.run.scope, context.run.as_of)
+    late = sum((standing.late for standing in found), Late()).as_dict()
+    return {name: count for name, count in late.items() if name != "kept"}
+
+
+def _tables(conn: Connection, policy: Policy, catalog: Catalog, scope: str, as_of: datetime) -> list[Standing]:
+    """Every table of a scope; what waits for an approval is told apart from what is simply late."""
+    last, waits = last_success(conn, scope, as_of), waiting(conn, scope, as_of)
     found = (
-        _records(context.conn, policy, catalog, context.run.as_of, last)
+        _records(conn, policy, catalog, as_of, last)
         if scope == RECORDS_SCOPE
-        else _tier(context.conn, policy, catalog, Tier(scope), context.run.as_of, last)
+        else _tier(conn, policy, catalog, Tier(scope), as_of, last)
     )
-    late = sum((standing.late for standing in found), Late())
-    return {"overdue": late.overdue, "after_hold": late.after_hold, "after_exception": late.after_exception}
+    return [
+        replace(each, late=each.late.of_which_waiting(waits.get((each.dataset, _of_unit(each.tier)), 0)))
+        for each in found
+    ]
+
+
+def _of_unit(tier: str) -> str | None:
+    """The tier as plans write it: none where a unit is of no single declared one."""
+    return tier if tier in set(Tier) else None
 
 
 def _place(catalog: Catalog) -> Callable[[Standing], tuple[int, int, str]]:

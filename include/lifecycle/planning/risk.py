@@ -8,7 +8,7 @@ agreement is shorter than the lead, a period that is also a minimum has just run
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
@@ -42,6 +42,7 @@ class Late:
     """The same for a cleared flag, a withdrawn or ended consent, a changed agreement."""
     kept: int = 0
     awaiting_approval: int = 0
+    """Late because nobody has answered yet; the alarm rings for it all the same (hard case 26)."""
 
     def __add__(self, other: Late) -> Late:
         return Late(
@@ -51,6 +52,11 @@ class Late:
             self.kept + other.kept,
             self.awaiting_approval + other.awaiting_approval,
         )
+
+    def of_which_waiting(self, records: int) -> Late:
+        """The same, with what an unanswered approval made late told apart from what is simply late."""
+        waiting = min(records, self.overdue)
+        return replace(self, overdue=self.overdue - waiting, awaiting_approval=waiting)
 
     def as_dict(self) -> dict[str, int]:
         return {

@@ -27,8 +27,8 @@ from support.crowd import TICK, UNKNOWN, Crowd, Generator, Record, by_table
 from support.store import Connection, Store
 
 log = logging.getLogger(__name__)
-AT_LEAST = 8_000
-ACCOUNTS = 200  # a world; each brings about fourteen records
+AT_LEAST = 100_000
+ACCOUNTS = 1_900  # a world; each brings about fourteen records
 # As-of and session zone: the lead reaching the end of February; 1 March after 29 February; New York's repeated hour,
 # asked in New York; the hour that Berlin skips, asked in Berlin.
 WORLDS = (

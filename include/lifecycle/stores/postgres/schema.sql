@@ -22,6 +22,9 @@ CREATE TABLE IF NOT EXISTS lifecycle.erasure_requests (
     outcome      text
 );
 CREATE INDEX IF NOT EXISTS erasure_requests_scope ON lifecycle.erasure_requests (scope, target);
+-- As fates and deadlines ask: whatever the spelling of a target, one probe per row.
+CREATE INDEX IF NOT EXISTS erasure_requests_named ON lifecycle.erasure_requests (scope, lower(btrim(target)));
+CREATE INDEX IF NOT EXISTS legal_holds_named ON lifecycle.legal_holds (scope, lower(btrim(target)));
 
 -- One row per run. run_key names the run for its caller: an Airflow "dag_id/run_id" or "cli/<n>".
 CREATE TABLE IF NOT EXISTS lifecycle.runs (

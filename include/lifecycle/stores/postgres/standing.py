@@ -245,3 +245,19 @@ def _last_end(
     return sql.SQL("(SELECT max({end}) FROM {t} x WHERE x.{key} = {row} AND {since} AND {only})").format(
         end=end, t=table(name), key=sql.Identifier(key), row=row, since=_SINCE.format(end=end), only=only
     )
+
+
+def waiting(conn: Connection, scope: str, as_of: datetime) -> dict[tuple[str, str | None], int]:
+    """Records past their deadline in units that wait for an approval, by dataset (or quarantine) and tier.
+
+    Of the scope's latest plan only: a later one asks anew for what is still there.
+    """
+    rows = conn.execute(
+        "SELECT split_part(u.unit, '/', 1), u.tier, sum((c.value ->> 'records')::bigint)::bigint"
+        " FROM lifecycle.plan_units u CROSS JOIN jsonb_each(u.planned) c WHERE u.status = 'awaiting'"
+        " AND u.deadline < %(as_of)s AND split_part(c.key, ':', 1) IN ('delete', 'deidentify')"
+        " AND u.run_id = (SELECT max(r.run_id) FROM lifecycle.runs r WHERE r.scope = %(scope)s AND NOT r.dry_run"
+        " AND r.planned_at IS NOT NULL AND r.as_of <= %(as_of)s) GROUP BY 1, 2",
+        {"scope": scope, "as_of": as_of},
+    ).fetchall()
+    return {(dataset, tier): count for dataset, tier, count in rows}

@@ -93,7 +93,7 @@ def _past(scene: Scene, dataset: Logs, rule: Rule, tier: Tier | None) -> sql.Com
     default = interval(rule.period)
 
     def past_at(at: sql.Composable) -> sql.Composable:
-        agreed = scene.reasons.agreed(sql.SQL("l.account_id"), Category.PROMPTS_AND_OUTPUTS, at)
+        agreed = scene.reasons.agreed(sql.SQL("l.account_id"), clock, Category.PROMPTS_AND_OUTPUTS, at)
         return sql.SQL("{} < %(as_of)s").format(ends_down(clock, sql.SQL("coalesce({}, {})").format(agreed, default)))
 
     return sql.SQL("{} AND {}").format(past_at(AT_AS_OF), past_at(AT_SETTLED))

@@ -122,7 +122,7 @@ def _past_agreement(scene: Scene, tier: Tier, default: Rule) -> Iterator[Check]:
     names, terms = scene.message_names(), scene.catalog.exceptions.agreements
 
     def end_at(instant: sql.Composable) -> sql.Composable:
-        agreed = scene.reasons.agreed(names["account"], CATEGORY, instant)
+        agreed = scene.reasons.agreed(names["account"], names["clock"], CATEGORY, instant)
         period = sql.SQL("coalesce({}, {})").format(agreed, interval(default.period)) if default.period else agreed
         return ends_down(names["clock"], period)
 
