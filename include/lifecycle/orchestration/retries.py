@@ -22,6 +22,7 @@ RETRY_POLICY = ExceptionRetryPolicy(
                 "lifecycle.errors.FencedOutError",
                 "lifecycle.errors.ValidationFailedError",
                 "lifecycle.errors.LedgerError",
+                "lifecycle.errors.ApprovalError",
             ],
             action=RetryAction.FAIL,
             reason="the same again would fail again; a person has to look",
