@@ -25,6 +25,7 @@ DAG_IDS = {
     "retention_erasure",
     "retention_auditor",
     "retention_watch",
+    "retention_approval",
 }
 # They read and judge; they have one task, take no lease and never pause themselves.
 READING = {"retention_auditor": "audit", "retention_watch": "watch"}
@@ -35,6 +36,9 @@ SCHEDULES = {
     "auditor": "0 6 * * *",
     "watch": "50 * * * *",
 }
+QUESTION = ["show", "ask", "answered", "record", "go_on"]
+# Not runs of a scope: they destroy nothing.
+OTHERS = (*READING, "retention_approval")
 CHAIN = ["check", "partition", "cutoffs", "plan", "quarantine", "shards", "expire", "settle", "validate", "certify"]
 HEAVY = ("great_expectations", "pandas", "boto3", "pyarrow", "lifecycle.orchestration.steps", "lifecycle.validation")
 
@@ -117,40 +121,75 @@ def test_owner_retries_and_pools(dags: list[Any]) -> None:
 
 def test_one_run_at_a_time_never_of_the_past(dags: list[Any]) -> None:
     for dag in dags:
-        assert dag.max_active_runs == 1
+        # An unanswered question must not keep the next one from being asked.
+        assert dag.max_active_runs == (20 if dag.dag_id == "retention_approval" else 1)
         assert dag.catchup is False
         assert dag.start_date is None, "with a start date, unpausing would run the last missed slot at once"
         assert "backfill" not in {str(run_type.value) for run_type in dag.allowed_run_types}
-        assert timedelta(0) < dag.dagrun_timeout <= timedelta(hours=12)
+        limit = timedelta(days=8) if dag.dag_id == "retention_approval" else timedelta(hours=12)
+        assert timedelta(0) < dag.dagrun_timeout <= limit
         assert dag.deadline and dag.deadline[0].interval < dag.dagrun_timeout
         assert dag.on_failure_callback is not None
 
 
-def test_what_watches_never_pauses_itself(dags: list[Any]) -> None:
+def test_what_watches_and_what_asks_never_pauses_itself(dags: list[Any]) -> None:
     for dag in dags:
-        assert (dag.max_consecutive_failed_dag_runs == 0) == (dag.dag_id in READING)
+        assert (dag.max_consecutive_failed_dag_runs == 0) == (dag.dag_id in OTHERS)
 
 
 def test_schedules_are_explicit_and_in_utc(dags: list[Any]) -> None:
     for dag in dags:
+        if dag.dag_id == "retention_approval":
+            assert not dag.timetable.can_be_scheduled, "it is triggered by the run that found something waiting"
+            continue
         expected = SCHEDULES[dag.dag_id.removeprefix("retention_")]
         assert (dag.timetable.expression, str(dag.timetable.timezone)) == (expected, "UTC")
 
 
 def test_params_are_a_form(dags: list[Any]) -> None:
     for dag in dags:
+        if dag.dag_id == "retention_approval":
+            assert dag.params.get_param("approval").schema == {"type": "integer", "minimum": 1, **_words(dag)}
+            continue
         assert dag.params.get_param("as_of").schema["format"] == "date-time"
         assert dag.params["as_of"] is None
         if dag.dag_id not in READING:
             assert dag.params["dry_run"] is False
 
 
+def _words(dag: Any) -> dict[str, str]:
+    schema = dag.params.get_param("approval").schema
+    return {name: schema[name] for name in ("title",) if schema[name]}
+
+
+def test_no_answer_is_a_no_and_the_answer_is_checked_cases_26_and_28(dags: list[Any]) -> None:
+    [dag] = [dag for dag in dags if dag.dag_id == "retention_approval"]
+    assert dag.task_ids and set(dag.task_ids) == set(QUESTION)
+    for before, after in pairwise(QUESTION):
+        assert after in dag.task_dict[before].downstream_task_ids
+    asked, record = dag.task_dict["ask"], dag.task_dict["record"]
+    assert (asked.defaults, asked.options) == (["Reject"], ["Approve", "Reject"])
+    assert asked.response_timeout is not None
+    # A no skips what follows it directly; the check must run after a no, too.
+    assert record.upstream_task_ids == {"answered"}
+    assert record.trigger_rule == "none_failed"
+
+
+def test_a_run_that_waits_asks_and_goes_on(dags: list[Any]) -> None:
+    for dag in dags:
+        if dag.dag_id not in OTHERS:
+            ask = dag.task_dict["ask"]
+            assert ask.upstream_task_ids == {"waiting"}
+            assert ask.downstream_task_ids == {"close"}
+            assert dag.task_dict["waiting"].upstream_task_ids == {"plan"}
+
+
 def test_the_order_of_the_steps(dags: list[Any]) -> None:
     for dag in dags:
-        if dag.dag_id in READING:
-            assert dag.task_ids == [READING[dag.dag_id]]
+        if dag.dag_id in OTHERS:
+            assert dag.task_ids == [READING.get(dag.dag_id)] or dag.dag_id == "retention_approval"
             continue
-        assert set(dag.task_ids) == {*CHAIN, "close"}
+        assert set(dag.task_ids) == {*CHAIN, "waiting", "ask", "close"}
         for before, after in pairwise(CHAIN):
             assert after in dag.task_dict[before].downstream_task_ids, (dag.dag_id, before, after)
 
@@ -158,11 +197,11 @@ def test_the_order_of_the_steps(dags: list[Any]) -> None:
 def test_a_run_is_always_closed(dags: list[Any]) -> None:
     """`check` is the setup of `close`: clearing any task takes the lease again, and a failed run gives it back."""
     for dag in dags:
-        if dag.dag_id in READING:
+        if dag.dag_id in OTHERS:
             continue
         assert dag.task_dict["check"].is_setup
         assert dag.task_dict["close"].is_teardown
-        assert dag.task_dict["close"].upstream_task_ids == {"check", "certify"}
+        assert dag.task_dict["close"].upstream_task_ids == {"check", "certify", "ask"}
 
 
 def test_settle_survives_a_day_without_due_units(dags: list[Any]) -> None:

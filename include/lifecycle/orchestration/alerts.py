@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
     from airflow.sdk.definitions.context import Context
 
+    from lifecycle.ledger.approvals import Approval
+
 ALERT_CONNECTION = "lifecycle_alerts"
 SEND_TIMEOUT_S = 10.0
 
@@ -29,7 +31,7 @@ log = logging.getLogger("lifecycle.alerts")
 
 @dataclass(frozen=True)
 class Alert:
-    """What is said: kind is 'failed', 'late' or 'at risk'; `what_now` names the runbook."""
+    """What is said: kind is 'failed', 'late', 'at risk' or 'waiting'; `what_now` names the runbook."""
 
     kind: str
     dag_id: str
@@ -69,6 +71,21 @@ def failure_alert(context: Mapping[str, Any], runbook: str) -> Alert:
         task_id=getattr(instance, "task_id", None),
         reason=str(context.get("reason") or "task_failure"),
         what_now=f"docs/runbooks/{runbook}.md",
+    )
+
+
+def waiting_alert(context: Mapping[str, Any], found: Approval) -> Alert:
+    """The alert for what waits for an approval: how much, and until when the deadline can still be met (case 26)."""
+    run = context.get("dag_run")
+    until = f", earliest deadline {found.deadline.isoformat()}" if found.deadline is not None else ""
+    records = sum(found.units.values()) if found.units else found.shown.get("affected", 0)
+    return Alert(
+        kind="waiting",
+        dag_id=str(getattr(run, "dag_id", "unknown")),
+        run_id=str(getattr(run, "run_id", "unknown")),
+        task_id=None,
+        reason=f"approval {found.approval_id} of a {found.subject}: {records} records{until}",
+        what_now="docs/runbooks/retention_approval.md",
     )
 
 

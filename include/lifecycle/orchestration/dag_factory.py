@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator  # noqa: TID253
 from airflow.sdk import Asset, Param, chain  # noqa: TID253
 from airflow.sdk.definitions.callback import SyncCallback  # noqa: TID253
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference  # noqa: TID253
@@ -17,7 +18,7 @@ from lifecycle.orchestration.retries import RETRY_POLICY
 OWNER = "data-protection"
 
 # A closed set: tests refuse any other, so that the filter in the UI stays useful.
-TAGS = frozenset({"retention", "tier", "records", "erasure", "audit", "destructive", "read-only"})
+TAGS = frozenset({"retention", "tier", "records", "erasure", "audit", "approval", "destructive", "read-only"})
 
 # No backfill: past days have older cut-offs, so a backfill does nothing that the next run does not do better. No asset
 # materialisation: it takes no parameters and would hide who asked for the run.
@@ -48,6 +49,7 @@ def settings(
     deadline: timedelta,
     give_up_after: int,
     scope: str | None = None,
+    at_once: int = 1,
 ) -> dict[str, Any]:
     """Arguments of a retention DAG.
 
@@ -59,13 +61,14 @@ def settings(
         deadline: an alert goes out when a run is not done this long after it was queued.
         give_up_after: failed runs in a row after which Airflow pauses the DAG; 0 for never.
         scope: what the run disposes of; if it has not succeeded by `limit`, an alert tells when deadlines are at risk.
+        at_once: how many runs there may be; more than one only where nothing is destroyed.
     """
     alerts = [_late_alert(runbook, deadline)] + ([_at_risk_alert(runbook, limit, scope)] if scope else [])
     return {
         # No start_date: with one, Airflow would run the latest missed slot the moment a new DAG is unpaused, and
         # unpausing must not delete anything by itself.
         "catchup": False,
-        "max_active_runs": 1,
+        "max_active_runs": at_once,
         "max_consecutive_failed_dag_runs": give_up_after,
         "dagrun_timeout": limit,
         "allowed_run_types": RUN_TYPES,
@@ -128,9 +131,31 @@ def retention_run(scope: str) -> None:
         tasks.validate(run),
         certified,
     )
+    # A leaf of its own: whoever has to be asked is asked in retention_approval, and this run goes on meanwhile.
+    asked = TriggerDagRunOperator.partial(
+        task_id="ask", trigger_dag_id="retention_approval", skip_when_already_exists=True, pool=tasks.POSTGRES_POOL
+    ).expand_kwargs(tasks.waiting(planned["run"]))
     # check is the setup: clearing any task in between clears it too, so the lease is taken again before the work is.
     closed: Any = tasks.close(run)
-    certified >> closed.as_teardown(setups=run)
+    [certified, asked] >> closed.as_teardown(setups=run)
+
+
+def approval_run() -> None:
+    """Wire one question into the DAG of the current `with`: show, ask, check and record, let the work go on."""
+    from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+    from lifecycle.orchestration import approval_tasks
+
+    asked = approval_tasks.AskOperator(
+        task_id="ask",
+        subject="An approval is being prepared",
+        defaults=ApprovalOperator.REJECT,
+        response_timeout=approval_tasks.DEFAULT_ANSWER_WITHIN,
+        pool=tasks.POSTGRES_POOL,
+    )
+    recorded: Any = approval_tasks.record()
+    again = TriggerDagRunOperator.partial(task_id="go_on", pool=tasks.POSTGRES_POOL).expand(trigger_dag_id=recorded)
+    chain(approval_tasks.show(), asked, approval_tasks.answered(), recorded, again)
 
 
 def disposed_asset(scope: str) -> Asset:

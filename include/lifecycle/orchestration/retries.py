@@ -23,6 +23,7 @@ RETRY_POLICY = ExceptionRetryPolicy(
                 "lifecycle.errors.ValidationFailedError",
                 "lifecycle.errors.DeadlineAtRiskError",
                 "lifecycle.errors.LedgerError",
+                "lifecycle.errors.ApprovalError",
             ],
             action=RetryAction.FAIL,
             reason="the same again would fail again; a person has to look",

@@ -24,6 +24,11 @@ def run_instant() -> datetime:
     return run_as_of(context["params"].get("as_of"), context.get("logical_date"), context["dag_run"].run_after)
 
 
+def _started_by() -> str:
+    """Who started the run by hand; may not approve what it asks where the policy wants four eyes."""
+    return getattr(get_current_context()["dag_run"], "triggering_user_name", None) or "schedule"
+
+
 @task(pool=POSTGRES_POOL)
 def check(scope: str) -> int:
     """Clocks, configuration, connections, one run at a time; opens the run, or resumes it when this was cleared."""
@@ -33,7 +38,7 @@ def check(scope: str) -> int:
         context = get_current_context()
         run_key = f"{context['dag'].dag_id}/{context['run_id']}"
         dry_run = bool(context["params"]["dry_run"])
-        return steps.begin(scope, run_instant(), run_key=run_key, dry_run=dry_run)
+        return steps.begin(scope, run_instant(), run_key=run_key, dry_run=dry_run, requested_by=_started_by())
 
 
 @task(pool=S3_POOL, multiple_outputs=False)
@@ -60,7 +65,27 @@ def plan(run: int) -> dict[str, Any]:
     with task_process():
         from lifecycle.orchestration import steps
 
-        return {**steps.plan(run), "run": run}
+        return {**steps.plan(run, requested_by=_started_by()), "run": run}
+
+
+@task(pool=POSTGRES_POOL, multiple_outputs=False)
+def waiting(run: int) -> list[dict[str, Any]]:
+    """What somebody has to be asked, once a day each, and an alarm that says until when there is time."""
+    with task_process():
+        from lifecycle.orchestration import asking
+        from lifecycle.orchestration.alerts import deliver, waiting_alert
+        from lifecycle.orchestration.session import run_context
+
+        with run_context(run) as opened:
+            found = asking.waiting_of(opened.conn, opened.run)
+        context = get_current_context()
+        for each in found:
+            deliver(waiting_alert(context, each))
+        day = run_instant().date().isoformat()
+        return [
+            {"conf": {"approval": each.approval_id}, "trigger_run_id": f"approval-{each.approval_id}-{day}"}
+            for each in found
+        ]
 
 
 @task(pool=S3_POOL, multiple_outputs=False)
