@@ -229,7 +229,7 @@ def test_a_run_that_has_not_succeeded_in_the_longest_run_has_its_deadlines_measu
     for dag in dags:
         alerts = {alert.name: alert for alert in dag.deadline}
         scope = dag.dag_id.removeprefix("retention_")
-        if dag.dag_id in READING or scope == "erasure":
+        if dag.dag_id in OTHERS or scope == "erasure":
             assert len(alerts) == 1
             continue
         alert = alerts[f"{scope}-at-risk"]
