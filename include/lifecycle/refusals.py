@@ -114,9 +114,8 @@ def _explain(
             )
         case "union_tag_invalid":
             tags = re.findall(r"'([^']*)'", str(detail["ctx"]["expected_tags"]))
-            return f"type {detail['ctx']['tag']!r} is not known", _did_you_mean(
-                detail["ctx"]["tag"], tags, "Write one of"
-            )
+            tag = given.get("type") if isinstance(given, dict) else detail["ctx"]["tag"]
+            return f"type {_shown(tag)} is not known", _did_you_mean(tag, tags, "Write one of")
         case "union_tag_not_found":
             return "has no type", "Add one, for example `type: table`"
         case "string_pattern_mismatch":
