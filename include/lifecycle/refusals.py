@@ -64,20 +64,22 @@ def problems_of(error: ValidationError, source: Source, model: type[BaseModel], 
     """One problem for each thing that pydantic found."""
     found: list[Problem] = []
     details = [(detail, _plain_path(detail)) for detail in error.errors(include_url=False)]
+    # A list whose items were all refused is also reported as empty: that follows from the others.
     others = {other[:length] for _, other in details for length in range(len(other))}
     reported = {problem.field for problem in source.problems}
     for detail, path in details:
-        if len(found) >= MAX_PROBLEMS:
-            return [*found[:MAX_PROBLEMS], more_problems(source.file, source.line(path))]
+        if len(found) > MAX_PROBLEMS:
+            break
         if detail["type"] == ERROR_TYPE:
             found.extend(
                 Problem(source.file, source.line(item.where), show(item.where) or "file", item.message, item.remedy)
                 for item in detail["ctx"]["found"]
             )
         elif show(path) not in reported and not (detail["type"] == "too_short" and path in others):
-            # (a list whose items were all refused is also reported as empty)
             message, remedy = _explain(detail, path, source, model, example)
             found.append(Problem(source.file, source.line(path), show(path) or "file", message, remedy))
+    if len(found) > MAX_PROBLEMS:
+        return [*found[:MAX_PROBLEMS], more_problems(source.file, found[MAX_PROBLEMS].line)]
     return found
 
 
@@ -112,9 +114,8 @@ def _explain(
             )
         case "union_tag_invalid":
             tags = re.findall(r"'([^']*)'", str(detail["ctx"]["expected_tags"]))
-            return f"type {detail['ctx']['tag']!r} is not known", _did_you_mean(
-                detail["ctx"]["tag"], tags, "Write one of"
-            )
+            tag = given.get("type") if isinstance(given, dict) else detail["ctx"]["tag"]
+            return f"type {_shown(tag)} is not known", _did_you_mean(tag, tags, "Write one of")
         case "union_tag_not_found":
             return "has no type", "Add one, for example `type: table`"
         case "string_pattern_mismatch":

@@ -27,6 +27,7 @@ _MERGE_TAG = "tag:yaml.org,2002:merge"
 _TEXT_TAG = "tag:yaml.org,2002:str"
 # YAML 1.1 also reads 010 as eight and 1:30 as ninety.
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_PLAIN_KEY, _LONGEST_KEY = re.compile(r"[\w<*&!-]{1,63}"), 40
 _FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*([eE][-+]?[0-9]+)?")
 # libyaml where the wheel has it: the pure reader takes many seconds for a megabyte.
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -210,5 +211,12 @@ def more_problems(file: str, line: int) -> Problem:
 
 def show(path: Path_) -> str:
     """A path as people write it: ``rules[3].period``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path)
     return text.removeprefix(".")
+
+
+def _key(name: str) -> str:
+    """A key as it stands, or in quotes and shortened where it would not be seen or read as one."""
+    if _PLAIN_KEY.fullmatch(name):
+        return name
+    return repr(name if len(name) <= _LONGEST_KEY else f"{name[:_LONGEST_KEY]}...")

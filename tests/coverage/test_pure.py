@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from coverage.covering import AS_OF
+from lifecycle.catalog.models import Exclusion
 from lifecycle.config import load_configuration
 from lifecycle.coverage.bindings import Identifier, Part, bound_by, is_second
 from lifecycle.coverage.buckets import shape_of
@@ -167,6 +170,14 @@ def test_a_category_without_a_default_is_a_difference() -> None:
     assert policy.rule_for(Trigger.DEFAULT, CONFIG.catalog.records[0].category, next(iter(rules[0].tiers))) is None
     (found,) = compare(Facts(), CONFIG.catalog, policy, AS_OF).differences
     assert (found.kind, found.name) == ("records", "safety_scores")
+
+
+def test_an_exclusion_for_ever_is_a_warning() -> None:
+    forever = Exclusion(bucket="exports", reason="nobody looks at it", until=date(9999, 12, 31))
+    catalog = CONFIG.catalog.model_copy(update={"exclusions": (forever,)})
+    found = compare(Facts(buckets=("exports",)), catalog, CONFIG.policy, AS_OF)
+    assert found.passed
+    assert any("nobody decides again" in warning for warning in found.warnings)
 
 
 def test_buckets_that_may_not_be_listed_are_a_warning() -> None:

@@ -138,6 +138,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "run 2 years on": ("run", "--as-of", at(AS_OF + DAY * 400)),
     "audit": ("audit", "--as-of", at(AS_OF)),
     "audit json": ("audit", "--as-of", at(AS_OF), "--json"),
+    "coverage": ("coverage", "--as-of", at(AS_OF)),
+    "coverage json": ("coverage", "--as-of", at(AS_OF), "--json"),
     "ledger": ("ledger", "verify"),
 }
 BREAKING = ("dry run", "run", "run json", "audit json")
@@ -157,7 +159,11 @@ def test_the_search_finds_a_canary_where_there_is_one(servers: Servers) -> None:
 def test_no_content_and_no_identifier_leaves_the_stores_case_25(servers: Servers) -> None:
     world = canary_world()
     with servers.store(world) as store:
+        # A copy that nobody configured makes the coverage check read what it must not tell.
+        store.sql("CREATE TABLE app.copies AS SELECT row_to_json(m)::jsonb AS copy, m.body FROM app.messages m")
+        store.put_object(DATA, f"{world.messages[0].message_id}/{WORDS[0]}", b"x")
         heard = everything_said(store, world, COMMANDS)
+    assert "app.copies" in heard.texts["coverage stdout"]
     assert heard.texts["lifecycle.ledger"], "nothing was recorded; the test saw nothing"
     assert any(place.startswith("s3 ") for place in heard.texts), "no evidence was written; the test saw nothing"
     assert heard.found() == []

@@ -7,6 +7,16 @@ from policy.malformed import Malformed
 _BUSINESS = "    period: P28D\n"
 _LAYOUT = '      partitioned: "tier={tier}/date={date}/{record}.json"\n'
 _SCORES_TABLE = "    table: app.safety_scores\n"
+_HOLD = (
+    "  - id: legal_obligation\n"
+    "    category: [prompts_and_outputs, safety_scores, feedback, account_data, training_use]\n"
+    "    tiers: [consumer, beta, evaluation, business]\n"
+    "    trigger: hold\n"
+    "    kind: minimum\n"
+    "    clock: placed\n"
+    "    disposition: keep\n"
+    '    basis: "anything in scope of a hold: as required by law, until the hold is released"\n'
+)
 _K, _LOGS = "k_anonymity: 5", "bucket: product-logs"
 _END = "    clock: received_at\n"  # of the last dataset; exclusions follow
 
@@ -219,12 +229,12 @@ MORE_POLICIES = [
         "legal_obligation",
     ),
     Malformed(
-        "data that holds leave out",
-        "[prompts_and_outputs, safety_scores, feedback, account_data, training_use]",
-        "[prompts_and_outputs, feedback, account_data, training_use]",
+        "holds that keep nothing",
+        _HOLD,
+        "",
         "rules",
-        "no rule of trigger 'hold' covers safety_scores",
-        "nothing under legal hold",
+        "no rule has the trigger 'hold'",
+        "legal_obligation",
         "rules:",
     ),
     Malformed("nothing as key", "name: retention\n", "name: retention\n~: x\n", "file", "'~' is not text", "quotes"),

@@ -117,6 +117,29 @@ def test_an_alias_bomb_is_refused_before_it_is_built(tmp_path: Path) -> None:
     assert time.process_time() - started < 1
 
 
+@pytest.mark.parametrize(
+    ("key", "field"), [("''", "''"), ('"a b"', "'a b'"), ('"a\\nb"', "'a\\nb'"), ("x" * 90, f"'{'x' * 40}...'")]
+)
+def test_an_odd_key_is_named_so_that_it_can_be_found(key: str, field: str, tmp_path: Path) -> None:
+    text = shipped(SHIPPED_POLICY).read_text(encoding="utf-8")
+    file = tmp_path / "edited.yaml"
+    file.write_text(text.replace("name: retention\n", f"name: retention\n{key}: 1\n{key}: 2\n"), encoding="utf-8")
+    assert {problem.field for problem in read_policy(file).problems} == {field}
+
+
+def test_very_many_contradictions_are_cut_too(tmp_path: Path) -> None:
+    data = yaml.safe_load(shipped(SHIPPED_DATASETS).read_text(encoding="utf-8"))
+    entry = {"table": "app.plans", "reason": "a price list of ours", "until": "2027-06-30"}
+    file = tmp_path / "edited.yaml"
+    file.write_text(json.dumps(data | {"exclusions": [entry] * 2_000}), encoding="utf-8")
+    problems = read_catalog(file).problems
+    assert len(problems) == MAX_PROBLEMS + 1
+    assert {problem.message for problem in problems} == {
+        "the same thing is already excluded",
+        "has more than 100 problems",
+    }
+
+
 @pytest.mark.parametrize("read", [read_policy, read_catalog])
 @pytest.mark.parametrize(
     "content",

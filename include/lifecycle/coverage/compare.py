@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 
 from lifecycle.catalog.exclusions import owned_buckets
 from lifecycle.catalog.models import Catalog, Exclusion
@@ -14,6 +14,8 @@ from lifecycle.coverage.differences import Coverage, Difference, Remedy, What
 from lifecycle.coverage.facts import Facts, Form, Relation, Stray
 from lifecycle.coverage.suspicions import Known, Suspicion, follow, is_copy, of_columns, of_unbound
 from lifecycle.policy.models import Policy, Tier, Trigger
+
+_LONGEST = timedelta(days=2 * 366)
 
 
 def compare(facts: Facts, catalog: Catalog, policy: Policy, as_of: datetime) -> Coverage:
@@ -209,6 +211,8 @@ def _warnings(facts: Facts, catalog: Catalog, known: Known, excluded: _Excluded)
     for index, item in enumerate(catalog.exclusions):
         if excluded.ended(index):
             yield f"exclusions[{index}] ended on {item.until.isoformat()}: decide again"
+        elif item.until > (excluded.as_of + _LONGEST).date():
+            yield f"exclusions[{index}] runs until {item.until.isoformat()}: nobody decides again within two years"
         if item.reason == remedies.UNWRITTEN_REASON:
             yield f"exclusions[{index}] still has the reason of the suggestion: write the true one"
     if facts.buckets is None:

@@ -1,4 +1,4 @@
-"""More of what must hold across rules: nothing named twice or for nothing, and no data that holds leave out."""
+"""More of what must hold across rules: nothing named twice or for nothing, and a rule for holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def more_contradictions(policy: Policy) -> Iterator[Contradiction]:
     yield from _listed_twice(policy)
     yield from _for_nothing(policy)
     yield from _variants(policy)
-    yield from _out_of_holds(policy)
+    yield from _no_hold(policy)
 
 
 def _reserved(policy: Policy) -> Iterator[Contradiction]:
@@ -67,25 +67,11 @@ def _variants(policy: Policy) -> Iterator[Contradiction]:
                 break
 
 
-def _out_of_holds(policy: Policy) -> Iterator[Contradiction]:
-    """Whatever a rule disposes of, a legal hold must be able to keep."""
-    covered = {
-        (category, tier)
-        for rule in policy.rules
-        if rule.trigger == "hold"
-        for category in rule.category
-        for tier in rule.tiers
-    }
-    left_out = {
-        category.value
-        for rule in policy.rules
-        for category in rule.category
-        for tier in rule.tiers
-        if category != "research" and rule.disposition != "keep" and (category, tier) not in covered
-    }
-    if left_out:
+def _no_hold(policy: Policy) -> Iterator[Contradiction]:
+    """Without such a rule the table of legal holds would be read by nobody."""
+    if not any(rule.trigger == "hold" for rule in policy.rules):
         yield Contradiction(
             ("rules",),
-            f"no rule of trigger 'hold' covers {', '.join(sorted(left_out))} of every tier that other rules dispose of",
-            "Add one, or widen 'category' and 'tiers' of the one there is: nothing under legal hold may be destroyed",
+            "no rule has the trigger 'hold', so a legal hold would keep nothing",
+            "Add one, for example the rule legal_obligation of the shipped policy",
         )
