@@ -14,7 +14,6 @@ from .facts import Erasure, LogRecord, Message, ResearchRow, World
 from .oracle import CASE, CONSENT, DONE, FLAG, HOLD, Judge, Place, Verdict
 from .terms import SHIPPED, Terms
 
-
 # Where a message is that nobody has heard of: an example outlives its message only while a hold of its own keeps it.
 GONE = frozenset({Place.GONE})
 
