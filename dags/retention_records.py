@@ -23,6 +23,7 @@ with DAG(
         limit=timedelta(hours=12),
         deadline=timedelta(hours=6),
         give_up_after=7,
+        scope="records",
     ),
 ):
     dag_factory.retention_run("records")

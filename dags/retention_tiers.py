@@ -23,6 +23,7 @@ for tier in ("consumer", "beta", "evaluation", "business"):
             tags={"retention", "tier", "destructive"},
             limit=timedelta(hours=12),  # `longest_run` of the policy's lead
             deadline=timedelta(hours=6),  # half of it, so that there is time left to act
+            scope=tier,
             give_up_after=7,  # a week of failures is no glitch, and the auditor rings from the second day on
         ),
     ):

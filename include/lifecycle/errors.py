@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -81,5 +81,35 @@ class ValidationFailedError(LifecycleError):
         super().__init__("; ".join(f"{name}: {count}" for name, count in sorted(failures.items())))
 
 
+class DeadlineAtRiskError(LifecycleError):
+    """A deadline would be broken if one more run failed, or is broken: hours left per dataset and tier."""
+
+    def __init__(self, hours_left: Mapping[str, float], counts: Mapping[str, int]) -> None:
+        self.hours_left, self.counts = dict(hours_left), dict(counts)
+        shown = "; ".join(
+            f"{name}: {hours:.1f} h left, {self.counts.get(name, 0):,} due" for name, hours in self.hours_left.items()
+        )
+        super().__init__(shown)
+
+
 class LedgerError(LifecycleError):
     """The ledger's hash chain does not hold, or differs from its write-once copy."""
+
+
+class PolicyLockedError(ConfigurationError):
+    """The policy in force is locked, and the loaded one changes what a lock does not let change; nothing runs on it."""
+
+
+class ApprovalError(LifecycleError):
+    """A decision is refused: nothing waits for it, the wrong person answered, or it answers something else."""
+
+
+class BlastRadiusError(LifecycleError):
+    """Part of a plan is over a limit and waits for approval; nothing of it was destroyed. Carries its numbers."""
+
+    def __init__(self, dataset: str, tier: str | None, records: int, limit: int, reason: str) -> None:
+        self.dataset, self.tier, self.records, self.limit, self.reason = dataset, tier, records, limit, reason
+        where = f"{dataset} of tier {tier}" if tier else dataset
+        super().__init__(
+            f"{where}: {records} records would be destroyed, more than {limit} ({reason}); this part waits for approval"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from lifecycle.contradiction import ERROR_TYPE
 from lifecycle.errors import ConfigurationError, Problem
-from lifecycle.yaml_source import Path_, Source, read, show
+from lifecycle.yaml_source import MAX_PROBLEMS, Path_, Source, more_problems, read, show
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -64,24 +64,21 @@ def problems_of(error: ValidationError, source: Source, model: type[BaseModel], 
     """One problem for each thing that pydantic found."""
     found: list[Problem] = []
     details = [(detail, _plain_path(detail)) for detail in error.errors(include_url=False)]
+    others = {other[:length] for _, other in details for length in range(len(other))}
     reported = {problem.field for problem in source.problems}
     for detail, path in details:
+        if len(found) >= MAX_PROBLEMS:
+            return [*found[:MAX_PROBLEMS], more_problems(source.file, source.line(path))]
         if detail["type"] == ERROR_TYPE:
             found.extend(
                 Problem(source.file, source.line(item.where), show(item.where) or "file", item.message, item.remedy)
                 for item in detail["ctx"]["found"]
             )
-        elif show(path) not in reported and not _follows_from_others(detail, path, [other for _, other in details]):
+        elif show(path) not in reported and not (detail["type"] == "too_short" and path in others):
+            # (a list whose items were all refused is also reported as empty)
             message, remedy = _explain(detail, path, source, model, example)
             found.append(Problem(source.file, source.line(path), show(path) or "file", message, remedy))
     return found
-
-
-def _follows_from_others(detail: ErrorDetails, path: Path_, others: Sequence[Path_]) -> bool:
-    """A list whose items were all refused is also reported as empty."""
-    return detail["type"] == "too_short" and any(
-        len(other) > len(path) and other[: len(path)] == path for other in others
-    )
 
 
 def _plain_path(detail: ErrorDetails) -> Path_:
@@ -98,8 +95,8 @@ def _explain(
     detail: ErrorDetails, path: Path_, source: Source, model: type[BaseModel], example: Any
 ) -> tuple[str, str]:
     given = detail["input"]
-    name = str(path[-1]) if path else "file"
-    like = _example(example, source.data, path)
+    name = _named(path)
+    like = _like(example, source.data, path, model)
     if given is None and detail["type"] != "extra_forbidden":
         return "has no value", f"Write for example `{name}: {like}`"
     match detail["type"]:
@@ -124,6 +121,8 @@ def _explain(
             return _pattern(str(detail["ctx"]["pattern"]), given, like)
         case "value_error":
             return _value(str(detail["ctx"]["error"]), given)
+        case "calendar_date":
+            return f"{_shown(given)} is not a date", f"Write it as YYYY-MM-DD, for example `{name}: {like}`"
         case "string_type":
             return f"must be text, not {_shown(given)}", f"Put it in quotes, or write for example `{name}: {like}`"
         case "tuple_type":
@@ -178,6 +177,8 @@ def _pattern(pattern: str, given: Any, like: str) -> tuple[str, str]:
     shown = _shown(given)
     if r"\." in pattern:
         return f"{shown} is not a table name of the form schema.table", f"Write for example {like}"
+    if "{1,1024}" in pattern:
+        return f"{shown} is not the beginning of a key: letters, digits and !_.*'()=/-", f"Write for example {like}"
     if "/" in pattern:
         return f"{shown} is not a key prefix: path parts that each end with '/'", "Write for example requests/"
     if ".-" in pattern:
@@ -221,6 +222,20 @@ def _one_model(annotation: Any, data: Any) -> Any:
         elif field is None and get_origin(member) is not None:
             return _one_model(member, data)
     return annotation
+
+
+def _named(path: Path_) -> str:
+    """The key of a value; of an item in a list, that of the list."""
+    return next((part for part in reversed(path) if isinstance(part, str)), "file")
+
+
+def _like(example: Any, data: Any, path: Path_, model: type[BaseModel]) -> str:
+    """An example of a value: from the shipped file, or where that has none from the model."""
+    shown = _example(example, data, path)
+    if shown not in ("null", "...") or not path or not isinstance(path[-1], str):
+        return shown
+    field = _model_at(model, data, path[:-1]).model_fields.get(path[-1])
+    return str(field.examples[0]) if field is not None and field.examples else shown
 
 
 def _example(example: Any, data: Any, path: Path_) -> str:

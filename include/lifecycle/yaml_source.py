@@ -19,6 +19,10 @@ from lifecycle.errors import Problem
 Path_ = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+# A file of the reference store has about 300 values; what is longer costs seconds and is no rule.
+MAX_VALUES = 20_000
+# Whoever has made this many mistakes mends the first ones first.
+MAX_PROBLEMS = 100
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _TEXT_TAG = "tag:yaml.org,2002:str"
 # YAML 1.1 also reads 010 as eight and 1:30 as ninety.
@@ -99,11 +103,15 @@ class _Reader:
     problems: list[Problem] = field(default_factory=list)
 
     def report(self, line: int, where: str, message: str, remedy: str) -> None:
-        self.problems.append(Problem(self.file, line, where, message, remedy))
+        """Note a problem; those beyond the first hundred are only said to be there."""
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(Problem(self.file, line, where, message, remedy))
+        elif len(self.problems) == MAX_PROBLEMS:
+            self.problems.append(more_problems(self.file, line))
 
     def check_events(self, text: str) -> None:
         """Refuse anchors, aliases, tags, several documents and deep nesting before anything is built from them."""
-        depth = documents = 0
+        depth = documents = values = 0
         for event in yaml.parse(text, Loader=_Loader):
             line = event.start_mark.line + 1 if event.start_mark else 1
             if isinstance(event, yaml.DocumentStartEvent):
@@ -113,7 +121,13 @@ class _Reader:
             elif isinstance(event, yaml.AliasEvent):
                 self.report(line, f"*{event.anchor}", "aliases are not allowed", "Write the value out")
             elif isinstance(event, yaml.NodeEvent):
+                values += 1
                 self._check_node(event, line)
+            if values > MAX_VALUES:
+                self.report(line, "file", f"holds more than {MAX_VALUES:,} values", "Remove what is no rule")
+                return
+            if len(self.problems) > MAX_PROBLEMS:
+                return
             if isinstance(event, yaml.CollectionStartEvent):
                 depth += 1
                 if depth > MAX_DEPTH:
@@ -187,6 +201,11 @@ class _Reader:
                 return float(text.replace("_", "")) if _FLOAT.fullmatch(text) else text
             case _:
                 return text
+
+
+def more_problems(file: str, line: int) -> Problem:
+    """What stands for every problem beyond the first hundred."""
+    return Problem(file, line, "file", f"has more than {MAX_PROBLEMS} problems", "Mend the first ones and check again")
 
 
 def show(path: Path_) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -52,7 +53,7 @@ def test_it_cannot_be_built_without_a_guard() -> None:
         create_app([])
 
 
-@pytest.mark.parametrize("path", ["", "/", "/api/overview", "/report/1"])
+@pytest.mark.parametrize("path", ["", "/", "/api/overview", "/report/1", "/explain"])
 def test_every_route_is_guarded(console: Console, path: str) -> None:
     assert console.client.get(f"/retention{path}", headers={"x-user": "nobody"}).status_code == 401
 
@@ -82,7 +83,7 @@ def test_the_page_is_self_contained_and_accessible(console: Console) -> None:
     assert page.count('scope="row"') >= 15
     assert "Nothing is overdue." in page
     links = re.findall(r'href="([^"]+)"', page)
-    assert all(re.fullmatch(r"report/\d+", link) for link in links)
+    assert all(re.fullmatch(r"explain|report/\d+", link) for link in links)
 
 
 def test_two_visits_have_two_nonces(console: Console) -> None:
@@ -117,6 +118,40 @@ def test_a_report_is_streamed_from_the_evidence(console: Console) -> None:
     assert "messages_<wbr>past_<wbr>deadline" in answer.text
     assert "script-src" not in answer.headers["content-security-policy"]
     assert f'href="report/{run_id}"' in console.client.get("/retention/").text
+
+
+def test_explain_says_what_the_command_line_says(console: Console, caplog: pytest.LogCaptureFixture) -> None:
+    """One module of sentences; the name travels in the body, and is neither logged nor in an address (case 25)."""
+    caplog.set_level("DEBUG")
+    world = build(console.store)
+    message = str(world.fresh["consumer"])
+    form = console.client.get("/retention/explain")
+    assert (form.status_code, form.headers["cache-control"]) == (200, "no-store")
+    assert 'method="post"' in form.text and "<script" not in form.text
+    answer = console.client.post("/retention/explain", data={"kind": "message", "name": f" {message} "})
+    assert "form-action 'self'" in answer.headers["content-security-policy"]
+    told = json.loads(console.store.cli("explain", message, "--as-of", AS_OF.isoformat(), "--json").stdout)
+    page = html.unescape(answer.text)
+    assert [line for line in told["text"].splitlines() if line not in page] == []
+    assert page.count('<span class="tag note">decides</span>') == 1
+    assert message not in str(answer.request.url)
+    assert message not in "".join(record.getMessage() for record in caplog.records if record.name.startswith("life"))
+    past = console.client.post(
+        "/retention/explain", data={"kind": "account", "name": message, "as_of": "2026-01-01T00:00"}
+    )
+    assert "No row of that account is in the store." in past.text and "2026-01-01 00:00 UTC" in past.text
+
+
+def test_explain_refuses_what_is_no_name(console: Console) -> None:
+    evil = "<script>alert(1)</script>"
+    answer = console.client.post("/retention/explain", data={"kind": evil, "name": evil})
+    assert answer.status_code == 200 and "<script" not in answer.text
+    assert "Not the name of a message" in answer.text
+    wrong = console.client.post("/retention/explain", data={"kind": "message", "name": "x", "as_of": "yesterday"})
+    assert "Not a date and time" in wrong.text
+    assert console.client.post("/retention/explain", data={"name": "x" * 9000}).status_code == 413
+    guarded = console.client.post("/retention/explain", data={"name": "x"}, headers={"x-user": "nobody"})
+    assert guarded.status_code == 401
 
 
 def test_unknown_reports_are_404(console: Console) -> None:

@@ -9,11 +9,23 @@ from uuid import uuid4
 import pytest
 
 from lifecycle.config import load_configuration
+from lifecycle.console.app import render_page
 from lifecycle.console.data import overview
 from lifecycle.console.model import Line, Overview
 from lifecycle.console.render import age, number, period, took
 from support.store import Store
-from validation.healthy import AS_OF, ago, agreement, build, erasure, hold, put_message, register_run
+from validation.healthy import (
+    AS_OF,
+    ago,
+    agreement,
+    build,
+    erasure,
+    hold,
+    log_line,
+    put_log,
+    put_message,
+    register_run,
+)
 
 
 def look(store: Store) -> Overview:
@@ -61,6 +73,30 @@ def test_due_and_overdue_are_told_apart(store: Store) -> None:
     beta = line(shown, "messages", "beta")
     assert (beta.due, beta.overdue, beta.explained) == (1, 0, 1)
     assert shown.alarms == ("business messages: 1 overdue",)
+
+
+def test_when_a_deadline_would_be_broken_is_a_column_and_an_alarm(store: Store) -> None:
+    """At risk is computed, and rings while there is still time (cases 1, 5 and 7); log objects are counted by day."""
+    build(store)
+    put_message(store, tier="business", received_at=ago(days=27), body="due, and no run takes it")
+    released = put_message(store, tier="beta", received_at=ago(days=200), body="held until now")
+    hold(store, "message", released, released_at=ago(hours=1))
+    old = datetime(*ago(days=29).timetuple()[:3], tzinfo=UTC)
+    put_log(store, old, [log_line("business", old)])
+    store.sql("UPDATE lifecycle.runs SET as_of = as_of - interval '6 days' WHERE scope = 'records'")
+    store.sql("UPDATE lifecycle.runs SET as_of = as_of - interval '2 hours' WHERE scope = 'beta'")
+    shown = look(store)
+    business = line(shown, "messages", "business")
+    assert (business.at_risk, business.urgency) == (AS_OF + timedelta(days=1), "at risk")
+    assert line(shown, "messages", "consumer").urgency == "fine"
+    beta = line(shown, "messages", "beta")
+    assert (beta.explained, beta.after_hold, beta.urgency) == (1, 1, "fine")
+    logs = line(shown, "request_logs")
+    assert (logs.counted, logs.due, logs.overdue, logs.urgency) == ("objects", 1, 1, "broken")
+    assert f"business messages: a deadline is at risk, {business.at_risk:%Y-%m-%d %H:%M} UTC" in shown.alarms
+    assert "all request_logs: 1 objects overdue" in shown.alarms
+    page = render_page(shown, "n")
+    assert ">At risk (UTC)</th>" in page and "1 after a hold" in page
 
 
 def test_what_is_missing_or_failed_is_an_alarm(store: Store) -> None:

@@ -24,12 +24,16 @@ DAG_IDS = {
     "retention_records",
     "retention_erasure",
     "retention_auditor",
+    "retention_watch",
 }
+# They read and judge; they have one task, take no lease and never pause themselves.
+READING = {"retention_auditor": "audit", "retention_watch": "watch"}
 SCHEDULES = {
     **dict.fromkeys(("consumer", "beta", "evaluation", "business"), "0 0 * * *"),
     "records": "30 1 * * *",
     "erasure": "20 * * * *",
     "auditor": "0 6 * * *",
+    "watch": "50 * * * *",
 }
 CHAIN = ["check", "partition", "cutoffs", "plan", "quarantine", "shards", "expire", "settle", "validate", "certify"]
 HEAVY = ("great_expectations", "pandas", "boto3", "pyarrow", "lifecycle.orchestration.steps", "lifecycle.validation")
@@ -86,7 +90,7 @@ def test_tags_are_of_the_closed_set(dags: list[Any]) -> None:
     for dag in dags:
         assert dag.tags and set(dag.tags) <= TAGS, dag.dag_id
         assert "retention" in dag.tags
-        assert ("read-only" in dag.tags) == (dag.dag_id == "retention_auditor")
+        assert ("read-only" in dag.tags) == (dag.dag_id in READING)
 
 
 def test_every_dag_has_a_runbook_of_its_family(dags: list[Any]) -> None:
@@ -108,7 +112,7 @@ def test_owner_retries_and_pools(dags: list[Any]) -> None:
             assert task.owner == "data-protection"
             assert task.retries >= 1
             assert task.execution_timeout is not None
-            assert task.pool in pools | ({"default_pool"} if dag.dag_id == "retention_auditor" else set())
+            assert task.pool in pools | ({"default_pool"} if dag.dag_id in READING else set())
 
 
 def test_one_run_at_a_time_never_of_the_past(dags: list[Any]) -> None:
@@ -122,9 +126,9 @@ def test_one_run_at_a_time_never_of_the_past(dags: list[Any]) -> None:
         assert dag.on_failure_callback is not None
 
 
-def test_the_auditor_never_pauses_itself(dags: list[Any]) -> None:
+def test_what_watches_never_pauses_itself(dags: list[Any]) -> None:
     for dag in dags:
-        assert (dag.max_consecutive_failed_dag_runs == 0) == (dag.dag_id == "retention_auditor")
+        assert (dag.max_consecutive_failed_dag_runs == 0) == (dag.dag_id in READING)
 
 
 def test_schedules_are_explicit_and_in_utc(dags: list[Any]) -> None:
@@ -137,14 +141,14 @@ def test_params_are_a_form(dags: list[Any]) -> None:
     for dag in dags:
         assert dag.params.get_param("as_of").schema["format"] == "date-time"
         assert dag.params["as_of"] is None
-        if dag.dag_id != "retention_auditor":
+        if dag.dag_id not in READING:
             assert dag.params["dry_run"] is False
 
 
 def test_the_order_of_the_steps(dags: list[Any]) -> None:
     for dag in dags:
-        if dag.dag_id == "retention_auditor":
-            assert dag.task_ids == ["audit"]
+        if dag.dag_id in READING:
+            assert dag.task_ids == [READING[dag.dag_id]]
             continue
         assert set(dag.task_ids) == {*CHAIN, "close"}
         for before, after in pairwise(CHAIN):
@@ -154,7 +158,7 @@ def test_the_order_of_the_steps(dags: list[Any]) -> None:
 def test_a_run_is_always_closed(dags: list[Any]) -> None:
     """`check` is the setup of `close`: clearing any task takes the lease again, and a failed run gives it back."""
     for dag in dags:
-        if dag.dag_id == "retention_auditor":
+        if dag.dag_id in READING:
             continue
         assert dag.task_dict["check"].is_setup
         assert dag.task_dict["close"].is_teardown
@@ -176,6 +180,23 @@ def test_serialisation_keeps_what_the_scheduler_needs(dags: list[Any]) -> None:
         assert set(back.task_dict) == set(dag.task_dict)
         assert "unusual_prefix" not in json.dumps(there, default=str), "a callback of a DAG file cannot be imported"
         assert "lifecycle.orchestration.alerts.deadline_missed" in json.dumps(there, default=str)
+
+
+def test_a_run_that_has_not_succeeded_in_the_longest_run_has_its_deadlines_measured(dags: list[Any]) -> None:
+    """Then there is exactly as much time left as the alarm asks for (cases 1 and 7)."""
+    from lifecycle.config import load_configuration
+
+    longest = load_configuration().policy.lead.longest_run.longest()
+    for dag in dags:
+        alerts = {alert.name: alert for alert in dag.deadline}
+        scope = dag.dag_id.removeprefix("retention_")
+        if dag.dag_id in READING or scope == "erasure":
+            assert len(alerts) == 1
+            continue
+        alert = alerts[f"{scope}-at-risk"]
+        assert alert.interval == longest
+        assert alert.callback.path == "lifecycle.orchestration.alerts.deadline_at_risk"
+        assert alert.callback.kwargs["scope"] == scope
 
 
 def test_runs_announce_what_they_disposed_of(dags: list[Any]) -> None:

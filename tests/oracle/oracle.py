@@ -168,8 +168,8 @@ class Judge:
             if self._open(f.withdrawn_at) and not minimum_over(self.terms.consent_end(f.submitted_at), self.as_of)
         ]
 
-    def agreement(self, account_id: UUID) -> Agreement | None:
-        """The one in effect: the latest to begin, and of those that began together the shortest."""
+    def agreement(self, account_id: UUID, clock: datetime) -> Agreement | None:
+        """The one in effect: the latest to begin, and of those that began together the one that ends first."""
         in_effect = [
             a
             for a in self.agreements.get(account_id, ())
@@ -182,7 +182,7 @@ class Judge:
         latest = max(a.effective_from for a in in_effect)
         return min(
             (a for a in in_effect if a.effective_from == latest),
-            key=lambda a: agreed_end(self.as_of, a.retain),
+            key=lambda a: agreed_end(clock, a.retain),
         )
 
     def here(self, m: Message) -> Place:
@@ -213,7 +213,7 @@ class Judge:
         return ordinary
 
     def _ordinary(self, m: Message) -> Verdict:
-        agreement = self.agreement(m.account_id) if m.tier == "business" else None
+        agreement = self.agreement(m.account_id, m.received_at) if m.tier == "business" else None
         if agreement is not None:
             due = self._maximum_due(agreed_end(m.received_at, agreement.retain))
             return Verdict(AGREEMENT, frozenset({Place.GONE if due else Place.APP}), due)
@@ -348,7 +348,7 @@ class Judge:
         return None if message is None else message.conversation_id
 
     def _log_end(self, r: LogRecord) -> datetime:
-        agreement = self.agreement(r.account_id) if r.tier == "business" else None
+        agreement = self.agreement(r.account_id, r.received_at) if r.tier == "business" else None
         if agreement is not None:
             return agreed_end(r.received_at, agreement.retain)
         return self.terms.default_end(r.tier, r.received_at)

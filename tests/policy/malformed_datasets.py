@@ -242,11 +242,12 @@ DATASETS = [
     ),
     Malformed(
         "a child twice",
+        "{table: app.message_tools, key: message_id, moves: true}",
         "{table: app.safety_flags, key: message_id}",
-        "{table: app.message_tools, key: message_id}",
         "datasets[0].children[1].table",
         "listed twice",
         "once",
+        "- {table: app.safety_flags, key: message_id}\n      - {table: app.training_examples",
     ),
     Malformed(
         "accounts as a child",

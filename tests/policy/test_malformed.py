@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ from lifecycle.catalog.load import load_catalog, read_catalog
 from lifecycle.errors import ConfigurationError
 from lifecycle.policy.load import load_policy, read_policy
 from lifecycle.shipped import SHIPPED_DATASETS, SHIPPED_POLICY, shipped
+from lifecycle.yaml_source import MAX_PROBLEMS
 from policy.malformed import Malformed
 from policy.malformed_datasets import DATASETS
 from policy.malformed_fields import FIELDS
+from policy.malformed_more import MORE_DATASETS, MORE_POLICIES
 from policy.malformed_rules import RULES
 
-POLICIES = (*FIELDS, *RULES)
+POLICIES = (*FIELDS, *RULES, *MORE_POLICIES)
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BINDINGS = (*DATASETS, *MORE_DATASETS)
 
 
 def check(case: Malformed, shipped_name: str, load: Callable[[Path], object], folder: Path) -> None:
@@ -37,12 +42,18 @@ def check(case: Malformed, shipped_name: str, load: Callable[[Path], object], fo
     assert str(problem).startswith(f"{file}:{line}: {case.field}: ")
 
 
+def test_the_documentation_counts_them() -> None:
+    count = len(POLICIES) + len(BINDINGS)
+    assert count >= 100
+    assert f"| {count} malformed policies and dataset files" in (DOCS / "auditors.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("case", POLICIES, ids=lambda case: case.name)
 def test_a_malformed_policy_gives_one_clear_problem(case: Malformed, tmp_path: Path) -> None:
     check(case, SHIPPED_POLICY, load_policy, tmp_path)
 
 
-@pytest.mark.parametrize("case", DATASETS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", BINDINGS, ids=lambda case: case.name)
 def test_a_malformed_dataset_file_gives_one_clear_problem(case: Malformed, tmp_path: Path) -> None:
     check(case, SHIPPED_DATASETS, load_catalog, tmp_path)
 
@@ -99,8 +110,42 @@ def test_an_alias_bomb_is_refused_before_it_is_built(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 20)]
     file = tmp_path / "bomb.yaml"
     file.write_text("\n".join(lines), encoding="utf-8")
-    problems = read_policy(file).problems
+    started = time.process_time()
+    *problems, last = read_policy(file).problems
     assert {"anchors are not allowed", "aliases are not allowed"} == {problem.message for problem in problems}
+    assert (len(problems), last.message) == (MAX_PROBLEMS, "has more than 100 problems")
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("read", [read_policy, read_catalog])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a: 1\n" * 190_000,
+        b"".join(b"%d: 1\n" % n for n in range(90_000)),
+        b"- 1\n" * 240_000,
+        b"rules:\n" + b"  - {x: 1}\n" * 80_000,
+        b"datasets:\n" + b"  - {type: table}\n" * 50_000,
+        b"".join(b"a%d: &a%d 1\n" % (n, n) for n in range(50_000)),
+        b"a: &a " + b"x" * 1000 + b"\nb: [" + b"*a," * 200_000 + b"]",
+        b"[" * 999_000,
+        b"{" * 999_000,
+        b"- " * 400_000,
+        b"a" * 999_000,
+        b"a: " + b"x" * 999_000,
+        b"rules: [" + b"{x: 1}," * 4_000 + b"]",
+    ],
+    ids=lambda content: bytes(content[:8]).decode().replace("\n", " "),
+)
+def test_a_huge_file_is_refused_at_once(content: bytes, read: Callable[[Path], Any], tmp_path: Path) -> None:
+    """Whatever a megabyte holds: refused within a second, with no more problems than anybody reads."""
+    file = tmp_path / "huge.yaml"
+    file.write_bytes(content)
+    started = time.process_time()
+    problems = read(file).problems
+    assert time.process_time() - started < 1
+    assert 1 <= len(problems) <= MAX_PROBLEMS + 1
+    assert all(problem.line > 0 and problem.remedy and len(str(problem)) < 600 for problem in problems)
 
 
 @pytest.mark.parametrize("kind", ["partitioned_table", "accounts"])

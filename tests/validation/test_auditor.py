@@ -470,7 +470,6 @@ def test_a_young_difference_is_not_yet_an_orphan(store: Store, configuration: Co
 def test_warnings_do_not_fail_an_audit(healthy: Healthy, configuration: Configuration) -> None:
     store = healthy.store
     store.sql("INSERT INTO research.messages VALUES ('evaluation', 'm-1', 'prompt', date '2026-01-01', 3)")
-    store.sql("CREATE TABLE app.shadow_copies (message_id uuid)")
     store.insert("app.safety_flags", message_id=uuid4(), account_id=uuid4(), flagged_at=ago(days=1))
     put_message(store, tier="alpha", received_at=ago(days=2), body="unknown tier")
     store.insert_message(tier="beta", received_at=ago(days=3), body="not drained")
@@ -481,13 +480,23 @@ def test_warnings_do_not_fail_an_audit(healthy: Healthy, configuration: Configur
     assert warned(result) == {
         "research_small_groups": 1,
         "research_rows_unaccounted": 1,
-        "tables_not_configured": 1,
         "children_without_message.safety_flags": 1,
         "messages_unclassified": 1,
         "strays_in_default_partition.beta": 1,
         "holds_without_records": 1,
         "request_logs_unclassified": 2,
     }
+
+
+def test_what_nobody_configured_fails_an_audit_and_no_run(healthy: Healthy, configuration: Configuration) -> None:
+    """Case 24: counted in the audit of everything, by one check; `lifecycle coverage` names it."""
+    store = healthy.store
+    store.sql("CREATE TABLE app.shadow_copies (message_id uuid)")
+    store.s3.create_bucket(Bucket="shadow")
+    result = run_audit(store, configuration)
+    assert result.failures == {"coverage": 2}
+    assert {check.promise for check in result.checks if check.name == "coverage"} == {"coverage"}
+    assert run_audit(store, configuration, "records").failures == {}
 
 
 def test_what_is_left_of_a_hold_is_counted_against_the_plan(store: Store, configuration: Configuration) -> None:

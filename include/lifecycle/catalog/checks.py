@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from lifecycle.catalog.exclusions import exclusion_contradictions
 from lifecycle.catalog.models import Accounts, Catalog, Child, Dataset, Logs, Messages, Records
+from lifecycle.catalog.names import layout_path_problem, name_contradictions
+from lifecycle.catalog.parts import part_contradictions
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Category
 from lifecycle.yaml_source import Path_
@@ -37,6 +40,10 @@ def contradictions(catalog: Catalog) -> Iterator[Contradiction]:
         if isinstance(dataset, Accounts):
             yield from _accounts(dataset, where)
     yield from _log_prefixes(catalog)
+    yield from name_contradictions(catalog)
+    if _complete(catalog):
+        yield from part_contradictions(catalog)
+        yield from exclusion_contradictions(catalog)
 
 
 def _duplicates(catalog: Catalog) -> Iterator[Contradiction]:
@@ -59,6 +66,11 @@ def _duplicates(catalog: Catalog) -> Iterator[Contradiction]:
                 "Bind each table once",
             )
         tables.setdefault(dataset.table, index)
+
+
+def _complete(catalog: Catalog) -> bool:
+    """Whether there is the one table of messages and the one of accounts that everything else refers to."""
+    return all(any(isinstance(item, kind) for item in catalog.datasets) for kind in (Messages, Accounts))
 
 
 def _exactly_one(catalog: Catalog) -> Iterator[Contradiction]:
@@ -163,7 +175,7 @@ def _layout_problem(layout: str, is_prefix: bool) -> tuple[str, str] | None:
         return "the record must come last", f"Let it end with {ending}"
     if any(part.count("{") > 1 for part in layout.split("/")):
         return "two names stand in one part of the path", "Separate them by '/'"
-    return None
+    return layout_path_problem(layout)
 
 
 def _buckets(dataset: Messages, catalog: Catalog, where: Path_) -> Iterator[Contradiction]:
@@ -182,6 +194,18 @@ def _buckets(dataset: Messages, catalog: Catalog, where: Path_) -> Iterator[Cont
                 f"bucket {bucket!r} is the quarantine's or the evidence's",
                 "Keep logs in a bucket of their own",
             )
+    research = dataset.research.bucket
+    if research is not None and research in (
+        dataset.objects.bucket,
+        dataset.quarantine.bucket,
+        catalog.evidence_bucket,
+        *(other.bucket for other in catalog.logs),
+    ):
+        yield Contradiction(
+            (*where, "research", "bucket"),
+            f"bucket {research!r} holds records with identifiers, or the evidence",
+            "Give research a bucket of its own",
+        )
     if dataset.objects.bucket == catalog.evidence_bucket:
         yield Contradiction(
             ("evidence_bucket",),

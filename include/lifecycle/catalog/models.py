@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from lifecycle.contradiction import refuse
 from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Version
@@ -15,6 +16,24 @@ TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\.[A-Za-z
 Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Prefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9!_.*'()=-]+/)*$")]
 DatasetId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
+ExcludedTable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\.([A-Za-z_][A-Za-z0-9_]{0,62}|\*)$")]
+ExcludedPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9!_.*'()=/-]{1,1024}$")]
+DATE_ERROR = "calendar_date"
+
+
+def _calendar_date(value: Any) -> Any:
+    """Only YYYY-MM-DD: pydantic would also read a number as seconds since 1970."""
+    if isinstance(value, date):
+        return value
+    try:
+        if isinstance(value, str) and len(value) == len("YYYY-MM-DD"):
+            return date.fromisoformat(value)
+    except ValueError:
+        pass
+    raise PydanticCustomError(DATE_ERROR, "is not a date of the calendar in the form YYYY-MM-DD")
+
+
+CalendarDate = Annotated[date, BeforeValidator(_calendar_date)]
 
 
 class Child(Frozen):
@@ -48,9 +67,10 @@ class Quarantine(Frozen):
 
 
 class Research(Frozen):
-    """The de-identified form of a record: only these columns exist."""
+    """The de-identified form of a record: a table whose columns are fixed, and a bucket for what is made from it."""
 
     table: TableName
+    bucket: Bucket | None = None
 
 
 class Messages(Frozen):
@@ -161,6 +181,24 @@ class Exceptions(Frozen):
     agreements: Agreements
 
 
+class Exclusion(Frozen):
+    """Something that exists and needs no rule: a table (``app.*``: a schema), a column, a bucket or a prefix.
+
+    ``until``: from the beginning of that day (UTC) on it is a difference again, so that somebody looks.
+    """
+
+    table: Annotated[ExcludedTable | None, Field(examples=["app.plans"])] = None
+    column: Annotated[Identifier | None, Field(examples=["note"])] = None
+    bucket: Annotated[Bucket | None, Field(examples=["exports"])] = None
+    prefix: Annotated[ExcludedPrefix | None, Field(examples=["exports/"])] = None
+    reason: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=10),
+        Field(examples=["a price list, no row is about a person"]),
+    ]
+    until: Annotated[CalendarDate, Field(examples=["2027-06-30"])]
+
+
 class Catalog(Frozen):
     """A whole dataset file."""
 
@@ -168,6 +206,10 @@ class Catalog(Frozen):
     evidence_bucket: Bucket
     exceptions: Exceptions
     datasets: Annotated[tuple[Dataset, ...], Field(min_length=1)]
+    exclusions: Annotated[
+        tuple[Exclusion, ...],
+        Field(examples=["[{table: app.plans, reason: a price list of ours, until: 2027-06-30}]"]),
+    ] = ()
 
     @model_validator(mode="after")
     def _whole(self) -> Catalog:

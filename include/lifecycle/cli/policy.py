@@ -1,4 +1,4 @@
-"""``lifecycle policy``: check, describe and show the rules."""
+"""``lifecycle policy``: check, describe and show the rules; changing them is in policy_change.py."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
+from lifecycle.cli import policy_change
 from lifecycle.cli.options import DatasetsFile, Json, PolicyFile
 from lifecycle.cli.output import emit, stdout_console, to_json
 from lifecycle.config import Configuration, load_configuration
 from lifecycle.errors import ConfigurationError
 
-policy_app = typer.Typer(no_args_is_help=True, help="Check, describe and show the rules.")
+policy_app = typer.Typer(no_args_is_help=True, help="Check, describe, compare and approve the rules.")
 
 
 def register(app: typer.Typer) -> None:
+    policy_change.register(policy_app)
     app.add_typer(policy_app, name="policy")
 
 
@@ -89,6 +91,9 @@ def show(policy: PolicyFile = None, datasets: DatasetsFile = None, json: Json = 
             "total": rules.lead.total,
         },
         "thresholds": rules.thresholds,
+        "approval": rules.approval,
+        "limits": rules.limits,
+        "locked": rules.locked,
         "precedence": rules.precedence,
         "rules": rules.rules,
     }

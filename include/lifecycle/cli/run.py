@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lifecycle.cli.options import AsOf, DryRun, Json, TierOption
+from lifecycle.cli import plan_change
+from lifecycle.cli.options import AsOf, DryRun, Json, TierOption, parse_instant
 from lifecycle.cli.output import emit, say
 
 if TYPE_CHECKING:
@@ -17,9 +18,24 @@ if TYPE_CHECKING:
     from lifecycle.planning.units import Unit
 
 
+AWAITING = "awaiting_approval"
+PlanAsOf = Annotated[
+    datetime | None,
+    typer.Option(
+        "--as-of",
+        parser=parse_instant,
+        metavar="T",
+        help="The run's frozen instant: 2026-08-01 or 2026-08-01T06:00:00Z.",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     app.command("run")(run)
-    app.command("plan")(plan)
+    planning = typer.Typer(invoke_without_command=True, help="Show what a run would do; approve what waits in a plan.")
+    planning.callback()(plan)
+    plan_change.register(planning)
+    app.add_typer(planning, name="plan")
 
 
 def run(as_of: AsOf, tier: TierOption = None, dry_run: DryRun = False, json: Json = False) -> None:
@@ -47,11 +63,15 @@ def run(as_of: AsOf, tier: TierOption = None, dry_run: DryRun = False, json: Jso
         raise typer.Exit(1)
 
 
-def plan(as_of: AsOf, tier: TierOption = None, json: Json = False) -> None:
+def plan(ctx: typer.Context, as_of: PlanAsOf = None, tier: TierOption = None, json: Json = False) -> None:
     """Show what a run would do, partition by partition. Changes nothing.
 
     Example: `lifecycle plan --as-of 2026-11-01 --json`
     """
+    if ctx.invoked_subcommand is not None:
+        return
+    if as_of is None:
+        raise typer.BadParameter("Missing option '--as-of'.")
     _show_plan(as_of, tier.value if tier else None, json)
 
 
@@ -72,6 +92,9 @@ def _scope(units: Sequence[Unit]) -> dict[str, Any]:
     kept: dict[str, int] = {}
     for unit in units:
         for tally in unit.tallies:
+            if unit.awaiting is not None:
+                kept[AWAITING] = kept.get(AWAITING, 0) + (tally.records if tally.disposes else 0)
+                continue
             into, name = (disposed, tally.disposition) if tally.disposes else (kept, tally.rule)
             into[name] = into.get(name, 0) + tally.records
     return {"disposed": disposed, "kept": kept, "units": [_unit(unit) for unit in units]}
@@ -84,6 +107,7 @@ def _unit(unit: Unit) -> dict[str, Any]:
         "cutoff": unit.cutoff,
         "deadline": unit.deadline,
         "counts": unit.planned(),
+        "awaiting": unit.awaiting,
     }
 
 
@@ -91,15 +115,28 @@ def _table(data: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(title=f"Run as of {data['as_of']:%Y-%m-%d %H:%M} UTC", title_justify="left")
-    for name in ("scope", "deleted", "de-identified", "quarantined", "restored", "kept, and why", "verdict"):
-        table.add_column(name, justify="left" if name in ("scope", "kept, and why", "verdict") else "right")
+    for name in ("scope", "deleted", "de-identified", "quarantined", "restored", "kept, and why", "late", "verdict"):
+        table.add_column(name, justify="left" if name in ("scope", "kept, and why", "late", "verdict") else "right")
     for scope, found in data["scopes"].items():
         disposed = found["disposed"]
         counts = [f"{disposed.get(name, 0):,}" for name in ("delete", "deidentify", "quarantine", "restore")]
         kept = ", ".join(f"{rule} {count:,}" for rule, count in sorted(found["kept"].items()))
         failures = ", ".join(f"{name}: {count}" for name, count in found["failures"].items())
-        table.add_row(scope, *counts, kept, found["verdict"] + (f" ({failures})" if failures else ""))
+        table.add_row(
+            scope,
+            *counts,
+            kept,
+            late_words(found.get("late", {})),
+            found["verdict"] + (f" ({failures})" if failures else ""),
+        )
     return table
+
+
+def late_words(late: Mapping[str, int]) -> str:
+    """What was past its deadline before the run, by why."""
+    words = {"overdue": "simply late", "after_hold": "after a hold or case", "after_exception": "after an exception"}
+    words["awaiting_approval"] = "waiting for approval"
+    return ", ".join(f"{late[name]:,} {text}" for name, text in words.items() if late.get(name))
 
 
 def _plan_table(data: Mapping[str, Any]) -> Table:
@@ -113,5 +150,6 @@ def _plan_table(data: Mapping[str, Any]) -> Table:
             shown = sorted(unit["counts"].items())
             goes = ", ".join(f"{fate} {n['records']:,}" for fate, n in shown if not fate.startswith("keep:"))
             stays = ", ".join(f"{fate[5:]} {n['records']:,}" for fate, n in shown if fate.startswith("keep:"))
-            table.add_row(scope, unit["unit"], unit["method"], goes, stays)
+            waits = f" (waits for an approval: {unit['awaiting']})" if unit["awaiting"] else ""
+            table.add_row(scope, unit["unit"], unit["method"], goes + waits, stays)
     return table

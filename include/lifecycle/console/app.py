@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from lifecycle.config import Configuration, load_configuration
 from lifecycle.console.data import overview
+from lifecycle.console.explain import LONGEST_BODY, fields, render_answer, render_form
 from lifecycle.console.model import Overview
 from lifecycle.console.runs import find_run
 from lifecycle.stores.postgres.connect import Connection, connect
@@ -89,6 +91,24 @@ def create_app(guards: Sequence[Any], sources: Sources | None = None) -> FastAPI
         headers = _NEVER_STORED | {"Content-Security-Policy": _policy(nonce)}
         return HTMLResponse(render_page(look(), nonce), headers=headers)
 
+    @app.get("/explain", response_class=HTMLResponse)
+    def explain_form() -> HTMLResponse:
+        nonce = secrets.token_urlsafe(16)
+        return HTMLResponse(render_form(nonce, reads.now()), headers=_form_headers(nonce))
+
+    @app.post("/explain", response_class=HTMLResponse)
+    async def explain(request: Request) -> HTMLResponse:
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > LONGEST_BODY:
+            raise HTTPException(413, "that is too long for a name")
+        asked, nonce = fields(await request.body()), secrets.token_urlsafe(16)
+
+        def answer() -> str:
+            with _database() as conn:
+                return render_answer(conn, reads.s3, reads.configuration(), asked, nonce, reads.now())
+
+        return HTMLResponse(await run_in_threadpool(answer), headers=_form_headers(nonce))
+
     @app.get("/api/overview")
     def as_json() -> JSONResponse:
         return JSONResponse(look().as_dict(), headers=_NEVER_STORED)
@@ -110,6 +130,14 @@ def create_app(guards: Sequence[Any], sources: Sources | None = None) -> FastAPI
         )
 
     return app
+
+
+def _form_headers(nonce: str) -> dict[str, str]:
+    """A page without script, whose form may only go back to where it came from."""
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+    )
+    return _NEVER_STORED | {"Content-Security-Policy": policy}
 
 
 def _policy(nonce: str) -> str:

@@ -4,7 +4,8 @@ run only survivors are."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -13,6 +14,8 @@ from lifecycle.catalog.models import Accounts, Logs, Records
 from lifecycle.config import Configuration
 from lifecycle.console.model import Line, Overview
 from lifecycle.console.runs import ledger_state, queues, recent_runs, scope_states
+from lifecycle.orchestration.standing import standings
+from lifecycle.planning.risk import Standing
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.connect import Connection
@@ -50,7 +53,9 @@ def overview(conn: Connection, s3: S3Client, config: Configuration, as_of: datet
         for scope in scopes
     }
     lines = [*_messages(conn, scenes), *_quarantine(conn, scenes), *_records(conn, scenes[RECORDS])]
-    lines.extend(_logs(s3, config, dataset, as_of) for dataset in config.catalog.logs)
+    lines.extend(_logs(config, dataset, as_of) for dataset in config.catalog.logs)
+    standing = {(s.dataset, s.tier): s for s in standings(conn, s3, config.policy, config.catalog, as_of)}
+    lines = [_with_risk(line, standing.get((line.dataset, line.tier)), config, as_of) for line in lines]
     return Overview(
         as_of=as_of,
         policy_name=config.policy.name,
@@ -175,7 +180,7 @@ def _beyond_cutoff(conn: Connection, scene: Scene, tier: Tier | None, rule: Rule
     kept_by_terms: sql.Composable = sql.SQL("false")
     bound = rule.period.cutoff_bound(horizon(scene))
     if tier is not None and scene.policy.rule_for(Trigger.AGREEMENT, PROMPTS, tier) is not None:
-        agreed = scene.reasons.agreed(names["account"], PROMPTS, AT_AS_OF)
+        agreed = scene.reasons.agreed(names["account"], names["clock"], PROMPTS, AT_AS_OF)
         terms = sql.SQL("coalesce({}, {})").format(agreed, interval(rule.period))
         kept_by_terms = sql.SQL("{} >= %(horizon)s").format(ends_down(names["clock"], terms))
     rows = conn.execute(
@@ -195,7 +200,7 @@ def _beyond_cutoff(conn: Connection, scene: Scene, tier: Tier | None, rule: Rule
 def _due_by_shorter_terms(conn: Connection, scene: Scene, tier: Tier, rule: Rule) -> int:
     """Rows that the default would still keep and their account's agreement does not."""
     names, terms = scene.message_names(), scene.catalog.exceptions.agreements
-    agreed = scene.reasons.agreed(names["account"], PROMPTS, AT_AS_OF)
+    agreed = scene.reasons.agreed(names["account"], names["clock"], PROMPTS, AT_AS_OF)
     row = conn.execute(
         sql.SQL(
             "SELECT count(*) FROM (SELECT DISTINCT a.{subject} AS account FROM {agreements} a) p JOIN {messages} m"
@@ -344,19 +349,9 @@ def _training(conn: Connection, scene: Scene, dataset: Records | Accounts, late:
     )
 
 
-def _logs(s3: S3Client, config: Configuration, dataset: Logs, as_of: datetime) -> Line:
-    """The first day that still has objects, by one listing with a delimiter; counts would have to read them."""
+def _logs(config: Configuration, dataset: Logs, as_of: datetime) -> Line:
+    """What the policy says of log objects; what is there is filled in from the names of their days."""
     rule = config.policy.strictest(dataset.category)
-    days: list[date] = []
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=dataset.bucket, Prefix=dataset.prefix, Delimiter="/")
-    for page in pages:
-        for entry in page.get("CommonPrefixes", []):
-            name = entry["Prefix"].removeprefix(dataset.prefix).removeprefix("date=").rstrip("/")
-            try:
-                days.append(date.fromisoformat(name))
-            except ValueError:
-                continue
-    oldest = min(days, default=None)
     ahead = config.policy.lead.total.end(as_of, round_up=True)
     return Line(
         tier="all",
@@ -366,7 +361,23 @@ def _logs(s3: S3Client, config: Configuration, dataset: Logs, as_of: datetime) -
         period=str(rule.period),
         kind=rule.kind.value,
         cutoff=ahead - rule.period.longest() if rule.period else None,
-        oldest=datetime(oldest.year, oldest.month, oldest.day, tzinfo=UTC) if oldest else None,
+        oldest=None,
         due=None,
         overdue=None,
     )
+
+
+def _with_risk(line: Line, standing: Standing | None, config: Configuration, as_of: datetime) -> Line:
+    """The at-risk instant beside the auditor's counts; for log objects the counts too, which it does not read."""
+    if standing is None:
+        return line
+    known = replace(
+        line,
+        at_risk=standing.at_risk,
+        urgency=standing.state(config.policy, as_of).value,
+        after_hold=standing.late.after_hold,
+        counted=standing.counted,
+    )
+    if line.due is not None:
+        return known
+    return replace(known, oldest=standing.oldest, due=standing.due, overdue=standing.late.overdue)

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from lifecycle.planning.risk import State
+
 
 @dataclass(frozen=True)
 class Line:
@@ -14,7 +16,8 @@ class Line:
 
     ``oldest`` is the clock of the oldest surviving item. ``due``: past the cut-off, to go in the next run.
     ``overdue``: past the deadline without a reason to stay. ``explained``: late, because what kept it ended only now.
-    A count is None where it would have to be read from objects.
+    ``after_hold``: those of them that a hold or a case made late. ``at_risk``: when a deadline would be broken if no
+    further run succeeded. ``counted``: objects where lines are not read.
     """
 
     tier: str
@@ -28,6 +31,10 @@ class Line:
     due: int | None
     overdue: int | None
     explained: int = 0
+    after_hold: int = 0
+    at_risk: datetime | None = None
+    urgency: str = "fine"
+    counted: str = "records"
     kept: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -113,7 +120,16 @@ class Overview:
     @property
     def alarms(self) -> tuple[str, ...]:
         """What somebody has to look at now, in words."""
-        found = [f"{line.tier} {line.dataset}: {line.overdue:,} overdue" for line in self.lines if line.overdue]
+        found = [
+            f"{line.tier} {line.dataset}: {line.overdue:,} {'objects ' if line.counted == 'objects' else ''}overdue"
+            for line in self.lines
+            if line.overdue
+        ]
+        found += [
+            f"{line.tier} {line.dataset}: a deadline is at risk, {line.at_risk:%Y-%m-%d %H:%M} UTC"
+            for line in self.lines
+            if line.urgency == State.AT_RISK and line.at_risk is not None
+        ]
         if self.queues.erasures_late:
             found.append(f"{self.queues.erasures_late:,} erasure request(s) past their service level")
         missing = [state.scope for state in self.scopes if state.missing]

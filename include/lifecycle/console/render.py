@@ -26,7 +26,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for write in (number, instant, day, clock, iso, age, period, took):
+    for write in (number, instant, day, clock, iso, age, apart, period, took):
         found.filters[write.__name__] = write
     return found
 
@@ -65,6 +65,11 @@ def age(moment: datetime | None, now: datetime) -> str:
             few_days = unit == "d" and seconds < 10 * size
             return f"{seconds / size:.1f} {unit}" if few_days else f"{seconds // size:.0f} {unit}"
     return "just now"
+
+
+def apart(moment: datetime, now: datetime) -> str:
+    """How far away, in the largest unit that tells enough."""
+    return age(min(moment, now), max(moment, now))
 
 
 def took(started: datetime, finished: datetime | None) -> str:

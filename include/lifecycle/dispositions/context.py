@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -14,6 +15,7 @@ from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.policy.models import Policy, Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import fate_parameters, message_fate, quarantine_fate, record_fate
+from lifecycle.stores.postgres.guard import Guard
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,13 +27,14 @@ SCOPES: tuple[str, ...] = (*(tier.value for tier in Tier), RECORDS_SCOPE, ERASUR
 
 @dataclass(frozen=True)
 class RunContext:
-    """One run at work."""
+    """One run at work. ``guard``: the configuration in force, while the loaded one is not approved (hard case 20)."""
 
     conn: Connection
     s3: S3Client
     policy: Policy
     catalog: Catalog
     run: Run
+    guard: Guard | None = None
 
     @property
     def messages(self) -> Messages:
@@ -39,7 +42,8 @@ class RunContext:
 
     @property
     def params(self) -> dict[str, Any]:
-        return fate_parameters(self.policy, self.run.as_of)
+        guarded = self.guard.params(self.run.as_of) if self.guard else {}
+        return fate_parameters(self.policy, self.run.as_of) | guarded
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
@@ -49,13 +53,20 @@ class RunContext:
         return (Tier(self.run.scope),) if self.run.scope != RECORDS_SCOPE else ()
 
     def fate(self, tier: Tier | None) -> sql.Composable:
-        return message_fate(self.policy, self.catalog, tier)
+        fate = message_fate(self.policy, self.catalog, tier)
+        return self.guard.message_fate(fate, self.messages, tier) if self.guard else fate
 
     def quarantine_fate(self, tier: Tier) -> sql.Composable:
-        return quarantine_fate(self.policy, self.catalog, tier)
+        fate = quarantine_fate(self.policy, self.catalog, tier)
+        return self.guard.quarantine_fate(fate, self.policy, self.messages, tier) if self.guard else fate
 
     def record_fate(self, dataset: Records | Accounts) -> sql.Composable:
-        return record_fate(self.policy, self.catalog, dataset)
+        fate = record_fate(self.policy, self.catalog, dataset)
+        return self.guard.record_fate(fate, dataset) if self.guard else fate
+
+    def waits(self, dataset: str) -> bool:
+        """Whether all of a dataset waits for the approval of its new binding."""
+        return self.guard is not None and self.guard.waits(dataset)
 
     @property
     def erasure_rule(self) -> str:
@@ -68,7 +79,14 @@ class RunContext:
         return sql.SQL("({} = {})").format(fate, sql.Literal(f"delete:{self.erasure_rule}"))
 
     def cutoff(self, tier: Tier | None) -> Any:
-        return cutoff_for(self.policy, self.messages.category, tier, self.run.as_of).cutoff
+        """Before which a record is due by its tier's default: under both policies, while one is not approved."""
+        policies = [self.policy, *([self.guard.policy] if self.guard and self.guard.policy else [])]
+        return min(cutoff_for(each, self.messages.category, tier, self.run.as_of).cutoff for each in policies)
+
+    @property
+    def orphan_margin(self) -> timedelta:
+        policies = [self.policy, *([self.guard.policy] if self.guard and self.guard.policy else [])]
+        return max(each.thresholds.orphan_margin.longest() for each in policies)
 
     def entry(
         self, unit: UnitRow, kind: str, fate: str, counts: dict[str, int], *, rule: str | None = None

@@ -12,6 +12,7 @@ from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, through_gate
 from lifecycle.policy.models import Category, Tier
 from lifecycle.stores.postgres.fates import Columns, table
+from lifecycle.stores.postgres.guard import AWAITING
 
 SCOPE_COLUMNS = {"account": "subject", "conversation": "group", "message": "record"}
 
@@ -34,7 +35,8 @@ def _settle(context: RunContext, gate: Gate) -> dict[str, int]:
         rule.id for trigger in context.policy.precedence for rule in context.policy.rules if rule.trigger is trigger
     ]
     rows = gate.conn.execute(
-        "WITH kept AS (SELECT request_id, bool_or(fate LIKE 'delete:%%' OR fate LIKE 'deidentify:%%') AS pending,"
+        "WITH kept AS (SELECT request_id, bool_or(fate LIKE 'delete:%%' OR fate LIKE 'deidentify:%%'"
+        " OR split_part(fate, ':', 2) = %(awaiting)s) AS pending,"
         " array_agg(DISTINCT split_part(fate, ':', 2)) AS rules FROM remaining GROUP BY 1),"
         " settled AS (UPDATE lifecycle.erasure_requests r SET"
         " completed_at = coalesce(r.completed_at, greatest(%(as_of)s, r.requested_at)),"
@@ -44,7 +46,7 @@ def _settle(context: RunContext, gate: Gate) -> dict[str, int]:
         " AND (r.completed_at IS NULL OR r.outcome LIKE 'kept:%%')"
         " AND NOT coalesce(k.pending, false) RETURNING r.outcome)"
         " SELECT CASE WHEN outcome = 'done' THEN 'done' ELSE 'kept' END, count(*) FROM settled GROUP BY 1",
-        {"as_of": context.run.as_of, "order": order},
+        {"as_of": context.run.as_of, "order": order, "awaiting": AWAITING},
     ).fetchall()
     waiting = gate.conn.execute("SELECT count(*) FROM lifecycle.erasure_requests WHERE completed_at IS NULL").fetchone()
     return {f"requests {name}": count for name, count in rows} | {"requests open": waiting[0] if waiting else 0}

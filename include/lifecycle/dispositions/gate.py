@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.catalog.models import Catalog
-from lifecycle.errors import FencedOutError, PreconditionError
+from lifecycle.errors import ApprovalError, FencedOutError, PreconditionError
 from lifecycle.stores.postgres.connect import LOCK_TIMEOUT_MS, Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLDS, table
 
@@ -38,16 +38,30 @@ class UnitLease:
 
 
 def take_lease(conn: Connection, run_id: int, unit: str) -> UnitLease:
-    """Take a unit over from whoever had it. The former holder's next destructive act is refused."""
+    """Take a unit over from whoever had it. The former holder's next destructive act is refused.
+
+    Raises:
+        ApprovalError: the unit waits for somebody to say yes.
+    """
     row = conn.execute(
         "UPDATE lifecycle.plan_units SET fence = fence + 1,"
         " status = CASE status WHEN 'done' THEN 'done' ELSE 'running' END,"
-        " started_at = coalesce(started_at, clock_timestamp()) WHERE run_id = %s AND unit = %s RETURNING fence",
+        " started_at = coalesce(started_at, clock_timestamp()) WHERE run_id = %s AND unit = %s AND status <> 'awaiting'"
+        " RETURNING fence",
         (run_id, unit),
     ).fetchone()
     if row is None:
+        _refuse_waiting(conn, run_id, unit)
         raise PreconditionError(f"unit {unit!r} is not part of the plan of run {run_id}")
     return UnitLease(run_id, unit, row[0])
+
+
+def _refuse_waiting(conn: Connection, run_id: int, unit: str) -> None:
+    waits = conn.execute(
+        "SELECT 1 FROM lifecycle.plan_units WHERE run_id = %s AND unit = %s AND status = 'awaiting'", (run_id, unit)
+    ).fetchone()
+    if waits is not None:
+        raise ApprovalError(f"unit {unit!r} of run {run_id} waits for an approval: `lifecycle policy status`")
 
 
 class Gate:

@@ -21,6 +21,7 @@ from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.units import Method, Progress, Tally, Unit
 from lifecycle.policy.models import Tier, Trigger
 from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.guard import AWAITING
 
 if TYPE_CHECKING:
     from lifecycle.stores.s3.versions import ObjectVersion
@@ -91,7 +92,8 @@ def _landed(context: RunContext, tier: Tier, after: UUID | None, only: list[UUID
     rows = context.conn.execute(
         sql.SQL(
             "SELECT m.{record}, m.{clock}, m.{key} FROM {t} m WHERE m.{key} LIKE {landing} AND m.{tier} = {name}"
-            " AND m.{clock} < %(as_of)s AND split_part({fate}, ':', 1) = 'keep' AND {fate} <> {held}"
+            " AND m.{clock} < %(as_of)s AND split_part({fate}, ':', 1) = 'keep'"
+            " AND {fate} <> ALL({held}) AND NOT {also}"
             " AND (%(after)s::uuid IS NULL OR m.{record} > %(after)s)"
             " AND (%(only)s::uuid[] IS NULL OR m.{record} = ANY(%(only)s)) ORDER BY m.{record} LIMIT {limit} {lock}"
         ).format(
@@ -103,7 +105,8 @@ def _landed(context: RunContext, tier: Tier, after: UUID | None, only: list[UUID
             tier=sql.Identifier(dataset.tier),
             name=sql.Literal(tier.value),
             fate=fate,
-            held=sql.Literal(f"keep:{hold.id if hold else ''}"),
+            held=sql.Literal([f"keep:{hold.id if hold else ''}", f"keep:{AWAITING}"]),
+            also=context.guard.held(dataset, tier) if context.guard else sql.SQL("false"),
             limit=sql.Literal(BATCH),
             lock=sql.SQL("" if only is None else "FOR UPDATE OF m"),
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -21,8 +22,10 @@ from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.planning.units import Method, Progress, Tally, Unit
 from lifecycle.policy.decide import Fact, decide
-from lifecycle.policy.models import Tier
+from lifecycle.policy.models import Policy, Tier
+from lifecycle.stores.postgres.connect import Connection, connect
 from lifecycle.stores.postgres.facts import LogFacts, load_log_facts
+from lifecycle.stores.postgres.guard import AWAITING
 
 if TYPE_CHECKING:
     from lifecycle.stores.s3.logs import LogFields, RewriteResult
@@ -31,8 +34,30 @@ _DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})/$")
 Decide = Callable[[str, str, str, datetime | None], str | None]
 
 
-def decider(context: RunContext, facts: LogFacts, day: date) -> Decide:
+def decider(context: RunContext, facts: LogFacts, day: date, waiting: Counter[str] | None = None) -> Decide:
     """A function that names the rule by which a log record is due, or None when it stays.
+
+    While the loaded policy is not approved, a record is due only where the one in force says so too; records on which
+    they differ are counted in ``waiting``.
+    """
+    loaded = _due(context, context.policy, facts, day)
+    if context.guard is None or context.guard.policy is None:
+        return loaded
+    approved = _due(context, context.guard.policy, facts, day)
+
+    def both(record: str, subject: str, tier: str, told: datetime | None) -> str | None:
+        rule = loaded(record, subject, tier, told)
+        if (rule is None) == (approved(record, subject, tier, told) is None):
+            return rule
+        if waiting is not None:
+            waiting[AWAITING] += 1
+        return None
+
+    return both
+
+
+def _due(context: RunContext, policy: Policy, facts: LogFacts, day: date) -> Decide:
+    """The decision of one policy.
 
     Flags and consents concern the message, not the line that logged it, and are not asked. A record without a readable
     time counts from the end of the day it was filed under, and one without a tier as unclassified (hard case 23).
@@ -40,8 +65,8 @@ def decider(context: RunContext, facts: LogFacts, day: date) -> Decide:
     filed = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     category = context.catalog.logs[0].category
     # A log line has no de-identified form: where the message's would be published, the line is just deleted.
-    variants = {rule.id: rule.instead_of for rule in context.policy.rules if rule.instead_of is not None}
-    ordinary = {tier.value: cutoff_for(context.policy, category, tier, context.run.as_of) for tier in Tier}
+    variants = {rule.id: rule.instead_of for rule in policy.rules if rule.instead_of is not None}
+    ordinary = {tier.value: cutoff_for(policy, category, tier, context.run.as_of) for tier in Tier}
 
     def due(record: str, subject: str, tier: str, told: datetime | None) -> str | None:
         clock, tier = (told, tier) if told is not None else (filed, "")
@@ -50,7 +75,7 @@ def decider(context: RunContext, facts: LogFacts, day: date) -> Decide:
         if not known and default is not None and default.exact:
             # Nearly every line: no exception names it, and its tier's cut-off decides.
             return default.rule if clock < default.cutoff else None
-        decision = decide(category, tier, clock, known, context.policy, context.run.as_of)
+        decision = decide(category, tier, clock, known, policy, context.run.as_of)
         return variants.get(decision.rule, decision.rule) if decision.due else None
 
     return due
@@ -89,9 +114,12 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
 
     conversations: dict[str, list[str]] = {}
     for dataset in context.catalog.logs:
+        if context.waits(dataset.id):
+            continue
         facts = load_log_facts(context.conn, context.catalog, context.params, conversations)
         for day, prefix in _days(context, dataset):
-            judge = decider(context, facts, day)
+            waiting: Counter[str] = Counter()
+            judge = decider(context, facts, day, waiting)
             removed: dict[str, int] = {}
             kept = objects = 0
             for key in _keys(context, dataset, prefix):
@@ -106,14 +134,22 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
                     unit=f"{dataset.id}/{day.isoformat()}",
                     dataset=dataset.id,
                     method=Method.LOGS,
-                    tallies=(*tallies, Tally("keep:not_due", kept)),
+                    tallies=(*tallies, *_kept(kept, waiting[AWAITING])),
                     day=day,
                     deadline=datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=28),
                 )
 
 
-def expire_logs(context: RunContext, unit: str) -> Progress:
+def _kept(records: int, waiting: int) -> tuple[Tally, ...]:
+    shown = (Tally("keep:not_due", records - waiting),)
+    return (*shown, Tally(f"keep:{AWAITING}", waiting)) if waiting else shown
+
+
+def expire_logs(context: RunContext, unit: str, conversations: dict[str, list[str]] | None = None) -> Progress:
     """Rewrite the objects of one day without their due records, each inside the gate.
+
+    Args:
+        conversations: see `load_log_facts`; to be shared by units that are carried out one right after the other.
 
     Raises:
         DispositionError: some objects could not be rewritten; they stand as they were, and the others were done.
@@ -126,18 +162,15 @@ def expire_logs(context: RunContext, unit: str) -> Progress:
         return row.progress
     write_intents(context, row)
     failed = 0
-    conversations: dict[str, list[str]] = {}
-    for key in _keys(context, dataset, f"{dataset.prefix}date={day}/"):
-        try:
-            _announce(context, dataset, unit, key, conversations, row.day)
-            through_gate(
-                context.conn,
-                context.catalog,
-                lease,
-                partial(_rewrite, context, dataset, unit, key, conversations, row.day),
-            )
-        except LifecycleError:
-            failed += 1
+    known: dict[str, list[str]] = {} if conversations is None else conversations
+    # Announcements are committed while the gate's own transaction is open, so they need a connection of their own.
+    with connect() as aside:
+        for key in _keys(context, dataset, f"{dataset.prefix}date={day}/"):
+            try:
+                act = partial(_rewrite, context, dataset, unit, key, known, row.day, aside)
+                through_gate(context.conn, context.catalog, lease, act)
+            except LifecycleError:
+                failed += 1
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"objects failed": failed})
@@ -160,17 +193,10 @@ def _etag(context: RunContext, dataset: Logs, key: str) -> str | None:
         raise
 
 
-def _announce(
-    context: RunContext, dataset: Logs, unit: str, key: str, conversations: dict[str, list[str]], day: date
-) -> None:
+def _announce(aside: Connection, context: RunContext, unit: str, key: str, seen: RewriteResult, etag: str) -> None:
     """Commit what is about to leave an object, so that a kill after the rewrite loses no count (promise 4)."""
-    from lifecycle.stores.s3.logs import inspect_object
-
-    judge = decider(context, load_log_facts(context.conn, context.catalog, context.params, conversations), day)
-    etag = _etag(context, dataset, key)
-    seen = inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge)
-    if seen.removed and etag is not None:
-        context.conn.execute(
+    if seen.removed:
+        aside.execute(
             "INSERT INTO lifecycle.log_intents (run_id, unit, key_sha256, etag, counts) VALUES (%s, %s, %s, %s, %s)"
             " ON CONFLICT (run_id, unit, key_sha256) DO NOTHING",
             (context.run.run_id, unit, _key_hash(key), etag, Jsonb(dict(seen.removed))),
@@ -178,13 +204,21 @@ def _announce(
 
 
 def _rewrite(
-    context: RunContext, dataset: Logs, unit: str, key: str, conversations: dict[str, list[str]], day: date, gate: Gate
+    context: RunContext,
+    dataset: Logs,
+    unit: str,
+    key: str,
+    conversations: dict[str, list[str]],
+    day: date,
+    aside: Connection,
+    gate: Gate,
 ) -> None:
     """Inside the gate: rewrite one object by the facts of now, and count what left it."""
     from lifecycle.stores.s3.logs import rewrite_object
 
     judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params, conversations), day)
-    done: RewriteResult = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge)
+    announce = partial(_announce, aside, context, unit, key)
+    done: RewriteResult = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge, announce)
     removed = {rule: count for rule, count in done.removed.items() if count}
     if not removed and done.action != "held":
         removed = _announced(context, dataset, unit, key)

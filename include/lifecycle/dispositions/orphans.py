@@ -40,7 +40,7 @@ class Place:
 
 def survey_orphans(context: RunContext, tier: Tier | None) -> Iterator[Unit]:
     """One unit for a tier, or for landing (None), if anything there has no row and is old enough."""
-    count = _count(context, tier)
+    count = 0 if context.waits(context.messages.id) else _count(context, tier)
     if count:
         yield Unit(
             unit=f"orphans/{tier.value if tier else LANDING}",
@@ -127,7 +127,7 @@ def _aged(context: RunContext, place: Place) -> Iterator[str]:
     from lifecycle.stores.s3.versions import iter_versions
 
     overdue = _behind_cutoff(context, place)
-    limit = context.run.as_of - context.policy.thresholds.orphan_margin.longest()
+    limit = context.run.as_of - context.orphan_margin
     last = ""
     for version in iter_versions(context.s3, context.messages.objects.bucket, place.prefix):
         if version.key != last and (overdue or version.last_modified < limit):

@@ -16,39 +16,36 @@ from lifecycle.stores.postgres.connect import Connection
 # What an S3 lock keeps although no hold is recorded for it: shown as kept, and left to the validation to object to.
 LOCKED_FATE = "keep:object_lock"
 _INSERT = (
-    "INSERT INTO lifecycle.plan_units (run_id, unit, dataset, tier, day, method, cutoff, deadline, planned)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "INSERT INTO lifecycle.plan_units (run_id, unit, dataset, tier, day, method, cutoff, deadline, planned, status)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 
 
 def freeze(conn: Connection, run_id: int, units: Iterable[Unit]) -> None:
     """Write the plan in one transaction; from here on exactly it is executed."""
     with conn.transaction(), conn.cursor() as cursor:
-        cursor.executemany(
-            _INSERT,
-            [
-                (run_id, u.unit, u.dataset, u.tier, u.day, u.method.value, u.cutoff, u.deadline, Jsonb(u.planned()))
-                for u in units
-            ],
-        )
+        cursor.executemany(_INSERT, [_row(run_id, unit) for unit in units])
         conn.execute("UPDATE lifecycle.runs SET planned_at = clock_timestamp() WHERE run_id = %s", (run_id,))
 
 
 def add_unit(conn: Connection, run_id: int, unit: Unit) -> None:
     """Add a unit that is found by doing (landing objects); a rerun finds it again."""
-    conn.execute(
-        _INSERT + " ON CONFLICT (run_id, unit) DO NOTHING",
-        (
-            run_id,
-            unit.unit,
-            unit.dataset,
-            unit.tier,
-            unit.day,
-            unit.method.value,
-            unit.cutoff,
-            unit.deadline,
-            Jsonb(unit.planned()),
-        ),
+    conn.execute(_INSERT + " ON CONFLICT (run_id, unit) DO NOTHING", _row(run_id, unit))
+
+
+def _row(run_id: int, unit: Unit) -> tuple[object, ...]:
+    status = "planned" if unit.awaiting is None else "awaiting"
+    return (
+        run_id,
+        unit.unit,
+        unit.dataset,
+        unit.tier,
+        unit.day,
+        unit.method.value,
+        unit.cutoff,
+        unit.deadline,
+        Jsonb(unit.planned()),
+        status,
     )
 
 
@@ -75,9 +72,10 @@ def all_units(conn: Connection, run_id: int) -> list[UnitRow]:
 
 
 def open_units(conn: Connection, run_id: int, methods: Sequence[str]) -> list[str]:
-    """Names of the units still to be carried out, the earliest deadline first."""
+    """Names of the units still to be carried out, the earliest deadline first; none that waits for an approval."""
     rows = conn.execute(
-        "SELECT unit FROM lifecycle.plan_units WHERE run_id = %s AND method = ANY(%s) AND status <> 'done'"
+        "SELECT unit FROM lifecycle.plan_units WHERE run_id = %s AND method = ANY(%s)"
+        " AND status NOT IN ('done', 'awaiting')"
         " ORDER BY deadline NULLS LAST, unit",
         (run_id, list(methods)),
     ).fetchall()

@@ -25,6 +25,7 @@ from lifecycle.planning.units import Progress
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres import quarantine as index
+from lifecycle.stores.postgres.fates import fate_parameters
 from lifecycle.stores.postgres.partitions import Partition, partitions_of, vacuum
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ def sync_holds(context: RunContext) -> int:
     changed = 0
     bucket = context.messages.quarantine.bucket
     for tier in context.tiers:
-        hold_on, hold_off = index.hold_changes(context.conn, context.policy, context.catalog, tier, context.params)
+        hold_on, hold_off = _hold_changes(context, tier)
         for wanted, entries in ((True, hold_on), (False, hold_off)):
             for entry in entries:
                 names = ["record.json", *(["object"] if entry.object_sha256 else [])]
@@ -247,3 +248,20 @@ def sync_holds(context: RunContext) -> int:
                 index.note_hold(context.conn, entry.message_id, wanted)
                 changed += 1
     return changed
+
+
+def _hold_changes(context: RunContext, tier: Tier) -> tuple[list[index.Entry], list[index.Entry]]:
+    """Which S3 legal holds to set and to lift. While two policies are at odds, a hold that either sees stays."""
+    on, off = index.hold_changes(context.conn, context.policy, context.catalog, tier, context.params)
+    guard = context.guard
+    if guard is None:
+        return on, off
+    if guard.policy is None or guard.catalog is None or guard.waits(context.messages.id):
+        return on, []
+    params = fate_parameters(guard.policy, context.run.as_of)
+    also_on, also_off = index.hold_changes(context.conn, guard.policy, guard.catalog, tier, params)
+    known, free = {entry.message_id for entry in on}, {entry.message_id for entry in also_off}
+    return (
+        [*on, *(entry for entry in also_on if entry.message_id not in known)],
+        [entry for entry in off if entry.message_id in free],
+    )

@@ -33,7 +33,7 @@ class Entry:
     unit: str
     disposition: str
     rule: str
-    counts: Mapping[str, int]
+    counts: Mapping[str, int | str]
     cutoff: datetime | None
     policy_hash: str
     started_at: datetime
@@ -53,7 +53,7 @@ class Row:
     unit: str
     disposition: str
     rule: str
-    counts: dict[str, int]
+    counts: dict[str, Any]
     cutoff: datetime | None
     policy_hash: str
     started_at: datetime

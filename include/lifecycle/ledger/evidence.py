@@ -36,9 +36,10 @@ def write_evidence(context: RunContext) -> dict[str, Any]:
 
     lines, head, count = [], None, 0
     for row in chain.rows(context.conn, context.run.run_id):
-        lines.append(chain.canonical(asdict(row)).decode()[:-1] + f',"hash":"{row.hash}"}}')
+        lines.append(_line(row))
         head, count = row.hash, count + 1
-    prefix, bucket = evidence_prefix(context), context.catalog.evidence_bucket
+    bucket = context.catalog.evidence_bucket
+    prefix = _free_prefix(context, bucket, count)
     certificate = {
         "run": context.run.run_key,
         "run_id": context.run.run_id,
@@ -55,6 +56,38 @@ def write_evidence(context: RunContext) -> dict[str, Any]:
     ):
         put_verified(context.s3, bucket, f"{prefix}{name}", body, content_type=kind, metadata={})
     return {"evidence": prefix, "ledger_rows": count, "head": head}
+
+
+def _free_prefix(context: RunContext, bucket: str, count: int) -> str:
+    """The run's prefix; beside it where a copy with fewer rows stands, of before an approval let the run go on."""
+    from lifecycle.stores.s3.copy import exists
+
+    prefix = evidence_prefix(context)
+    if not exists(context.s3, bucket, f"{prefix}certificate.json"):
+        return prefix
+    standing = json.loads(context.s3.get_object(Bucket=bucket, Key=f"{prefix}certificate.json")["Body"].read())
+    return prefix if standing["ledger_rows"] == count else f"{prefix}rows-{count}/"
+
+
+def write_decision(conn: Connection, s3: S3Client, bucket: str, approval_id: int) -> None:
+    """Write the ledger row of a decision to the evidence bucket, once; it belongs to no run.
+
+    Raises:
+        VerificationError: another, different copy stands there already.
+    """
+    from lifecycle.ledger.approvals import run_key
+    from lifecycle.stores.s3.copy import put_verified
+
+    found = conn.execute("SELECT seq FROM lifecycle.ledger WHERE run_key = %s ORDER BY seq", (run_key(approval_id),))
+    wanted = {row[0] for row in found}
+    lines = [_line(row) for row in chain.rows(conn, 0) if row.seq in wanted]
+    body = "".join(f"{line}\n" for line in lines).encode()
+    key = f"{PREFIX}decisions/approval-{approval_id}/ledger.jsonl"
+    put_verified(s3, bucket, key, body, content_type="application/x-ndjson", metadata={})
+
+
+def _line(row: chain.Row) -> str:
+    return chain.canonical(asdict(row)).decode()[:-1] + f',"hash":"{row.hash}"}}'
 
 
 def compare_copies(conn: Connection, s3: S3Client, bucket: str) -> int:

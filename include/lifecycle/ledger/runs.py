@@ -18,8 +18,8 @@ from lifecycle.stores.postgres.connect import Connection
 LEASE = timedelta(minutes=30)
 _BEGIN_LOCK = 0x72756E73
 _SELECT = sql.SQL(
-    "SELECT run_id, run_key, scope, as_of, policy_hash, catalog_hash, dry_run, status, planned_at, started_at"
-    " FROM lifecycle.runs WHERE {}"
+    "SELECT run_id, run_key, scope, as_of, policy_hash, catalog_hash, dry_run, status, planned_at, started_at,"
+    " guard_policy, guard_catalog FROM lifecycle.runs WHERE {}"
 )
 _BY_ID = sql.SQL("run_id = %(run_id)s")
 _BY_KEY = sql.SQL("run_key = %(key)s")
@@ -32,7 +32,10 @@ _RESUMABLE = sql.SQL(
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one scope on one frozen instant."""
+    """One run of one scope on one frozen instant.
+
+    ``guard_policy``, ``guard_catalog``: the configuration in force when it began, where it is another one.
+    """
 
     run_id: int
     run_key: str
@@ -44,6 +47,8 @@ class Run:
     status: str
     planned_at: datetime | None
     started_at: datetime
+    guard_policy: str | None = None
+    guard_catalog: str | None = None
 
 
 def load(conn: Connection, run_id: int) -> Run:
@@ -153,6 +158,15 @@ def unfinished_of_abandoned(conn: Connection, scope: str) -> list[tuple[int, str
     return [(row[0], row[1]) for row in rows]
 
 
+def guard(conn: Connection, run_id: int, hashes: tuple[str, str] | None) -> None:
+    """Bind a run that is not planned yet to the configuration in force; None when its own is."""
+    policy, catalog = hashes or (None, None)
+    conn.execute(
+        "UPDATE lifecycle.runs SET guard_policy = %s, guard_catalog = %s WHERE run_id = %s AND planned_at IS NULL",
+        (policy, catalog, run_id),
+    )
+
+
 def alive(conn: Connection, run_id: int) -> None:
     """Extend the lease: this run has just shown a sign of life."""
     conn.execute("UPDATE lifecycle.runs SET lease_until = clock_timestamp() + %s WHERE run_id = %s", (LEASE, run_id))
@@ -162,6 +176,16 @@ def summarise(conn: Connection, run_id: int, summary: Mapping[str, Any]) -> None
     conn.execute("UPDATE lifecycle.runs SET summary = %s WHERE run_id = %s", (Jsonb(dict(summary)), run_id))
 
 
+def note_late(conn: Connection, run_id: int, late: Mapping[str, int]) -> None:
+    """Keep what the run found past its deadline before it disposed of anything."""
+    conn.execute("UPDATE lifecycle.runs SET late = %s WHERE run_id = %s", (Jsonb(dict(late)), run_id))
+
+
+def late(conn: Connection, run_id: int) -> dict[str, int]:
+    row = conn.execute("SELECT late FROM lifecycle.runs WHERE run_id = %s", (run_id,)).fetchone()
+    return dict(row[0]) if row is not None and row[0] is not None else {}
+
+
 def finish(conn: Connection, run_id: int, status: str) -> None:
     """Close a run as 'succeeded' or 'failed'; a failed one can be resumed."""
     conn.execute(
@@ -169,3 +193,13 @@ def finish(conn: Connection, run_id: int, status: str) -> None:
         " WHERE run_id = %s AND status IN ('running', 'failed')",
         (status, run_id),
     )
+
+
+def last_success(conn: Connection, scope: str, as_of: datetime) -> datetime | None:
+    """The as-of of the scope's last successful run up to an instant."""
+    row = conn.execute(
+        "SELECT max(as_of) FROM lifecycle.runs WHERE scope = %s AND NOT dry_run AND status = 'succeeded'"
+        " AND as_of <= %s",
+        (scope, as_of),
+    ).fetchone()
+    return row[0] if row is not None else None

@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseNotifier  # noqa: TID253  (a DAG file's own import)
@@ -28,7 +29,7 @@ log = logging.getLogger("lifecycle.alerts")
 
 @dataclass(frozen=True)
 class Alert:
-    """What is said: kind is 'failed' or 'late'; `what_now` names the runbook."""
+    """What is said: kind is 'failed', 'late' or 'at risk'; `what_now` names the runbook."""
 
     kind: str
     dag_id: str
@@ -84,6 +85,31 @@ def deadline_missed(context: Mapping[str, Any] | None = None, *, runbook: str, l
             what_now=f"docs/runbooks/{runbook}.md",
         )
     )
+
+
+def deadline_at_risk(context: Mapping[str, Any] | None = None, *, runbook: str, scope: str) -> None:
+    """Deadline callback, as long after a run was queued as the longest run takes: if the run has not succeeded by then,
+    it measures how much time is left, and tells when one more failure would break a promise.
+
+    A run that failed keeps its deadline in Airflow; when a later run has caught up meanwhile, nothing is said.
+    """
+    from lifecycle.errors import DeadlineAtRiskError
+    from lifecycle.orchestration.watch import check_scopes
+
+    run = (context or {}).get("dag_run") or {}
+    try:
+        check_scopes([scope], datetime.now(UTC))
+    except DeadlineAtRiskError as error:
+        deliver(
+            Alert(
+                kind="at risk",
+                dag_id=_read(run, "dag_id"),
+                run_id=_read(run, "dag_run_id", "run_id"),
+                task_id=None,
+                reason=str(error),
+                what_now=f"docs/runbooks/{runbook}.md",
+            )
+        )
 
 
 def deliver(alert: Alert) -> None:

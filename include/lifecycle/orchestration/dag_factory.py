@@ -11,7 +11,7 @@ from airflow.sdk.definitions.callback import SyncCallback  # noqa: TID253
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference  # noqa: TID253
 
 from lifecycle.orchestration import tasks
-from lifecycle.orchestration.alerts import FailureNotifier, deadline_missed
+from lifecycle.orchestration.alerts import FailureNotifier, deadline_at_risk, deadline_missed
 from lifecycle.orchestration.retries import RETRY_POLICY
 
 OWNER = "data-protection"
@@ -40,7 +40,14 @@ DRY_RUN = Param(
 
 
 def settings(
-    dag_file: str, runbook: str, *, tags: set[str], limit: timedelta, deadline: timedelta, give_up_after: int
+    dag_file: str,
+    runbook: str,
+    *,
+    tags: set[str],
+    limit: timedelta,
+    deadline: timedelta,
+    give_up_after: int,
+    scope: str | None = None,
 ) -> dict[str, Any]:
     """Arguments of a retention DAG.
 
@@ -51,7 +58,9 @@ def settings(
         limit: a run that takes longer is failed.
         deadline: an alert goes out when a run is not done this long after it was queued.
         give_up_after: failed runs in a row after which Airflow pauses the DAG; 0 for never.
+        scope: what the run disposes of; if it has not succeeded by `limit`, an alert tells when deadlines are at risk.
     """
+    alerts = [_late_alert(runbook, deadline)] + ([_at_risk_alert(runbook, limit, scope)] if scope else [])
     return {
         # No start_date: with one, Airflow would run the latest missed slot the moment a new DAG is unpaused, and
         # unpausing must not delete anything by itself.
@@ -64,13 +73,27 @@ def settings(
         "doc_md": runbook_text(dag_file, runbook),
         "default_args": task_defaults(),
         "on_failure_callback": FailureNotifier(runbook=runbook),
-        "deadline": DeadlineAlert(
-            reference=DeadlineReference.DAGRUN_QUEUED_AT,
-            interval=deadline,
-            callback=SyncCallback(deadline_missed, kwargs={"runbook": runbook, "limit": iso8601(deadline)}),
-            name=f"{runbook}-late",
-        ),
+        "deadline": alerts,
     }
+
+
+def _late_alert(runbook: str, after: timedelta) -> DeadlineAlert:
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=after,
+        callback=SyncCallback(deadline_missed, kwargs={"runbook": runbook, "limit": iso8601(after)}),
+        name=f"{runbook}-late",
+    )
+
+
+def _at_risk_alert(runbook: str, after: timedelta, scope: str) -> DeadlineAlert:
+    """Airflow keeps the deadline of a run that failed, so this rings for a run that failed early, too."""
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=after,
+        callback=SyncCallback(deadline_at_risk, kwargs={"runbook": runbook, "scope": scope}),
+        name=f"{scope}-at-risk",
+    )
 
 
 def task_defaults() -> dict[str, Any]:

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from lifecycle.config import load_configuration
+from lifecycle.dispositions.blast_radius import judge
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.survey import survey
 from lifecycle.ledger.runs import Run
+from lifecycle.orchestration.approval import guard_of_run, refuse_locked, standing
 from lifecycle.orchestration.checks import check_as_of, check_stores
 from lifecycle.orchestration.session import shared_s3_client
 from lifecycle.planning.units import Unit
@@ -25,6 +27,8 @@ def read_only_context(scope: str, as_of: datetime) -> Iterator[RunContext]:
     with connect() as conn:
         conn.execute("SET default_transaction_read_only = on")
         check_stores(conn, s3, config.catalog)
+        refuse_locked(conn, config)
+        bound = standing(conn, config, as_of).guard
         run = Run(
             run_id=0,
             run_key="preview",
@@ -36,11 +40,14 @@ def read_only_context(scope: str, as_of: datetime) -> Iterator[RunContext]:
             status="running",
             planned_at=None,
             started_at=as_of,
+            guard_policy=bound.policy_hash if bound else None,
+            guard_catalog=bound.catalog_hash if bound else None,
         )
-        yield RunContext(conn, s3, config.policy, config.catalog, run)
+        yield RunContext(conn, s3, config.policy, config.catalog, run, guard_of_run(conn, config, run))
 
 
 def preview(scope: str, as_of: datetime) -> list[Unit]:
     """The units that a run of this scope would carry out now."""
     with read_only_context(scope, as_of) as context:
-        return survey(context)
+        units, _ = judge(context, survey(context))
+        return units

@@ -21,6 +21,7 @@ RETRY_POLICY = ExceptionRetryPolicy(
                 "lifecycle.errors.PreconditionError",
                 "lifecycle.errors.FencedOutError",
                 "lifecycle.errors.ValidationFailedError",
+                "lifecycle.errors.DeadlineAtRiskError",
                 "lifecycle.errors.LedgerError",
             ],
             action=RetryAction.FAIL,

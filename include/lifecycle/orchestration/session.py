@@ -13,6 +13,7 @@ from lifecycle.connections import S3_ID, environment_variable, s3_client
 from lifecycle.dispositions.context import RunContext
 from lifecycle.errors import PreconditionError
 from lifecycle.ledger import runs
+from lifecycle.orchestration.approval import guard_of_run
 from lifecycle.stores.postgres.connect import connect
 
 if TYPE_CHECKING:
@@ -44,4 +45,5 @@ def run_context(run_id: int) -> Iterator[RunContext]:
                 f"the policy or dataset file changed since run {run.run_key} began; start a new run"
             )
         runs.alive(conn, run_id)
-        yield RunContext(conn, shared_s3_client(), config.policy, config.catalog, run)
+        guard = guard_of_run(conn, config, run)
+        yield RunContext(conn, shared_s3_client(), config.policy, config.catalog, run, guard)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lifecycle.config import load_configuration
+from lifecycle.dispositions.blast_radius import ask, judge, release
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, SCOPES, RunContext
 from lifecycle.dispositions.erasure import settle_requests
 from lifecycle.dispositions.expire import expire as expire_partition
@@ -33,9 +34,11 @@ from lifecycle.dispositions.records import expire_accounts, expire_records
 from lifecycle.dispositions.survey import survey
 from lifecycle.errors import DispositionError, PreconditionError, ValidationFailedError
 from lifecycle.ledger import runs
+from lifecycle.orchestration.approval import refuse_locked, said, settle_configuration
 from lifecycle.orchestration.checks import check_as_of, check_clocks, check_stores
 from lifecycle.orchestration.schema import ensure_schema
 from lifecycle.orchestration.session import run_context, shared_s3_client
+from lifecycle.orchestration.standing import late_records
 from lifecycle.orchestration.summary import summarise_units
 from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.planning.units import Method, Unit
@@ -55,6 +58,7 @@ def begin(
     run_key: str | None = None,
     dry_run: bool = False,
     owner: Connection | None = None,
+    requested_by: str = "schedule",
 ) -> int:
     """Check everything a run depends on and register it.
 
@@ -63,9 +67,10 @@ def begin(
         as_of: the run's frozen instant, aware; every step uses it and none reads a clock for policy.
         run_key: the caller's name of the run; the same key resumes the same run.
         owner: a connection that lives as long as the run (command line).
+        requested_by: who started it; may not approve what it asks where the policy wants four eyes.
 
     Raises:
-        ConfigurationError, PreconditionError, RunInProgressError: nothing has been touched.
+        ConfigurationError, PolicyLockedError, PreconditionError, RunInProgressError: nothing has been touched.
     """
     if scope not in SCOPES:
         raise PreconditionError(f"there is no scope {scope!r}; choose one of {', '.join(SCOPES)}")
@@ -76,6 +81,7 @@ def begin(
         ensure_schema(conn)
         check_stores(conn, s3, config.catalog)
         check_clocks(conn, s3, config.policy, config.catalog)
+        refuse_locked(conn, config)
         run = runs.begin(
             conn,
             scope=scope,
@@ -85,6 +91,7 @@ def begin(
             dry_run=dry_run,
             owner=owner,
         )
+        settle_configuration(conn, s3, config, run, requested_by=requested_by, now=datetime.now(UTC))
         if not dry_run:
             _close_abandoned(RunContext(conn, s3, config.policy, config.catalog, run))
         log.info("run %s of scope %s as of %s", run.run_key, scope, as_of.isoformat())
@@ -112,6 +119,8 @@ def partition(run_id: int) -> dict[str, int]:
             return counts
         for tier in context.tiers:
             counts["created"] += create_ahead(context.conn, context.messages, tier, context.run.as_of)
+            if context.waits(context.messages.id):
+                continue
             counts["drained"] += drain_default(context.conn, context.messages, tier)
             moved = partition_landing(context, tier)
             counts["moved"] += sum(part.get("objects", 0) for part in moved.values())
@@ -127,12 +136,27 @@ def cutoffs(run_id: int) -> list[dict[str, str]]:
         ]
 
 
-def plan(run_id: int) -> dict[str, Any]:
-    """Freeze the plan: the partitions with dispositions and counts that exactly this run carries out."""
+def plan(run_id: int, *, requested_by: str = "schedule") -> dict[str, Any]:
+    """Freeze the plan: the partitions with dispositions and counts that exactly this run carries out.
+
+    What is over a limit waits in it for an approval; a run that is resumed hands out what was approved meanwhile.
+    """
     with run_context(run_id) as context:
         if context.run.planned_at is None:
-            freeze(context.conn, run_id, survey(context))
-        return summarise_units(all_units(context.conn, run_id), planned=True)
+            runs.note_late(context.conn, run_id, late_records(context))
+            found, over = judge(context, survey(context))
+            with context.conn.transaction():
+                freeze(context.conn, run_id, found)
+                if not context.run.dry_run:
+                    ask(context, found, over, requested_by, datetime.now(UTC))
+        elif not context.run.dry_run:
+            release(context)
+        return summarise_units(all_units(context.conn, run_id), planned=True) | _late(context)
+
+
+def _late(context: RunContext) -> dict[str, dict[str, int]]:
+    """What was past its deadline when the run was planned, by why (hard case 5)."""
+    return {"late": runs.late(context.conn, context.run.run_id)}
 
 
 def units(run_id: int) -> list[str]:
@@ -157,9 +181,10 @@ def expire_shard(run_id: int, shard: str) -> dict[str, int]:
     """
     done: dict[str, int] = {}
     failed = 0
+    conversations: dict[str, list[str]] = {}
     for unit in [unit for unit in units(run_id) if _DAY_OF_MONTH.sub("", unit) == shard]:
         try:
-            for fate, count in expire(run_id, unit).items():
+            for fate, count in expire(run_id, unit, conversations).items():
                 done[fate] = done.get(fate, 0) + count
         except DispositionError as error:
             log.error("%s", error)
@@ -181,15 +206,19 @@ def quarantine(run_id: int) -> dict[str, int]:
         return done
 
 
-def expire(run_id: int, unit: str) -> dict[str, int]:
-    """Carry out one unit of the plan."""
+def expire(run_id: int, unit: str, conversations: dict[str, list[str]] | None = None) -> dict[str, int]:
+    """Carry out one unit of the plan.
+
+    Args:
+        conversations: see `load_log_facts`; shared by the units of a shard.
+    """
     with run_context(run_id) as context:
         done: dict[str, int] = {}
         if context.run.dry_run:
             return done
         match load_unit(context.conn, run_id, unit).method:
             case Method.LOGS:
-                progress = expire_logs(context, unit)
+                progress = expire_logs(context, unit, conversations)
             case Method.ORPHANS:
                 progress = expire_orphans(context, unit)
             case Method.RECORDS:
@@ -217,6 +246,9 @@ def settle(run_id: int) -> dict[str, Any]:
             # The children of what was dropped whole were deleted row by row (hard case 18).
             vacuum(context.conn, [table(child.table) for child in context.messages.children])
         summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes
+        summary |= _late(context)
+        if asked := said(context.conn, context.run):
+            summary["approvals"] = asked
         runs.summarise(context.conn, run_id, summary)
         return summary
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lifecycle.dispositions.context import UnitRow
 from lifecycle.planning.units import DISPOSING
+from lifecycle.stores.postgres.guard import AWAITING
 
 
 def summarise_units(units: Iterable[UnitRow], *, planned: bool) -> dict[str, Any]:
@@ -22,6 +23,10 @@ def summarise_units(units: Iterable[UnitRow], *, planned: bool) -> dict[str, Any
     objects = count = 0
     for unit in units:
         count += 1
+        if unit.status == "awaiting":
+            waits = sum(counts.get("records", 0) for fate, counts in unit.planned.items() if _disposes(fate))
+            kept[AWAITING] = kept.get(AWAITING, 0) + waits
+            continue
         for fate, counts in (unit.planned if planned else unit.progress).items():
             disposition = fate.split(":", 1)[0]
             if disposition in DISPOSING and disposition != "move":
@@ -34,3 +39,7 @@ def summarise_units(units: Iterable[UnitRow], *, planned: bool) -> dict[str, Any
             if disposition not in DISPOSING:
                 kept[rule] = kept.get(rule, 0) + counts.get("records", 0)
     return {"disposed": disposed, "by_rule": by_rule, "kept": kept, "objects": objects, "units": count}
+
+
+def _disposes(fate: str) -> bool:
+    return fate.split(":", 1)[0] in DISPOSING

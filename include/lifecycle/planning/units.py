@@ -48,7 +48,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Unit:
-    """One partition with what will be done to it: the grain of work, retry and evidence."""
+    """One partition with what will be done to it: the grain of work, retry and evidence.
+
+    ``awaiting``: why it is not carried out before somebody says yes; None where nobody need be asked.
+    """
 
     unit: str
     dataset: str
@@ -59,6 +62,7 @@ class Unit:
     cutoff: datetime | None = None
     deadline: datetime | None = None
     order: tuple[datetime, ...] = field(default=())
+    awaiting: str | None = None
 
     @property
     def due(self) -> int:

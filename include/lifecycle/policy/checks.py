@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Category, Clock, Disposition, Kind, Policy, Rule, Tier, Trigger
+from lifecycle.policy.more_checks import more_contradictions
 
 _WITHOUT_PERIOD = (Trigger.HOLD, Trigger.CASE, Trigger.AGREEMENT)
 _KINDS: dict[Trigger, tuple[Kind, ...]] = {
@@ -61,6 +62,7 @@ def contradictions(policy: Policy) -> Iterator[Contradiction]:
             yield from check(policy, rule, index)
     yield from _rivals(policy)
     yield from _gaps(policy)
+    yield from more_contradictions(policy)
 
 
 def _duplicate_ids(policy: Policy) -> Iterator[Contradiction]:
@@ -87,7 +89,8 @@ def _precedence(policy: Policy) -> Iterator[Contradiction]:
 
 
 def _ranked(policy: Policy, rule: Rule, index: int) -> Iterator[Contradiction]:
-    if rule.trigger not in policy.precedence:
+    first = next(at for at, other in enumerate(policy.rules) if other.trigger is rule.trigger)
+    if rule.trigger not in policy.precedence and index == first:
         yield Contradiction(
             ("rules", index, "trigger"),
             f"trigger {rule.trigger.value!r} has no place in precedence",
@@ -223,10 +226,12 @@ def _rivals(policy: Policy) -> Iterator[Contradiction]:
 
 def _gaps(policy: Policy) -> Iterator[Contradiction]:
     """Without a default rule prompts and outputs of a tier would stay for ever."""
-    for tier in Tier:
-        if policy.rule_for(Trigger.DEFAULT, Category.PROMPTS_AND_OUTPUTS, tier) is None:
-            yield Contradiction(
-                ("rules",),
-                f"no default rule covers prompts_and_outputs of tier {tier.value}",
-                "Add a rule with trigger 'default' for that tier",
-            )
+    without = [
+        tier.value for tier in Tier if policy.rule_for(Trigger.DEFAULT, Category.PROMPTS_AND_OUTPUTS, tier) is None
+    ]
+    if without:
+        yield Contradiction(
+            ("rules",),
+            f"no default rule covers prompts_and_outputs of tier {', '.join(without)}",
+            "Add a rule with trigger 'default' for each such tier",
+        )

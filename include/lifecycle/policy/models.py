@@ -6,7 +6,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from lifecycle.contradiction import refuse
 from lifecycle.policy.periods import Period
@@ -116,6 +125,39 @@ class Thresholds(Frozen):
     orphan_margin: PeriodField
 
 
+Count = Annotated[int, Field(ge=0, le=10**15, strict=True)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+Person = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
+
+
+class Approval(Frozen):
+    """When a change of policy or dataset file approves itself, and who else may approve (hard cases 20, 26, 28).
+
+    A change that touches at most ``records`` records *and* at most ``share`` of all records approves itself. The
+    figures of the policy in force count, not those of the policy that asks.
+    """
+
+    records: Count = 100
+    share: Share = 0.01
+    four_eyes: Annotated[bool, Field(strict=True)] = False
+    approvers: tuple[Person, ...] = ()
+    answer_within: PeriodField = Period(days=1)
+
+
+class Limits(Frozen):
+    """What one run may destroy of one dataset and tier before somebody must say yes (blast radius, hard case 26).
+
+    Nothing at or below ``floor`` records is ever asked about. Above it: at most ``records`` records, at most ``share``
+    of the dataset, and, once ``history`` runs have succeeded, at most ``factor`` times their median.
+    """
+
+    floor: Count = 10_000
+    records: Count = 50_000_000
+    share: Share = 0.5
+    factor: Annotated[float, Field(ge=1.0, le=1_000_000.0, strict=True)] = 10.0
+    history: Annotated[int, Field(ge=1, le=1000, strict=True)] = 7
+
+
 class Rule(Frozen):
     """One row of RULES.md.
 
@@ -132,7 +174,7 @@ class Rule(Frozen):
     clock: Clock
     disposition: Disposition
     instead_of: RuleId | None = None
-    basis: Annotated[str, Field(min_length=10)]
+    basis: Annotated[str, StringConstraints(strip_whitespace=True, min_length=10)]
 
     def covers(self, category: Category, tier: Tier) -> bool:
         return category in self.category and tier in self.tiers
@@ -154,8 +196,11 @@ class Policy(Frozen):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{1,62}$")]
     lead: Lead
     thresholds: Thresholds
-    precedence: tuple[Trigger, ...]
-    rules: tuple[Rule, ...]
+    approval: Approval = Approval()
+    limits: Limits = Limits()
+    locked: Annotated[bool, Field(strict=True)] = False
+    precedence: Annotated[tuple[Trigger, ...], Field(min_length=1)]
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _whole(self) -> Policy:

@@ -10,6 +10,7 @@ from lifecycle.policy.models import Category, Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.models import Check, Promise
 from lifecycle.validation.queries import ledger, logs, messages, objects, quarantine, records, runs
+from lifecycle.validation.queries.coverage import coverage_checks
 from lifecycle.validation.scene import Scene
 
 RECORDS, ERASURE = "records", "erasure"
@@ -30,7 +31,7 @@ def checks_for(conn: Connection, scene: Scene) -> list[Check]:
 
 def store_checks(scene: Scene) -> list[Check]:
     """What only an audit of everything asks."""
-    return [ledger.chain_check(scene), *ledger.all_runs_checks(scene)]
+    return [ledger.chain_check(scene), *ledger.all_runs_checks(scene), *coverage_checks(scene)]
 
 
 def unique(checks: Iterable[Check]) -> list[Check]:
@@ -83,7 +84,6 @@ def _records(conn: Connection, scene: Scene) -> Iterator[Check]:
         )
         yield objects.hidden_log_versions(scene, dataset)
     yield ledger.holds_without_records(scene)
-    yield runs.coverage_check(scene)
     strays = messages.default_partition_check(
         scene, _defaults_of(conn, scene, None), messages.KNOWN_TIERS, "strays_in_default_partition.unclassified"
     )

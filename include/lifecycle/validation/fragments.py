@@ -209,15 +209,18 @@ class Reasons:
             at=at,
         )
 
-    def agreed(self, account: sql.Composable, category: Category, at: sql.Composable) -> sql.Composable:
+    def agreed(
+        self, account: sql.Composable, clock: sql.Composable, category: Category, at: sql.Composable
+    ) -> sql.Composable:
         """The retention agreed with an account at an instant (an interval, null without one): the latest agreement, and
-        of equally late ones the shortest."""
+        of equally late ones the one that ends first by the calendar (PostgreSQL takes a year for 360 days)."""
         terms = self.catalog.exceptions.agreements
         return sql.SQL(
             "(SELECT a.{retain} FROM {agreements} a WHERE a.{subject} = {account} AND a.{category} = {this}"
             " AND a.{since} <= {at} AND (a.{until} IS NULL OR a.{until} > {at})"
-            " ORDER BY a.{since} DESC, a.{retain} ASC LIMIT 1)"
+            " ORDER BY a.{since} DESC, {clock} AT TIME ZONE 'UTC' + a.{retain} LIMIT 1)"
         ).format(
+            clock=clock,
             retain=sql.Identifier(terms.retain),
             agreements=relation(terms.table),
             subject=sql.Identifier(terms.subject),

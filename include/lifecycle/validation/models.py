@@ -24,6 +24,7 @@ class Promise(StrEnum):
     RECORDED = "nothing_unrecorded"
     ALIVE = "runs_succeed"
     CLASSIFIED = "everything_classified"
+    COVERAGE = "coverage"
 
 
 # How each promise is told to people: a title and a sentence.
@@ -37,7 +38,8 @@ PROMISES: Mapping[Promise, tuple[str, str]] = {
     Promise.AGREEMENT: ("Rows and objects agree", "Each row has its object, each object its row; nothing is hidden."),
     Promise.RECORDED: ("Nothing unrecorded", "The ledger says what happened, and nothing else; it is unchanged."),
     Promise.ALIVE: ("Runs succeed", "Every scope has had a successful run recently."),
-    Promise.CLASSIFIED: ("Everything classified", "No record and no table is without a rule."),
+    Promise.CLASSIFIED: ("Everything classified", "No record is without a rule."),
+    Promise.COVERAGE: ("Coverage", "What exists is bound by the dataset file, or excluded with a reason and an end."),
 }
 
 

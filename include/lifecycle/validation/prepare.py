@@ -15,6 +15,8 @@ from lifecycle.validation.checks import RECORDS, SCOPES, checks_for, store_check
 from lifecycle.validation.copies import check_copies
 from lifecycle.validation.log_lines import stage_lines
 from lifecycle.validation.models import Check
+from lifecycle.validation.pending import checks_apart, pending_of, units_check
+from lifecycle.validation.queries.coverage import stage_coverage
 from lifecycle.validation.queries.ledger import CHAIN
 from lifecycle.validation.recheck import recheck
 from lifecycle.validation.scene import Scene, Stage
@@ -69,10 +71,18 @@ def prepare(
         recheck(conn, s3, scenes[0], [tier.value for tier in tiers])
     chain = walk(conn)
     add_fact(conn, stage, CHAIN, chain.broken)
-    checks = [check for scene in scenes for check in checks_for(conn, scene)]
+    checks = [check for scene in scenes for check in _checks(conn, config, scene)]
     if run_id is None and set(scopes) == set(SCOPES):
+        stage_coverage(conn, s3, config, stage, as_of)
         checks.extend(store_checks(scenes[0]))
     return Prepared(tuple(unique(checks)), chain, listed, copies)
+
+
+def _checks(conn: Connection, config: Configuration, scene: Scene) -> list[Check]:
+    """The checks of a scope; what only waits for an approval is counted apart."""
+    pending = pending_of(conn, config, scene.scope, scene.run_id, scene.as_of)
+    found = checks_apart(scene, lambda each: checks_for(conn, each), pending)
+    return [*found, units_check(scene)] if scene.run_id is not None else found
 
 
 def settled(conn: Connection, config: Configuration, scope: str, as_of: datetime) -> datetime:

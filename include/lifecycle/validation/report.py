@@ -108,6 +108,7 @@ def as_json(
             "policy_name": config.policy.name,
             "policy_version": config.policy.version,
         },
+        "late": dict((run.summary or {}).get("late") or {}),
         "read": {
             "engine": report.engine,
             "versions_listed": report.versions_listed,

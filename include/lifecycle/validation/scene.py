@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from psycopg import sql
@@ -31,6 +31,7 @@ class Scene:
 
     ``settled``: up to this instant a run must have acted on what had ended; the run's own as-of when a run is judged.
     ``run_id``: the run that is judged; None in an audit of the store as it is.
+    ``awaiting``: units of the plan (dataset, tier, day) that wait for an approval and so may be late.
     """
 
     policy: Policy
@@ -40,6 +41,17 @@ class Scene:
     settled: datetime
     scope: str
     run_id: int | None = None
+    awaiting: frozenset[tuple[str, str | None, date | None]] = frozenset()
+
+    def awaits(self, clock: sql.Composable, dataset: str, tier: str | None) -> sql.Composable:
+        """Whether a record lies in a unit that waits for an approval; a table without tiers is one unit."""
+        found = {(each_tier, day) for name, each_tier, day in self.awaiting if name == dataset}
+        if tier is None and (None, None) in found:
+            return sql.SQL("true")
+        days = sorted({day for each_tier, day in found if each_tier == tier and day is not None})
+        if not days:
+            return sql.SQL("false")
+        return sql.SQL("(({} AT TIME ZONE 'UTC')::date = ANY ({}))").format(clock, sql.Literal(days))
 
     @property
     def reasons(self) -> Reasons:

@@ -57,6 +57,17 @@ class Columns:
             return cls(clock, sql.Identifier(alias, dataset.key), None, None, names)
         return cls(clock, sql.Identifier(alias, dataset.subject), column(dataset.record), column(dataset.group), names)
 
+    @classmethod
+    def of_quarantine(cls, dataset: Messages, alias: str = "m") -> Columns:
+        """The same columns in lifecycle.quarantine; what holds name is still the dataset."""
+        return cls(
+            clock=sql.Identifier(alias, "received_at"),
+            subject=sql.Identifier(alias, "account_id"),
+            record=sql.Identifier(alias, "message_id"),
+            group=sql.Identifier(alias, "conversation_id"),
+            dataset_names=(dataset.id, dataset.table),
+        )
+
 
 def _targets(source: sql.Composable, scope: str, condition: sql.Composable) -> sql.Composable:
     """The targets of holds or requests of one scope; a subquery without reference to the row, so it is hashed once."""
@@ -65,30 +76,35 @@ def _targets(source: sql.Composable, scope: str, condition: sql.Composable) -> s
     )
 
 
-_HOLD_OPEN = sql.SQL("(x.released_at IS NULL OR x.released_at > %(as_of)s)")
+HOLD_OPEN = sql.SQL("(x.released_at IS NULL OR x.released_at > %(as_of)s)")
 
 
-def held(columns: Columns, catalog: Catalog) -> sql.Composable:
-    """True when a legal hold covers the row. The time a hold was entered does not matter, only whether it has ended."""
+def held(columns: Columns, catalog: Catalog, condition: sql.Composable = HOLD_OPEN) -> sql.Composable:
+    """True when a legal hold covers the row. The time a hold was entered does not matter, only whether it has ended.
+
+    ``condition`` says which holds ``x`` count: those that are open, unless another question is asked.
+    """
     parts = [
-        sql.SQL("{}::text IN {}").format(columns.subject, _targets(HOLDS, "account", _HOLD_OPEN)),
+        sql.SQL("{}::text IN {}").format(columns.subject, _targets(HOLDS, "account", condition)),
         sql.SQL("EXISTS (SELECT FROM {} x WHERE x.scope = 'dataset' AND btrim(x.target) = ANY({}) AND {})").format(
-            HOLDS, sql.Literal(list(columns.dataset_names)), _HOLD_OPEN
+            HOLDS, sql.Literal(list(columns.dataset_names)), condition
         ),
     ]
     if columns.record is not None:
-        parts.append(sql.SQL("{}::text IN {}").format(columns.record, _targets(HOLDS, "message", _HOLD_OPEN)))
+        parts.append(sql.SQL("{}::text IN {}").format(columns.record, _targets(HOLDS, "message", condition)))
     if columns.group is not None:
-        parts.append(sql.SQL("{}::text IN {}").format(columns.group, _targets(HOLDS, "conversation", _HOLD_OPEN)))
+        parts.append(sql.SQL("{}::text IN {}").format(columns.group, _targets(HOLDS, "conversation", condition)))
     elif columns.record is not None:
-        parts.append(sql.SQL("{}::text IN {}").format(columns.record, _messages_of_held_conversations(catalog)))
+        parts.append(
+            sql.SQL("{}::text IN {}").format(columns.record, _messages_of_held_conversations(catalog, condition))
+        )
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
 
 
-def _messages_of_held_conversations(catalog: Catalog) -> sql.Composable:
+def _messages_of_held_conversations(catalog: Catalog, condition: sql.Composable) -> sql.Composable:
     """Message ids, as text, of every conversation under hold, wherever the message is now."""
     messages = catalog.messages
-    conversations = _targets(HOLDS, "conversation", _HOLD_OPEN)
+    conversations = _targets(HOLDS, "conversation", condition)
     return sql.SQL(
         "(SELECT c.{record}::text FROM {messages} c WHERE c.{group}::text IN {targets}"
         " UNION ALL SELECT q.message_id::text FROM lifecycle.quarantine q WHERE q.conversation_id::text IN {targets})"
@@ -100,7 +116,7 @@ def _messages_of_held_conversations(catalog: Catalog) -> sql.Composable:
     )
 
 
-def _erased(columns: Columns) -> sql.Composable:
+def erased(columns: Columns) -> sql.Composable:
     def covered(scope: str, column: sql.Composable) -> sql.Composable:
         return sql.SQL(
             "({column}::text IN {open} OR ({column}::text IN {closed} AND EXISTS ("
@@ -132,7 +148,7 @@ def flagged(record: sql.Composable, catalog: Catalog) -> sql.Composable:
     )
 
 
-def _case_open(columns: Columns, catalog: Catalog) -> sql.Composable:
+def case_open(columns: Columns, catalog: Catalog) -> sql.Composable:
     cases = catalog.exceptions.cases
     return sql.SQL(
         "{row} IN (SELECT c.{subject} FROM {t} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s)"
@@ -144,7 +160,7 @@ def _case_open(columns: Columns, catalog: Catalog) -> sql.Composable:
     )
 
 
-def _consented(group: sql.Composable, catalog: Catalog, rule: Rule) -> sql.Composable:
+def consented(group: sql.Composable, catalog: Catalog, rule: Rule) -> sql.Composable:
     consents = catalog.exceptions.consents
     assert rule.period is not None
     return sql.SQL(
@@ -161,13 +177,17 @@ def _consented(group: sql.Composable, catalog: Catalog, rule: Rule) -> sql.Compo
     )
 
 
-def _agreed_end(columns: Columns, catalog: Catalog, category: Category) -> sql.Composable:
-    """When the agreement in force lets the row end; null without one. The latest replaces earlier ones."""
+def agreed_end(columns: Columns, catalog: Catalog, category: Category) -> sql.Composable:
+    """When the agreement in force lets the row end; null without one.
+
+    The latest replaces earlier ones; of equally late ones the one that ends first, which is decided by the calendar:
+    PostgreSQL's own order of intervals takes a year for 360 days.
+    """
     terms = catalog.exceptions.agreements
     return sql.SQL(
         "(SELECT lifecycle.period_end({clock}, a.{retain}, false) FROM {t} a WHERE a.{subject} = {row}"
         " AND a.{category} = {this} AND a.{since} <= %(as_of)s AND (a.{until} IS NULL OR a.{until} > %(as_of)s)"
-        " ORDER BY a.{since} DESC, a.{retain} LIMIT 1)"
+        " ORDER BY a.{since} DESC, 1 LIMIT 1)"
     ).format(
         clock=columns.clock,
         retain=sql.Identifier(terms.retain),
@@ -211,20 +231,20 @@ def _branches(
         case Trigger.HOLD:
             return [_when(held(columns, catalog), keep)]
         case Trigger.CASE:
-            return [_when(_case_open(columns, catalog), keep)]
+            return [_when(case_open(columns, catalog), keep)]
         case Trigger.FLAG if columns.record is not None:
             moved = sql.SQL("CASE WHEN {} THEN {} WHEN {} THEN {} ELSE {} END").format(
                 past(columns.clock, rule), delete, arrived, _fate(Disposition.QUARANTINE, rule.id), keep
             )
             return [_when(flagged(columns.record, catalog), moved)]
         case Trigger.ERASURE:
-            return [_when(_erased(columns), sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(arrived, delete, keep))]
+            return [_when(erased(columns), sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(arrived, delete, keep))]
         case Trigger.CONSENT if category is Category.FEEDBACK:
             return [_when(past(columns.clock, rule), delete), _when(sql.SQL("true"), keep)]
         case Trigger.CONSENT if columns.group is not None:
-            return [_when(_consented(columns.group, catalog, rule), keep)]
+            return [_when(consented(columns.group, catalog, rule), keep)]
         case Trigger.AGREEMENT:
-            end = _agreed_end(columns, catalog, category)
+            end = agreed_end(columns, catalog, category)
             terms = catalog.exceptions.agreements
             party = sql.SQL("{} IN (SELECT {} FROM {})").format(
                 columns.subject, sql.Identifier(terms.subject), table(terms.table)
@@ -262,14 +282,7 @@ def record_fate(policy: Policy, catalog: Catalog, dataset: Records | Accounts, a
 def quarantine_fate(policy: Policy, catalog: Catalog, tier: Tier, alias: str = "m") -> sql.Composable:
     """The fate of a row of lifecycle.quarantine, decided as if the message were still in its table."""
     dataset = catalog.messages
-    columns = Columns(
-        clock=sql.Identifier(alias, "received_at"),
-        subject=sql.Identifier(alias, "account_id"),
-        record=sql.Identifier(alias, "message_id"),
-        group=sql.Identifier(alias, "conversation_id"),
-        dataset_names=(dataset.id, dataset.table),
-    )
-    return _case(policy, catalog, dataset.category, tier, columns)
+    return _case(policy, catalog, dataset.category, tier, Columns.of_quarantine(dataset, alias))
 
 
 def _case(policy: Policy, catalog: Catalog, category: Category, tier: Tier | None, columns: Columns) -> sql.Composable:

@@ -22,6 +22,9 @@ CREATE TABLE IF NOT EXISTS lifecycle.erasure_requests (
     outcome      text
 );
 CREATE INDEX IF NOT EXISTS erasure_requests_scope ON lifecycle.erasure_requests (scope, target);
+-- As fates and deadlines ask: whatever the spelling of a target, one probe per row.
+CREATE INDEX IF NOT EXISTS erasure_requests_named ON lifecycle.erasure_requests (scope, lower(btrim(target)));
+CREATE INDEX IF NOT EXISTS legal_holds_named ON lifecycle.legal_holds (scope, lower(btrim(target)));
 
 -- One row per run. run_key names the run for its caller: an Airflow "dag_id/run_id" or "cli/<n>".
 CREATE TABLE IF NOT EXISTS lifecycle.runs (
@@ -42,6 +45,8 @@ CREATE TABLE IF NOT EXISTS lifecycle.runs (
     summary      jsonb
 );
 CREATE INDEX IF NOT EXISTS runs_scope ON lifecycle.runs (scope, as_of);
+-- What the run found past its deadline: simply late, and late because of a hold or a case, or of another exception.
+ALTER TABLE lifecycle.runs ADD COLUMN IF NOT EXISTS late jsonb;
 
 -- The frozen plan: exactly these units are executed. Progress is kept in the transaction that makes it.
 CREATE TABLE IF NOT EXISTS lifecycle.plan_units (
@@ -150,3 +155,47 @@ CREATE TABLE IF NOT EXISTS lifecycle.log_intents (
     counts     jsonb NOT NULL,
     PRIMARY KEY (run_id, unit, key_sha256)
 );
+
+-- Every configuration ever loaded by a run, so that an approved one can be compiled again. No secrets: both are files.
+CREATE TABLE IF NOT EXISTS lifecycle.policies (
+    policy_hash   text NOT NULL,
+    catalog_hash  text NOT NULL,
+    policy        jsonb NOT NULL,
+    catalog       jsonb NOT NULL,
+    first_seen_at timestamptz NOT NULL,
+    PRIMARY KEY (policy_hash, catalog_hash)
+);
+
+-- What waits for a yes, and who said yes or no: to a configuration, or to part of a plan. Numbers, dates and rule ids only.
+CREATE TABLE IF NOT EXISTS lifecycle.approvals (
+    approval_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    subject      text NOT NULL CHECK (subject IN ('policy', 'plan')),
+    policy_hash  text NOT NULL,
+    catalog_hash text NOT NULL,
+    run_id       bigint,                -- the run that asked; null when somebody asked by hand
+    scope        text,                  -- of a plan: the scope of its run
+    units        jsonb NOT NULL DEFAULT '{}',   -- of a plan: the records that each waiting unit would destroy
+    shown        jsonb NOT NULL,        -- the diff, or the numbers, in front of whoever decides
+    shown_hash   text NOT NULL,         -- SHA-256 of it: an answer is to what was shown
+    status       text NOT NULL DEFAULT 'pending'
+                 CHECK (status IN ('pending', 'approved', 'rejected', 'automatic', 'superseded')),
+    deadline     timestamptz,           -- the earliest deadline of what waits
+    requested_by text NOT NULL,
+    requested_at timestamptz NOT NULL,
+    decided_at   timestamptz,
+    decided_by   text,
+    comment      text
+);
+CREATE INDEX IF NOT EXISTS approvals_subject ON lifecycle.approvals (subject, status);
+
+-- The configuration in force when a run began, where it is not the run's own: the run does only what both decide alike.
+ALTER TABLE lifecycle.runs ADD COLUMN IF NOT EXISTS guard_policy text;
+ALTER TABLE lifecycle.runs ADD COLUMN IF NOT EXISTS guard_catalog text;
+ALTER TABLE lifecycle.plan_units DROP CONSTRAINT IF EXISTS plan_units_status_check;
+ALTER TABLE lifecycle.plan_units ADD CONSTRAINT plan_units_status_check
+    CHECK (status IN ('planned', 'running', 'done', 'failed', 'awaiting'));
+ALTER TABLE lifecycle.ledger DROP CONSTRAINT IF EXISTS ledger_entry_check;
+ALTER TABLE lifecycle.ledger ADD CONSTRAINT ledger_entry_check CHECK (entry IN ('intent', 'outcome', 'decision'));
+ALTER TABLE lifecycle.ledger DROP CONSTRAINT IF EXISTS ledger_disposition_check;
+ALTER TABLE lifecycle.ledger ADD CONSTRAINT ledger_disposition_check
+    CHECK (disposition IN ('delete', 'deidentify', 'quarantine', 'restore', 'move', 'approve', 'reject'));

@@ -54,7 +54,10 @@ def run_checks(scene: Scene) -> Iterator[Check]:
         Promise.RECORDED,
         Severity.CRITICAL,
         "Every unit of the frozen plan was carried out",
-        sql.SQL("SELECT 1 AS violation FROM lifecycle.plan_units u WHERE u.run_id = %(run_id)s AND u.status <> 'done'"),
+        sql.SQL(
+            "SELECT 1 AS violation FROM lifecycle.plan_units u WHERE u.run_id = %(run_id)s"
+            " AND u.status NOT IN ('done', 'awaiting')"
+        ),
         params,
     )
     yield Check(
@@ -122,7 +125,7 @@ def all_runs_checks(scene: Scene) -> Iterator[Check]:
         "Every row of the ledger belongs to a registered run that was not a dry run",
         sql.SQL(
             "SELECT 1 AS violation FROM lifecycle.ledger l LEFT JOIN lifecycle.runs r USING (run_id)"
-            " WHERE r.run_id IS NULL OR r.dry_run"
+            " WHERE l.entry <> 'decision' AND (r.run_id IS NULL OR r.dry_run)"
         ),
     )
 

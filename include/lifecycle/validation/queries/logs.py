@@ -80,6 +80,8 @@ def _keeps(scene: Scene, dataset: Logs, tier: Tier | None, trigger: Trigger, at:
     found = [reasons.held(subject, at)] if Trigger.HOLD in above else []
     if Trigger.CASE in above and reasons.rule(Trigger.CASE, dataset.category, tier) is not None:
         found.append(reasons.case_open(subject.account, at))
+    if any(name == dataset.id for name, _, _ in scene.awaiting):
+        found.append(scene.awaits(sql.SQL("l.clock"), dataset.id, None))
     return sql.SQL("({})").format(sql.SQL(" OR ").join(found)) if found else sql.SQL("false")
 
 
@@ -91,7 +93,7 @@ def _past(scene: Scene, dataset: Logs, rule: Rule, tier: Tier | None) -> sql.Com
     default = interval(rule.period)
 
     def past_at(at: sql.Composable) -> sql.Composable:
-        agreed = scene.reasons.agreed(sql.SQL("l.account_id"), Category.PROMPTS_AND_OUTPUTS, at)
+        agreed = scene.reasons.agreed(sql.SQL("l.account_id"), clock, Category.PROMPTS_AND_OUTPUTS, at)
         return sql.SQL("{} < %(as_of)s").format(ends_down(clock, sql.SQL("coalesce({}, {})").format(agreed, default)))
 
     return sql.SQL("{} AND {}").format(past_at(AT_AS_OF), past_at(AT_SETTLED))

@@ -46,7 +46,12 @@ def erasure_checks(scene: Scene, tier: Tier) -> Iterator[Check]:
 
 
 def _stays(scene: Scene, tier: Tier | None, trigger: Trigger, at: sql.Composable) -> sql.Composable:
-    return scene.reasons.above(trigger, CATEGORY, tier, subject_of(scene.catalog.messages, "m"), at)
+    messages = scene.catalog.messages
+    kept = scene.reasons.above(trigger, CATEGORY, tier, subject_of(messages, "m"), at)
+    if not scene.awaiting:
+        return kept
+    waits = scene.awaits(sql.Identifier("m", messages.clock), messages.id, tier.value if tier else None)
+    return sql.SQL("({} OR {})").format(kept, waits)
 
 
 def _bound(rule: Rule, scene: Scene) -> Any:
@@ -117,7 +122,7 @@ def _past_agreement(scene: Scene, tier: Tier, default: Rule) -> Iterator[Check]:
     names, terms = scene.message_names(), scene.catalog.exceptions.agreements
 
     def end_at(instant: sql.Composable) -> sql.Composable:
-        agreed = scene.reasons.agreed(names["account"], CATEGORY, instant)
+        agreed = scene.reasons.agreed(names["account"], names["clock"], CATEGORY, instant)
         period = sql.SQL("coalesce({}, {})").format(agreed, interval(default.period)) if default.period else agreed
         return ends_down(names["clock"], period)
 

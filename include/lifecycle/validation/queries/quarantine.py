@@ -60,7 +60,9 @@ def index_checks(scene: Scene, tier: Tier) -> Iterator[Check]:
             sql.SQL(" AND ").join(conditions)
         )
 
-    held_then = sql.SQL("{} IS NOT TRUE").format(reasons.held(subject, AT_SETTLED))
+    held_then = sql.SQL("({} OR {}) IS NOT TRUE").format(
+        reasons.held(subject, AT_SETTLED), scene.awaits(received, scene.catalog.messages.id, tier.value)
+    )
     yield Check(
         f"quarantine_past_deadline.{tier.value}",
         Promise.NEVER_LATE,

@@ -56,6 +56,14 @@ def request_checks(scene: Scene) -> Iterator[Check]:
         yield _open_requests(scene, requests)
 
 
+def _stays(scene: Scene, dataset: Records | Accounts) -> sql.Composable:
+    """A legal hold, or a unit of the plan that waits for an approval: a table is one unit."""
+    subject = subject_of_account(dataset, "r") if isinstance(dataset, Accounts) else subject_of(dataset, "r")
+    held = scene.reasons.held(subject, AT_SETTLED)
+    waits = scene.awaits(sql.Identifier("r", dataset.clock), dataset.id, None)
+    return sql.SQL("({} OR {})").format(held, waits) if scene.awaiting else held
+
+
 def _own_rule(scene: Scene, category: Category) -> Rule | None:
     """The rule that ends a category's records: its default, or for feedback the consent itself."""
     trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
@@ -83,7 +91,7 @@ def _past_deadline(scene: Scene, dataset: Records, rule: Rule) -> Check:
         table=relation(dataset.table),
         clock=clock,
         end=ends(clock, rule),
-        held=scene.reasons.held(subject_of(dataset, "r"), AT_SETTLED),
+        held=_stays(scene, dataset),
     )
     return Check(
         f"{dataset.id}_past_deadline",
@@ -111,7 +119,7 @@ def _erased_remain(scene: Scene, dataset: Records, rule: Rule) -> Check:
             scope=sql.Literal(scope),
             late=ends(sql.SQL("e.requested_at"), rule),
             clock=clock,
-            held=scene.reasons.held(subject_of(dataset, "r"), AT_SETTLED),
+            held=_stays(scene, dataset),
         )
         for scope, column in columns.items()
         if column is not None
@@ -130,7 +138,7 @@ def _training_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
     if dataset.basis is None or dataset.record is None:
         return
     message = sql.Identifier("r", dataset.record)
-    held = scene.reasons.held(subject_of(dataset, "r"), AT_SETTLED)
+    held = _stays(scene, dataset)
     query = sql.SQL(
         "SELECT 1 AS violation FROM {table} r WHERE r.{clock} < %(settled)s"
         " AND (r.{basis} = {permission} OR (r.{basis} = {review} AND {flagged})) IS NOT TRUE AND {held} IS NOT TRUE"
@@ -202,7 +210,7 @@ def _has_personal_data(dataset: Accounts) -> sql.Composable:
 
 def _account_checks(scene: Scene, dataset: Accounts) -> Iterator[Check]:
     clock, key = sql.Identifier("r", dataset.clock), sql.Identifier("r", dataset.key)
-    held = scene.reasons.held(subject_of_account(dataset, "r"), AT_SETTLED)
+    held = _stays(scene, dataset)
     rule = scene.policy.rule_for(Trigger.DEFAULT, dataset.category, Tier.CONSUMER)
     if rule is not None and rule.period is not None:
         inactive = sql.SQL(
@@ -248,7 +256,7 @@ def _erased_accounts(scene: Scene, dataset: Accounts, rule: Rule) -> Check:
             late=ends(sql.SQL("e.requested_at"), rule),
             clock=clock,
             personal=_has_personal_data(dataset),
-            held=scene.reasons.held(subject_of_account(dataset, "r"), AT_SETTLED),
+            held=_stays(scene, dataset),
         ),
         scene.instants,
     )

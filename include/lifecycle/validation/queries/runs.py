@@ -43,30 +43,6 @@ def gap_check(scene: Scene) -> Check:
     )
 
 
-def coverage_check(scene: Scene) -> Check:
-    """Tables beside the configured ones that nobody configured (hard case 24)."""
-    catalog = scene.catalog
-    known = {catalog.messages.table, catalog.accounts.table, *(dataset.table for dataset in catalog.records)}
-    known |= {child.table for child in (*catalog.messages.children, *catalog.accounts.referenced_by)}
-    exceptions = catalog.exceptions
-    known |= {exceptions.flags.table, exceptions.consents.table, exceptions.cases.table, exceptions.agreements.table}
-    known |= {catalog.messages.research.table}
-    schemas = sorted({name.split(".", 1)[0] for name in known} - {"lifecycle"})
-    return Check(
-        "tables_not_configured",
-        Promise.CLASSIFIED,
-        Severity.WARNING,
-        f"Every table of schema {', '.join(schemas)} is named by the dataset file",
-        sql.SQL(
-            "SELECT 1 AS violation FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN"
-            " ('r', 'p')"
-            " AND NOT c.relispartition AND n.nspname = ANY (%(schemas)s) AND n.nspname || '.' || c.relname <> ALL"
-            " (%(known)s)"
-        ),
-        {"schemas": schemas, "known": sorted(known)},
-    )
-
-
 def staging_checks(exists: Sequence[str]) -> Iterator[Check]:
     """Notes the deleting code keeps for itself while it works must not outlive the records they are about."""
     if "research_staging" in exists:

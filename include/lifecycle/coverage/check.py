@@ -1,0 +1,35 @@
+"""Gathers the facts and compares them: what the command line and the auditor call."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from lifecycle.config import Configuration
+from lifecycle.coverage.buckets import declared_prefixes, list_buckets, strays_in
+from lifecycle.coverage.compare import compare
+from lifecycle.coverage.database import count_timeless, count_unclassified, read_relations
+from lifecycle.coverage.differences import Coverage
+from lifecycle.coverage.facts import Facts
+from lifecycle.stores.postgres.connect import Connection
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def gather(conn: Connection, s3: S3Client, config: Configuration) -> Facts:
+    """Read what exists. Changes nothing but temporary tables of this session."""
+    return Facts(
+        relations=read_relations(conn, config.catalog),
+        buckets=list_buckets(s3),
+        strays={
+            bucket: strays_in(s3, bucket, prefixes) for bucket, prefixes in declared_prefixes(config.catalog).items()
+        },
+        unclassified=count_unclassified(conn, config.catalog),
+        timeless=count_timeless(conn, config.catalog),
+    )
+
+
+def check_coverage(conn: Connection, s3: S3Client, config: Configuration, as_of: datetime) -> Coverage:
+    """What exists against what is configured, with the exclusions that count at an instant."""
+    return compare(gather(conn, s3, config), config.catalog, config.policy, as_of)

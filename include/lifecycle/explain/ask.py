@@ -1,0 +1,77 @@
+"""One question, whoever asks: the command line and the console get the same answer in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from lifecycle.config import Configuration
+from lifecycle.errors import LifecycleError
+from lifecycle.explain.account import explain_account
+from lifecycle.explain.objects import explain_object
+from lifecycle.explain.partitions import NoSuchPartitionError, explain_partition
+from lifecycle.explain.records import dataset_of, explain_message, explain_record
+from lifecycle.stores.postgres.connect import Connection
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# What can be asked about, and how it is named.
+KINDS = {
+    "message": "the message's id (UUID)",
+    "account": "the account's id (UUID)",
+    "object": "BUCKET/KEY",
+    "partition": "its name in plans and ledger, for example messages/consumer/2026-08-01",
+    "record": "DATASET/KEY, for example feedback/ and a UUID",
+}
+
+
+class QuestionError(LifecycleError):
+    """What was asked about is not named as it should be. What was given is not repeated: it may name a person."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(f"not the name of a {kind}; write {KINDS[kind]}")
+
+
+def ask(
+    conn: Connection, s3: Callable[[], S3Client], config: Configuration, kind: str, name: str, as_of: datetime
+) -> dict[str, Any]:
+    """Explain one thing: its location, what decides, until when, and the text for people.
+
+    Args:
+        s3: makes the client; only called where objects are asked about.
+
+    Raises:
+        QuestionError: the name is not one of that kind.
+    """
+    match kind:
+        case "message":
+            return explain_message(conn, config, _uuid(kind, name), as_of)
+        case "account":
+            return explain_account(conn, config, _uuid(kind, name), as_of)
+        case "object":
+            bucket, _, key = name.partition("/")
+            if not bucket or not key:
+                raise QuestionError(kind)
+            return explain_object(conn, s3(), config, bucket, key, as_of)
+        case "partition":
+            try:
+                return explain_partition(conn, s3(), config, name, as_of)
+            except NoSuchPartitionError:
+                raise QuestionError(kind) from None
+        case _:
+            dataset_id, _, key = name.partition("/")
+            dataset = dataset_of(config, dataset_id)
+            if dataset is None:
+                raise QuestionError("record")
+            return explain_record(conn, config, dataset, _uuid("record", key), as_of)
+
+
+def _uuid(kind: str, text: str) -> UUID:
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        raise QuestionError(kind) from None

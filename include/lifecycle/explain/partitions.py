@@ -1,0 +1,132 @@
+"""A partition explained: how many of its records share a fate, the earliest deadline, and what keeps survivors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from lifecycle.catalog.models import Logs
+from lifecycle.config import Configuration
+from lifecycle.explain.groups import as_rows, kept_by_exception, records, sentences
+from lifecycle.explain.lead import lead_sentence, lead_terms
+from lifecycle.explain.objects import explain_log_objects
+from lifecycle.explain.records import ABSENT, dataset_of
+from lifecycle.explain.sentences import day
+from lifecycle.planning.risk import earliest
+from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.explained import (
+    Group,
+    day_start,
+    exists,
+    message_groups,
+    quarantine_groups,
+    record_groups,
+)
+from lifecycle.stores.postgres.partitions import Partition, day_partition, leaf_name, unknown_tier_partition
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+FORMS = (
+    "messages/<tier>/<YYYY-MM-DD>, messages/<tier>/default, messages/unclassified, quarantine/<tier>/<YYYY-MM-DD>,"
+    " <logs>/<YYYY-MM-DD>, or the id of a table's dataset"
+)
+
+
+class NoSuchPartitionError(ValueError):
+    """The name is not one of a unit; the message says what names look like."""
+
+    def __init__(self) -> None:
+        super().__init__(f"no such partition; write {FORMS}")
+
+
+def explain_partition(
+    conn: Connection, s3: S3Client, config: Configuration, name: str, as_of: datetime
+) -> dict[str, Any]:
+    """A unit by its name, as plans and the ledger write it.
+
+    Raises:
+        NoSuchPartitionError: it is no name of a unit.
+    """
+    head = {"kind": "partition", "partition": name, "as_of": as_of, "lead": lead_terms(config.policy.lead)}
+    dataset, _, rest = name.partition("/")
+    logs = next((each for each in config.catalog.logs if each.id == dataset), None)
+    if logs is not None:
+        return head | _log_day(conn, s3, config, logs, _day(rest), as_of)
+    found = _groups(conn, config, dataset, rest, as_of)
+    if not found:
+        return head | {"location": ABSENT, "fates": [], "text": "There is no such partition, or nothing is in it."}
+    return head | {"location": "app", **_told(found, config, name)}
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise NoSuchPartitionError from None
+
+
+def _tier(text: str) -> Tier:
+    try:
+        return Tier(text)
+    except ValueError:
+        raise NoSuchPartitionError from None
+
+
+def _groups(conn: Connection, config: Configuration, dataset: str, rest: str, as_of: datetime) -> list[Group]:
+    policy, catalog = config.policy, config.catalog
+    ordinary = dataset_of(config, dataset)
+    if ordinary is not None and not rest:
+        return record_groups(conn, policy, catalog, ordinary, as_of)
+    if dataset == catalog.messages.id and rest == "unclassified":
+        leaf = unknown_tier_partition(catalog.messages)
+        return message_groups(conn, policy, catalog, None, as_of, source=leaf.identifier)
+    tier_name, _, label = rest.partition("/")
+    if dataset == "quarantine":
+        start = day_start(_day(label))
+        return quarantine_groups(conn, policy, catalog, _tier(tier_name), as_of, day=start)
+    if dataset != catalog.messages.id:
+        raise NoSuchPartitionError
+    tier = _tier(tier_name)
+    leaf = _leaf(config, tier, label)
+    if not exists(conn, leaf.schema, leaf.name):
+        return []
+    return message_groups(conn, policy, catalog, tier, as_of, source=leaf.identifier)
+
+
+def _leaf(config: Configuration, tier: Tier, label: str) -> Partition:
+    messages = config.catalog.messages
+    if label == "default":
+        parent = leaf_name(messages, tier)
+        return Partition(messages.table.split(".", 1)[0], f"{parent}_default", parent, None, None)
+    return day_partition(messages, tier, _day(label))
+
+
+def _told(found: Sequence[Group], config: Configuration, name: str) -> dict[str, Any]:
+    total = sum(group.records for group in found)
+    first = earliest(group.first for group in found)
+    survivors = kept_by_exception(found, config.policy)
+    lines = [f"Partition {name} holds {records(total)}.", *sentences(found, config.policy)]
+    if first is not None:
+        lines.append(f"The earliest deadline in it is {day(first)}.")
+    if survivors:
+        kept = ", ".join(f"{group.records:,} by {group.rule}" for group in survivors)
+        lines.append(f"An exception decides about {records(sum(g.records for g in survivors))}: {kept}.")
+        lines.append("They survive when the rest of the partition goes, and go by their own rule.")
+    lines.append(lead_sentence(config.policy.lead))
+    return {
+        "records": total,
+        "earliest_deadline": first,
+        "fates": as_rows(found),
+        "survivors": {group.rule: group.records for group in survivors},
+        "text": "\n".join(lines),
+    }
+
+
+def _log_day(
+    conn: Connection, s3: S3Client, config: Configuration, dataset: Logs, of: date, as_of: datetime
+) -> dict[str, Any]:
+    prefix = f"{dataset.prefix}date={of.isoformat()}/"
+    return explain_log_objects(conn, s3, config, dataset, prefix, of, as_of)

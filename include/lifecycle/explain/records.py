@@ -1,0 +1,93 @@
+"""One record explained: a message, or a row of an ordinary table. What is returned is for the caller alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from lifecycle.catalog.models import Accounts, Records
+from lifecycle.config import Configuration
+from lifecycle.explain.lead import lead_terms
+from lifecycle.explain.sentences import Case, taken_after, tell
+from lifecycle.policy.models import Category, Tier
+from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.explained import Row, row_of
+from lifecycle.stores.postgres.facts import message_facts
+from lifecycle.stores.postgres.messages import locate
+
+ABSENT = "absent"
+
+
+def explain_message(conn: Connection, config: Configuration, message: UUID, as_of: datetime) -> dict[str, Any]:
+    """A message in its table or in quarantine, by its id."""
+    found = locate(conn, config.catalog, message)
+    if found is None:
+        text = "No message of that id is in the store or in quarantine."
+        return {"kind": "message", "message_id": str(message), "location": ABSENT, "text": text}
+    facts = message_facts(conn, config.catalog, message, found)
+    case = Case(
+        config.catalog.messages.category, found.tier, found.clock, facts, config.policy, as_of, found.location
+    )  # fmt: skip
+    return {"kind": "message", "message_id": str(message), **as_data(case)}
+
+
+def as_data(case: Case) -> dict[str, Any]:
+    """A decision in a stable form, with the text for people."""
+    decision = case.decision
+    return {
+        "location": case.location,
+        "tier": case.tier,
+        "clock": case.clock,
+        "as_of": case.as_of,
+        "deciding_rule": decision.rule,
+        "disposition": decision.disposition.value,
+        "due": decision.due,
+        "deadline": decision.deadline,
+        "taken_after": taken_after(case, decision),
+        "lead": lead_terms(case.policy.lead),
+        "rules": [
+            {"rule": c.rule, "applies": c.applies, "wins": c.wins, "reason": c.reason, "until": c.until}
+            for c in decision.rules
+        ],
+        "text": tell(case),
+    }
+
+
+def dataset_of(config: Configuration, name: str) -> Records | Accounts | None:
+    """The ordinary table of a dataset id."""
+    datasets: list[Records | Accounts] = [*config.catalog.records, config.catalog.accounts]
+    return next((dataset for dataset in datasets if dataset.id == name), None)
+
+
+def explain_record(
+    conn: Connection, config: Configuration, dataset: Records | Accounts, key: UUID, as_of: datetime
+) -> dict[str, Any]:
+    """A row of an ordinary table (a score, a submission, a training example), by its key."""
+    head = {"kind": "record", "dataset": dataset.id, "key": str(key)}
+    row = row_of(conn, config.catalog, dataset, key, as_of)
+    if row is None:
+        return head | {"location": ABSENT, "text": f"No row of that key is in {dataset.table}."}
+    case = Case(dataset.category, _tier(row), row.clock, row.facts, config.policy, as_of, dataset.table)
+    data = head | as_data(case)
+    if dataset.category is Category.TRAINING_USE:
+        return data | _training(case, row)
+    return data
+
+
+def _tier(row: Row) -> str:
+    """Rules of ordinary tables do not differ by tier."""
+    return row.tier if row.tier in set(Tier) else Tier.CONSUMER.value
+
+
+def _training(case: Case, row: Row) -> dict[str, Any]:
+    """A training example has no period: it stays as long as its basis is valid, unless a hold keeps it."""
+    decision = case.decision
+    valid = row.basis == "permission" or (row.basis == "safety_review" and row.flagged)
+    if valid or decision.rule != "training_use":
+        return {}
+    text = (
+        "To be deleted by the next run because its basis is no longer valid: neither an explicit permission nor an"
+        f" uncleared safety flag (rule {decision.rule}).\nThe policy says: '{case.policy.rule(decision.rule).basis}'."
+    )
+    return {"disposition": "delete", "due": True, "text": text}

@@ -1,0 +1,144 @@
+"""Where every dataset of every tier stands at an instant: `lifecycle status`, the console, the metrics, the alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from lifecycle.catalog.models import Accounts, Catalog, Logs, Records
+from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, RunContext
+from lifecycle.ledger.runs import last_success
+from lifecycle.planning.cutoffs import cutoff_of
+from lifecycle.planning.risk import ALL_TIERS, Late, LogDay, Standing, earliest, log_days
+from lifecycle.policy.decide import horizon
+from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
+from lifecycle.stores.postgres.candidates import of_messages, of_quarantine, of_records
+from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.standing import measure, waiting
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+QUARANTINE = "quarantine"
+SCOPES: tuple[str, ...] = (*(tier.value for tier in Tier), RECORDS_SCOPE)
+
+
+def standings(
+    conn: Connection,
+    s3: S3Client,
+    policy: Policy,
+    catalog: Catalog,
+    as_of: datetime,
+    scopes: Collection[str] = SCOPES,
+) -> tuple[Standing, ...]:
+    """Every dataset and tier of some scopes. Reads bounds, indexes, exceptions and names of days."""
+    found: list[Standing] = []
+    for scope in scopes:
+        if scope == ERASURE_SCOPE:
+            continue  # what is asked for is part of each dataset's standing
+        found.extend(_tables(conn, policy, catalog, scope, as_of))
+        if scope == RECORDS_SCOPE:
+            last = last_success(conn, scope, as_of)
+            found.extend(_logs(s3, policy, dataset, as_of, last) for dataset in catalog.logs)
+    return tuple(sorted(found, key=_place(catalog)))
+
+
+def late_records(context: RunContext) -> dict[str, int]:
+    """Records of the run's scope that are past their deadline, by why; what was only due is not among them."""
+    if context.run.scope == ERASURE_SCOPE:
+        return {}
+    found = _tables(context.conn, context.policy, context.catalog, context.run.scope, context.run.as_of)
+    late = sum((standing.late for standing in found), Late()).as_dict()
+    return {name: count for name, count in late.items() if name != "kept"}
+
+
+def _tables(conn: Connection, policy: Policy, catalog: Catalog, scope: str, as_of: datetime) -> list[Standing]:
+    """Every table of a scope; what waits for an approval is told apart from what is simply late."""
+    last, waits = last_success(conn, scope, as_of), waiting(conn, scope, as_of)
+    found = (
+        _records(conn, policy, catalog, as_of, last)
+        if scope == RECORDS_SCOPE
+        else _tier(conn, policy, catalog, Tier(scope), as_of, last)
+    )
+    return [
+        replace(each, late=each.late.of_which_waiting(waits.get((each.dataset, _of_unit(each.tier)), 0)))
+        for each in found
+    ]
+
+
+def _of_unit(tier: str) -> str | None:
+    """The tier as plans write it: none where a unit is of no single declared one."""
+    return tier if tier in set(Tier) else None
+
+
+def _place(catalog: Catalog) -> Callable[[Standing], tuple[int, int, str]]:
+    """Messages, quarantine, then the others as the dataset file lists them; tiers in their usual order."""
+    order = [catalog.messages.id, QUARANTINE, *(each.id for each in catalog.datasets[1:])]
+    tiers = [tier.value for tier in Tier]
+
+    def place(standing: Standing) -> tuple[int, int, str]:
+        tier = tiers.index(standing.tier) if standing.tier in tiers else len(tiers)
+        return order.index(standing.dataset), tier, standing.tier
+
+    return place
+
+
+def _tier(
+    conn: Connection, policy: Policy, catalog: Catalog, tier: Tier, as_of: datetime, last: datetime | None
+) -> Iterator[Standing]:
+    messages = of_messages(policy, catalog, tier)
+    yield measure(conn, messages, catalog.messages.id, tier.value, as_of, last)
+    flag = policy.rule_for(Trigger.FLAG, catalog.messages.category, tier)
+    if flag is not None and flag.period is not None:
+        quarantined = of_quarantine(policy, catalog, tier, flag)
+        yield measure(conn, quarantined, QUARANTINE, tier.value, as_of, last)
+
+
+def own_rule(policy: Policy, category: Category) -> Rule | None:
+    """The rule that ends a category's records: its default, or for feedback the consent itself."""
+    trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
+    return policy.rule_for(trigger, category, Tier.CONSUMER)
+
+
+def _records(
+    conn: Connection, policy: Policy, catalog: Catalog, as_of: datetime, last: datetime | None
+) -> Iterator[Standing]:
+    unclassified = of_messages(policy, catalog, None)
+    yield measure(conn, unclassified, catalog.messages.id, RECORDS_SCOPE, as_of, last)
+    datasets: list[Records | Accounts] = [*catalog.records, catalog.accounts]
+    for dataset in datasets:
+        rule = own_rule(policy, dataset.category)
+        if rule is not None:
+            source = of_records(policy, catalog, dataset, rule)
+            yield measure(conn, source, dataset.id, RECORDS_SCOPE, as_of, last)
+
+
+def _logs(s3: S3Client, policy: Policy, dataset: Logs, as_of: datetime, last: datetime | None) -> Standing:
+    """Objects of many records, from the names of their days; objects are counted, lines are not read."""
+    from lifecycle.stores.s3.days import count_keys, day_prefixes
+
+    prefixes = dict(day_prefixes(s3, dataset.bucket, dataset.prefix))
+    days = log_days(policy, dataset.category, prefixes, last)
+    due = [day for day in days if day.strikes < horizon(policy, as_of)]
+    overdue = [day for day in due if day.strikes < as_of]
+
+    def objects(of: list[LogDay]) -> int:
+        return sum(count_keys(s3, dataset.bucket, prefixes[day.day]) for day in of)
+
+    rule, first = policy.strictest(dataset.category), min(prefixes, default=None)
+    return Standing(
+        dataset=dataset.id,
+        tier=ALL_TIERS,
+        scope=RECORDS_SCOPE,
+        rule=rule.id,
+        period=rule.period,
+        oldest=datetime(first.year, first.month, first.day, tzinfo=UTC) if first is not None else None,
+        cutoff=cutoff_of(policy, rule, as_of),
+        at_risk=earliest(day.strikes for day in days),
+        due=objects(due),
+        late=Late(overdue=objects(overdue)),
+        last_success=last,
+        counted="objects",
+    )

@@ -1,0 +1,255 @@
+"""Which rows have to be looked at to know where a dataset stands: those past the default's cut-off, where after a run
+only survivors are, and younger ones that an exception concerns. Found by index and from the exceptions (promise 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
+from lifecycle.policy.counterfactual import KEEPERS, without
+from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
+from lifecycle.policy.periods import Period
+from lifecycle.stores.postgres.deadlines import (
+    ends,
+    message_deadline,
+    quarantine_deadline,
+    record_deadline,
+)
+from lifecycle.stores.postgres.fates import (
+    ERASURES,
+    HOLDS,
+    Columns,
+    interval,
+    message_fate,
+    quarantine_fate,
+    record_fate,
+    table,
+)
+from lifecycle.stores.postgres.partitions import unknown_tier_partition
+
+_UUID = (
+    "(SELECT CASE WHEN lower(btrim(x.target)) ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'"
+    " THEN lower(btrim(x.target))::uuid END FROM {source} x WHERE x.scope = {scope} AND {condition})"
+)
+TRUE = sql.SQL("true")
+QUARANTINE = table("lifecycle.quarantine")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One dataset of one tier, as the alias ``m``: where its rows are, and what the policy says about each."""
+
+    catalog: Catalog
+    policy: Policy
+    dataset: Messages | Records | Accounts
+    category: Category
+    tier: Tier | None
+    rule: Rule
+    relation: sql.Composable
+    which: sql.Composable
+    columns: Columns
+    names: tuple[str, ...]
+    fate: sql.Composable
+    deadline: sql.Composable
+    unkept: sql.Composable
+    """The deadline if no hold and no case kept the row."""
+
+    def rule_of(self, trigger: Trigger) -> Rule | None:
+        return self.policy.rule_for(trigger, self.category, self.tier or Tier.CONSUMER)
+
+    def columns_of(self, alias: str) -> Columns:
+        """The same columns under the alias of a surrounding query."""
+        if self.relation == QUARANTINE and isinstance(self.dataset, Messages):
+            return Columns.of_quarantine(self.dataset, alias)
+        return Columns.of(self.dataset, alias)
+
+    @property
+    def shown(self) -> sql.Composed:
+        return sql.SQL(", ").join(sql.Identifier("m", name) for name in self.names)
+
+    def look(self, where: sql.Composable) -> sql.Composed:
+        """The columns that a fate depends on, of the rows that a condition finds."""
+        return sql.SQL("SELECT {columns} FROM {relation} m WHERE {which} AND {where} AND {clock} < %(as_of)s").format(
+            columns=self.shown, relation=self.relation, which=self.which, where=where, clock=self.columns.clock
+        )
+
+    def look_up(self, column: sql.Composable, ids: sql.Composable) -> sql.Composed:
+        """The same for the rows of some ids, one index probe each, however large the table is."""
+        return sql.SQL("SELECT {columns} FROM (SELECT DISTINCT s.id FROM {ids} s(id)) t CROSS JOIN LATERAL"
+                       " ({rows} OFFSET 0) m").format(
+            columns=self.shown,
+            ids=ids,
+            rows=self.look(sql.SQL("{} = t.id AND {} >= %(bound)s").format(column, self.columns.clock)),
+        )  # fmt: skip
+
+    def rows(self) -> sql.Composed:
+        """Every candidate, each once. Binds ``bound`` (no default strikes past it) and ``look`` (no need to go on)."""
+        beyond = self.look(sql.SQL("{} < %(bound)s").format(self.columns.clock))
+        younger = [*(self.look_up(column, ids) for column, ids in few_of(self)), *map(self._younger, many_of(self))]
+        if not younger:
+            return beyond
+        return sql.SQL("{} UNION ALL ({})").format(beyond, sql.SQL(" UNION ").join(younger))
+
+    def _younger(self, condition: sql.Composable) -> sql.Composed:
+        return self.look(sql.SQL("{} >= %(bound)s AND {}").format(self.columns.clock, condition))
+
+
+def of_messages(policy: Policy, catalog: Catalog, tier: Tier | None) -> Source:
+    dataset = catalog.messages
+    rule = policy.rule_for(Trigger.DEFAULT, dataset.category, tier) if tier else policy.strictest(dataset.category)
+    if rule is None:
+        raise ValueError(f"no default rule covers {dataset.category.value} of tier {tier}")
+    which = sql.SQL("m.{} = {}").format(sql.Identifier(dataset.tier), sql.Literal(tier.value)) if tier else TRUE
+    return Source(
+        catalog,
+        policy,
+        dataset,
+        dataset.category,
+        tier,
+        rule,
+        relation=table(dataset.table) if tier else unknown_tier_partition(dataset).identifier,
+        which=which,
+        columns=Columns.of(dataset),
+        names=(dataset.clock, dataset.subject, dataset.record, dataset.group),
+        fate=message_fate(policy, catalog, tier),
+        deadline=message_deadline(policy, catalog, tier),
+        unkept=message_deadline(without(policy, KEEPERS), catalog, tier),
+    )
+
+
+def of_quarantine(policy: Policy, catalog: Catalog, tier: Tier, rule: Rule) -> Source:
+    dataset = catalog.messages
+    return Source(
+        catalog,
+        policy,
+        dataset,
+        dataset.category,
+        tier,
+        rule,
+        relation=QUARANTINE,
+        which=sql.SQL("m.tier = {}").format(sql.Literal(tier.value)),
+        columns=Columns.of_quarantine(dataset),
+        names=("received_at", "account_id", "message_id", "conversation_id"),
+        fate=quarantine_fate(policy, catalog, tier),
+        deadline=quarantine_deadline(policy, catalog, tier),
+        unkept=quarantine_deadline(without(policy, KEEPERS), catalog, tier),
+    )
+
+
+def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, rule: Rule) -> Source:
+    if isinstance(dataset, Accounts):
+        names: tuple[str, ...] = (dataset.clock, dataset.key)
+        columns = [sql.Identifier("m", name) for name in dataset.personal]
+        which: sql.Composable = sql.SQL("num_nonnulls({}) > 0").format(sql.SQL(", ").join(columns))
+    else:
+        found = (dataset.clock, dataset.subject, dataset.key, dataset.record, dataset.group, dataset.basis)
+        names, which = tuple(name for name in found if name is not None), TRUE
+    return Source(
+        catalog,
+        policy,
+        dataset,
+        dataset.category,
+        Tier.CONSUMER,
+        rule,
+        relation=table(dataset.table),
+        which=which,
+        columns=Columns.of(dataset),
+        names=names,
+        fate=record_fate(policy, catalog, dataset),
+        deadline=record_deadline(policy, catalog, dataset),
+        unkept=record_deadline(without(policy, KEEPERS), catalog, dataset),
+    )
+
+
+def _targets(source: sql.Composable, scope: str, condition: str) -> sql.Composed:
+    return sql.SQL(_UUID).format(source=source, scope=sql.Literal(scope), condition=sql.SQL(condition))
+
+
+def few_of(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
+    """Columns and the ids to look up in them: what requests, holds, cases and short agreements concern."""
+    columns, exceptions = source.columns, source.catalog.exceptions
+    scoped = (("account", columns.subject), ("conversation", columns.group), ("message", columns.record))
+    for scope, column in scoped:
+        if column is None:
+            continue
+        if source.rule_of(Trigger.ERASURE) is not None:
+            asked = "(x.completed_at IS NULL OR x.completed_at >= %(bound)s)"
+            yield column, _targets(ERASURES, scope, asked)
+        # What an open hold keeps has no deadline; one whose release is dated has.
+        yield column, _targets(HOLDS, scope, "x.released_at > %(as_of)s")
+    if source.rule_of(Trigger.CASE) is not None:
+        cases = exceptions.cases
+        yield columns.subject, _ids(cases.table, cases.subject, cases.closed, "{0} > %(as_of)s")
+    if source.rule_of(Trigger.AGREEMENT) is not None and source.rule.period is not None:
+        yield columns.subject, _parties(source, shorter_than=source.rule.period)
+
+
+def many_of(source: Source) -> Iterator[sql.Composable]:
+    """Conditions on younger rows of which there can be many: flags that wait, consents that are about to end."""
+    columns, flags = source.columns, source.catalog.exceptions.flags
+    if source.category is not Category.PROMPTS_AND_OUTPUTS:
+        return
+    if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
+        flagged = _ids(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
+        if source.relation == QUARANTINE:
+            yield sql.SQL("{} NOT IN {}").format(columns.record, flagged)
+        else:
+            moved = sql.SQL("SELECT q.message_id FROM {} q").format(QUARANTINE)
+            waiting = sql.SQL("(SELECT f.id FROM {} f(id) EXCEPT {})").format(flagged, moved)
+            yield sql.SQL("{} IN {}").format(columns.record, waiting)
+    consent = source.rule_of(Trigger.CONSENT)
+    if columns.group is not None and consent is not None:
+        yield sql.SQL("{} IN {}").format(columns.group, _ending_consents(source, consent))
+
+
+def parties(source: Source) -> sql.Composed:
+    """Every account with an agreement in force."""
+    return _parties(source)
+
+
+def _parties(source: Source, shorter_than: Period | None = None) -> sql.Composed:
+    terms = source.catalog.exceptions.agreements
+    # PostgreSQL's order of intervals takes a month for 30 days: four days of slack lose nothing.
+    shorter = (
+        sql.SQL("a.{} < {} + interval '4 days'").format(sql.Identifier(terms.retain), interval(shorter_than))
+        if shorter_than is not None
+        else TRUE
+    )
+    return sql.SQL(
+        "(SELECT a.{subject} FROM {t} a WHERE a.{category} = {this} AND a.{since} <= %(as_of)s"
+        " AND (a.{until} IS NULL OR a.{until} > %(as_of)s) AND {shorter})"
+    ).format(
+        subject=sql.Identifier(terms.subject),
+        t=table(terms.table),
+        category=sql.Identifier(terms.category),
+        this=sql.Literal(source.category.value),
+        since=sql.Identifier(terms.effective_from),
+        until=sql.Identifier(terms.effective_to),
+        shorter=shorter,
+    )
+
+
+def _ids(name: str, key: str, end: str, condition: str) -> sql.Composed:
+    return sql.SQL("(SELECT x.{key} FROM {t} x WHERE {condition})").format(
+        key=sql.Identifier(key),
+        t=table(name),
+        condition=sql.SQL(condition).format(sql.Identifier("x", end)),
+    )
+
+
+def _ending_consents(source: Source, rule: Rule) -> sql.Composed:
+    """Groups with a submission that stops keeping them before anything else strikes."""
+    consents = source.catalog.exceptions.consents
+    end = ends(sql.Identifier("x", consents.given), rule)
+    return sql.SQL(
+        "(SELECT x.{group} FROM {t} x WHERE {end} >= %(as_of)s AND {end} < %(look)s"
+        " AND (x.{withdrawn} IS NULL OR x.{withdrawn} > %(as_of)s))"
+    ).format(
+        group=sql.Identifier(consents.group),
+        t=table(consents.table),
+        end=end,
+        withdrawn=sql.Identifier(consents.withdrawn),
+    )

@@ -1,0 +1,248 @@
+"""What an explanation needs of PostgreSQL: the facts about one row, and the rows of one place by fate. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Accounts, Catalog, Records
+from lifecycle.policy.decide import Fact
+from lifecycle.policy.models import Policy, Tier, Trigger
+from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.deadlines import (
+    holding,
+    message_deadline,
+    naming,
+    quarantine_deadline,
+    record_deadline,
+)
+from lifecycle.stores.postgres.fates import (
+    ERASURES,
+    HOLDS,
+    Columns,
+    fate_parameters,
+    flagged,
+    message_fate,
+    quarantine_fate,
+    record_fate,
+    table,
+)
+
+QUARANTINE = table("lifecycle.quarantine")
+ALL = sql.SQL("true")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records of one place that share a fate: how many, and when the first and the last of their deadlines strike."""
+
+    fate: str
+    records: int
+    first: datetime | None
+    last: datetime | None
+    endless: int
+
+    @property
+    def disposition(self) -> str:
+        return self.fate.split(":", 1)[0]
+
+    @property
+    def rule(self) -> str:
+        return self.fate.split(":", 1)[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of an ordinary table, with the facts that its fate depends on."""
+
+    clock: datetime
+    tier: str
+    facts: tuple[Fact, ...]
+    basis: str | None = None
+    flagged: bool = False
+    personal: bool = True
+
+
+def groups(
+    conn: Connection,
+    source: sql.Composable,
+    where: sql.Composable,
+    fate: sql.Composable,
+    deadline: sql.Composable,
+    params: Mapping[str, Any],
+) -> list[Group]:
+    """The rows of a source (alias ``m``) that a condition finds, by fate."""
+    rows = conn.execute(
+        sql.SQL(
+            "SELECT g.fate, count(*), min(g.deadline), max(g.deadline), count(*) FILTER (WHERE g.deadline IS NULL)"
+            " FROM (SELECT {fate} AS fate, {deadline} AS deadline FROM {source} m WHERE {where} OFFSET 0) g"
+            " GROUP BY 1 ORDER BY 1"
+        ).format(fate=fate, deadline=deadline, source=source, where=where),
+        dict(params),
+    ).fetchall()
+    return [Group(*row) for row in rows]
+
+
+def message_groups(
+    conn: Connection,
+    policy: Policy,
+    catalog: Catalog,
+    tier: Tier | None,
+    as_of: datetime,
+    *,
+    source: sql.Composable | None = None,
+    account: UUID | None = None,
+) -> list[Group]:
+    """Messages of a tier, of one leaf table or of one account."""
+    dataset = catalog.messages
+    of_tier = sql.SQL("m.{}").format(sql.Identifier(dataset.tier))
+    which = sql.SQL("{} = {}").format(of_tier, sql.Literal(tier.value)) if tier is not None else (
+        sql.SQL("{} <> ALL ({})").format(of_tier, sql.Literal([each.value for each in Tier]))
+    )  # fmt: skip
+    if account is not None:
+        which = sql.SQL("{} AND m.{} = %(account)s").format(which, sql.Identifier(dataset.subject))
+    return groups(
+        conn,
+        source if source is not None else table(dataset.table),
+        which,
+        message_fate(policy, catalog, tier),
+        message_deadline(policy, catalog, tier),
+        fate_parameters(policy, as_of) | {"account": account},
+    )
+
+
+def quarantine_groups(
+    conn: Connection,
+    policy: Policy,
+    catalog: Catalog,
+    tier: Tier,
+    as_of: datetime,
+    *,
+    day: datetime | None = None,
+    account: UUID | None = None,
+) -> list[Group]:
+    """Quarantined messages of a tier, of one receipt day or of one account."""
+    which: sql.Composable = sql.SQL("m.tier = {}").format(sql.Literal(tier.value))
+    if day is not None:
+        which = sql.SQL("{} AND m.received_at >= %(day)s AND m.received_at < %(next)s").format(which)
+    if account is not None:
+        which = sql.SQL("{} AND m.account_id = %(account)s").format(which)
+    until = day + timedelta(days=1) if day is not None else None
+    return groups(
+        conn,
+        QUARANTINE,
+        which,
+        quarantine_fate(policy, catalog, tier),
+        quarantine_deadline(policy, catalog, tier),
+        fate_parameters(policy, as_of) | {"day": day, "next": until, "account": account},
+    )
+
+
+def record_groups(
+    conn: Connection, policy: Policy, catalog: Catalog, dataset: Records | Accounts, as_of: datetime
+) -> list[Group]:
+    """Every row of an ordinary table."""
+    return groups(
+        conn,
+        table(dataset.table),
+        ALL,
+        record_fate(policy, catalog, dataset),
+        record_deadline(policy, catalog, dataset),
+        fate_parameters(policy, as_of),
+    )
+
+
+def row_of(conn: Connection, catalog: Catalog, dataset: Records | Accounts, key: UUID, as_of: datetime) -> Row | None:
+    """One row by its key, with every hold and request that covers it, ended ones included."""
+    columns = Columns.of(dataset)
+    tier = sql.Identifier("m", dataset.tier) if dataset.tier is not None else sql.Literal(Tier.CONSUMER.value)
+    basis: sql.Composable = sql.SQL("NULL")
+    flag: sql.Composable = sql.SQL("false")
+    personal: sql.Composable = ALL
+    if isinstance(dataset, Accounts):
+        names = sql.SQL(", ").join(sql.Identifier("m", name) for name in dataset.personal)
+        personal = sql.SQL("num_nonnulls({}) > 0").format(names)
+    elif dataset.basis is not None and columns.record is not None:
+        basis, flag = sql.Identifier("m", dataset.basis), flagged(columns.record, catalog)
+    params = {"key": key, "as_of": as_of}
+    which = sql.SQL("m.{} = %(key)s").format(sql.Identifier(dataset.key))
+    found = conn.execute(
+        sql.SQL("SELECT {}, {}, {}, {}, {} FROM {} m WHERE {}").format(
+            columns.clock, tier, basis, flag, personal, table(dataset.table), which
+        ),
+        params,
+    ).fetchone()
+    if found is None:
+        return None
+    facts: list[Fact] = []
+    for trigger, source, covers, ended in (
+        (Trigger.HOLD, HOLDS, holding(columns, catalog), ("placed_at", "released_at")),
+        (Trigger.ERASURE, ERASURES, naming(columns), ("requested_at", "completed_at")),
+    ):
+        rows = conn.execute(
+            sql.SQL("SELECT x.{}, x.{} FROM {} x, {} m WHERE {} AND {}").format(
+                *map(sql.Identifier, ended), source, table(dataset.table), which, covers
+            ),
+            params,
+        ).fetchall()
+        facts += [Fact(trigger, began, end) for began, end in rows]
+    return Row(found[0], found[1], tuple(facts), found[2], found[3], found[4])
+
+
+def count_of(conn: Connection, name: str, column: str, value: UUID) -> int:
+    """How many rows of a table carry a value."""
+    query = sql.SQL("SELECT count(*) FROM {} WHERE {} = %(value)s").format(table(name), sql.Identifier(column))
+    return int(one(conn, query, {"value": value}))
+
+
+def exists(conn: Connection, schema: str, name: str) -> bool:
+    return one(conn, "SELECT to_regclass(format('%%I.%%I', %s::text, %s::text))", (schema, name)) is not None
+
+
+def day_start(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def about_account(conn: Connection, catalog: Catalog, account: UUID) -> dict[str, list[dict[str, Any]]]:
+    """Holds, requests, cases and agreements that name an account: kind by kind, oldest first."""
+    cases, terms = catalog.exceptions.cases, catalog.exceptions.agreements
+    params = {"account": account}
+    queries: dict[str, tuple[tuple[str, ...], sql.Composed]] = {
+        "holds": (
+            ("placed_at", "released_at"),
+            sql.SQL(
+                "SELECT x.placed_at, x.released_at FROM {} x WHERE x.scope = 'account'"
+                " AND lower(btrim(x.target)) = %(account)s::text ORDER BY 1"
+            ).format(HOLDS),
+        ),
+        "requests": (
+            ("requested_at", "completed_at", "outcome"),
+            sql.SQL(
+                "SELECT x.requested_at, x.completed_at, x.outcome FROM {} x WHERE x.scope = 'account'"
+                " AND lower(btrim(x.target)) = %(account)s::text ORDER BY 1"
+            ).format(ERASURES),
+        ),
+        "cases": (
+            ("opened_at", "closed_at"),
+            sql.SQL("SELECT x.{}, x.{} FROM {} x WHERE x.{} = %(account)s ORDER BY 1").format(
+                *map(sql.Identifier, (cases.opened, cases.closed)), table(cases.table), sql.Identifier(cases.subject)
+            ),
+        ),
+        "agreements": (
+            ("category", "retain", "effective_from", "effective_to"),
+            sql.SQL("SELECT x.{}, x.{}::text, x.{}, x.{} FROM {} x WHERE x.{} = %(account)s ORDER BY 3").format(
+                *map(sql.Identifier, (terms.category, terms.retain, terms.effective_from, terms.effective_to)),
+                table(terms.table),
+                sql.Identifier(terms.subject),
+            ),
+        ),
+    }
+    return {
+        kind: [dict(zip(names, row, strict=True)) for row in conn.execute(query, params).fetchall()]
+        for kind, (names, query) in queries.items()
+    }

@@ -1,0 +1,213 @@
+"""What a comparison of two configurations looks at: one source per table and tier, and what exceptions name in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
+from lifecycle.planning.due_clocks import Interval, due_clocks
+from lifecycle.policy.decide import UNCLASSIFIED, rule_for_unknown_tier
+from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
+from lifecycle.stores.postgres.fates import Columns, fate_parameters, message_fate, record_fate, table
+from lifecycle.stores.postgres.guard import as_old, old_params
+
+_UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+# Rules of these triggers are maxima that the lead moves.
+_LED = (Trigger.FLAG, Trigger.AGREEMENT)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two configurations, and the instant at which they are compared."""
+
+    old: Policy
+    old_catalog: Catalog
+    new: Policy
+    new_catalog: Catalog
+    as_of: datetime
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        old = {"horizon": fate_parameters(self.old, self.as_of)["horizon"]}
+        return {**fate_parameters(self.new, self.as_of), **old_params(old), "uuid": _UUID}
+
+
+@dataclass(frozen=True)
+class Fates:
+    """Of records that no exception names: which clocks are due, their fate, and the fate of the others."""
+
+    due: tuple[Interval, ...]
+    going: str
+    kept: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Records of one table, tier and category: how each policy judges them, and where they are."""
+
+    pair: Pair
+    dataset: str
+    tier: Tier | None
+    category: Category
+    own: Trigger
+    columns: Columns
+    relation: sql.Composable
+    where: sql.Composable
+    before: sql.Composable
+    after: sql.Composable
+    names: tuple[sql.Identifier, ...]
+
+    @property
+    def tier_name(self) -> str:
+        if self.category is not Category.PROMPTS_AND_OUTPUTS:
+            return "all"
+        return self.tier.value if self.tier else UNCLASSIFIED
+
+    def rule(self, policy: Policy, trigger: Trigger) -> Rule | None:
+        if self.category is Category.PROMPTS_AND_OUTPUTS and self.tier is None:
+            return rule_for_unknown_tier(policy, trigger, self.category)
+        return policy.rule_for(trigger, self.category, self.tier or Tier.CONSUMER)
+
+    def differs(self, trigger: Trigger) -> bool:
+        """Whether the two policies can treat what this trigger names differently."""
+        pair = self.pair
+        if pair.old.precedence != pair.new.precedence or pair.old_catalog.exceptions != pair.new_catalog.exceptions:
+            return True
+        return _essence(self.rule(pair.old, trigger)) != _essence(self.rule(pair.new, trigger)) or (
+            trigger in _LED and pair.old.lead.total != pair.new.lead.total
+        )
+
+    def fates(self, policy: Policy) -> Fates:
+        """What becomes of records that no exception names."""
+        rule = self.rule(policy, self.own)
+        if rule is None or rule.period is None:
+            return Fates((), f"delete:{UNCLASSIFIED}", f"keep:{UNCLASSIFIED}")
+        variant = policy.variant_of(rule, self.tier) if self.tier is not None and self.own is Trigger.DEFAULT else None
+        chosen = variant or rule
+        unknown = self.tier is None and self.category is Category.PROMPTS_AND_OUTPUTS
+        name, kept = (UNCLASSIFIED, UNCLASSIFIED) if unknown else (chosen.id, rule.id)
+        due = due_clocks(rule, policy, self.pair.as_of)
+        return Fates(due, f"{chosen.disposition.value}:{name}", f"keep:{kept}")
+
+
+def _essence(rule: Rule | None) -> Any:
+    """What a rule does; its name and its sentence do nothing."""
+    return None if rule is None else rule.model_dump(exclude={"id", "basis", "category", "tiers"})
+
+
+def messages_source(pair: Pair, dataset: Messages, tier: Tier | None) -> Source:
+    column = sql.Identifier("m", dataset.tier)
+    named = (
+        sql.SQL("{} = {}").format(column, sql.Literal(tier.value))
+        if tier
+        else sql.SQL("{} <> ALL ({})").format(column, sql.Literal([each.value for each in Tier]))
+    )
+    wanted = (dataset.record, dataset.clock, dataset.subject, dataset.group)
+    return Source(
+        pair,
+        dataset.id,
+        tier,
+        dataset.category,
+        Trigger.DEFAULT,
+        Columns.of(dataset),
+        table(dataset.table),
+        named,
+        as_old(message_fate(pair.old, pair.old_catalog, tier)),
+        message_fate(pair.new, pair.new_catalog, tier),
+        tuple(sql.Identifier(name) for name in dict.fromkeys(wanted)),
+    )
+
+
+def records_source(pair: Pair, dataset: Records | Accounts) -> Source:
+    own = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
+    wanted = [dataset.key, dataset.clock]
+    where: sql.Composable = sql.SQL("true")
+    if isinstance(dataset, Accounts):
+        personal = sql.SQL(", ").join(sql.Identifier("m", name) for name in dataset.personal)
+        where = sql.SQL("num_nonnulls({}) > 0").format(personal)
+    else:
+        wanted += [name for name in (dataset.subject, dataset.record, dataset.group, dataset.basis) if name is not None]
+    return Source(
+        pair,
+        dataset.id,
+        Tier.CONSUMER,
+        dataset.category,
+        own,
+        Columns.of(dataset),
+        table(dataset.table),
+        where,
+        as_old(record_fate(pair.old, pair.old_catalog, dataset)),
+        record_fate(pair.new, pair.new_catalog, dataset),
+        tuple(sql.Identifier(name) for name in dict.fromkeys(wanted)),
+    )
+
+
+def named(source: Source) -> Iterator[tuple[Trigger, sql.Composable, sql.Composable]]:
+    """Trigger by trigger: the column that exceptions name, and a query for what they name there."""
+    of, pair = source.columns, source.pair
+    scopes = {"account": of.subject, "conversation": of.group, "message": of.record}
+    for trigger, ledger in ((Trigger.HOLD, "legal_holds"), (Trigger.ERASURE, "erasure_requests")):
+        if _ruled(source, trigger):
+            for scope, column in scopes.items():
+                if column is not None:
+                    yield trigger, column, _targets(ledger, scope)
+    if _ruled(source, Trigger.HOLD) and of.group is None and of.record is not None:
+        yield Trigger.HOLD, of.record, _of_held_conversations(pair.new_catalog)
+    for catalog in _catalogs(pair):
+        yield from _from_tables(source, catalog)
+
+
+def _from_tables(source: Source, catalog: Catalog) -> Iterator[tuple[Trigger, sql.Composable, sql.Composable]]:
+    of, facts = source.columns, catalog.exceptions
+    own = source.own is Trigger.CONSENT
+    if of.record is not None and _ruled(source, Trigger.FLAG):
+        yield Trigger.FLAG, of.record, _open(facts.flags.table, facts.flags.record, facts.flags.cleared)
+    if of.group is not None and not own and _ruled(source, Trigger.CONSENT):
+        yield Trigger.CONSENT, of.group, _open(facts.consents.table, facts.consents.group, facts.consents.withdrawn)
+    if _ruled(source, Trigger.CASE):
+        yield Trigger.CASE, of.subject, _open(facts.cases.table, facts.cases.subject, facts.cases.closed)
+    if _ruled(source, Trigger.AGREEMENT):
+        terms = facts.agreements
+        yield Trigger.AGREEMENT, of.subject, _open(terms.table, terms.subject, terms.effective_to)
+
+
+def _catalogs(pair: Pair) -> tuple[Catalog, ...]:
+    same = pair.old_catalog.exceptions == pair.new_catalog.exceptions
+    return (pair.new_catalog,) if same else (pair.new_catalog, pair.old_catalog)
+
+
+def _ruled(source: Source, trigger: Trigger) -> bool:
+    return any(source.rule(policy, trigger) is not None for policy in (source.pair.old, source.pair.new))
+
+
+def _targets(name: str, scope: str) -> sql.Composable:
+    """What people named by hand; text that is no id names nothing."""
+    return sql.SQL(
+        "SELECT lower(btrim(x.target))::uuid FROM lifecycle.{} x WHERE x.scope = {}"
+        " AND CASE WHEN lower(btrim(x.target)) ~ %(uuid)s THEN true ELSE false END"
+    ).format(sql.Identifier(name), sql.Literal(scope))
+
+
+def _of_held_conversations(catalog: Catalog) -> sql.Composable:
+    messages = catalog.messages
+    return sql.SQL(
+        "SELECT c.{record} FROM {t} c WHERE c.{group} IN ({held}) UNION ALL"
+        " SELECT q.message_id FROM lifecycle.quarantine q WHERE q.conversation_id IN ({held})"
+    ).format(
+        record=sql.Identifier(messages.record),
+        group=sql.Identifier(messages.group),
+        t=table(messages.table),
+        held=_targets("legal_holds", "conversation"),
+    )
+
+
+def _open(name: str, key: str, ended: str) -> sql.Composable:
+    return sql.SQL(
+        "SELECT x.{key} FROM {t} x WHERE x.{key} IS NOT NULL AND (x.{ended} IS NULL OR x.{ended} > %(as_of)s)"
+    ).format(key=sql.Identifier(key), t=table(name), ended=sql.Identifier(ended))

@@ -1,0 +1,1 @@
+"""Changing the configuration, and what a run may destroy without being asked."""

@@ -1,0 +1,1 @@
+"""What exists against what is configured."""
