@@ -504,7 +504,7 @@ def cases(draw: st.DrawFn) -> Case_:
 PLACES = {KEEP: Place.APP, QUARANTINE: Place.QUARANTINE, DELETE: Place.GONE, DEIDENTIFY: Place.DEIDENTIFIED}
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(deadline=None, derandomize=True, database=None)
 @given(cases())
 def test_every_decision_is_the_oracles(case: Case_) -> None:
     judge = Judge(case.world, case.as_of)
