@@ -38,9 +38,7 @@ def simulate(name: str, seed: int, days: int) -> str | None:
         try:
             for day in script.live(days):
                 if day % 20 == 19:
-                    _say(
-                        f"\rseed {seed}: day {day + 1} of {days}, {(day + 1) / (time.monotonic() - began):.0f} days/s "
-                    )
+                    progress(seed, day + 1, days, time.monotonic() - began)
         except PromiseBroken as broken:
             return str(broken)
     took, seen = time.monotonic() - began, script.life.seen

@@ -58,7 +58,7 @@ def test_any_order_of_events_runs_crashes_and_outages_keeps_the_promises() -> No
     run_state_machine_as_test(
         MemoryLife,
         settings=settings(
-            max_examples=int(EXAMPLES) if EXAMPLES else 20,
+            max_examples=int(EXAMPLES) if EXAMPLES else 12,
             stateful_step_count=25,
             derandomize=EXAMPLES is None,
             deadline=None,
@@ -73,7 +73,7 @@ def test_a_seed_gives_the_same_life_in_every_process() -> None:
     tests = Path(__file__).resolve().parents[1]
     program = (
         "from simulation.script import Script; from simulation.memory import MemoryBackend\n"
-        "script = Script(3, MemoryBackend()); list(script.live(90))\n"
+        "script = Script(3, MemoryBackend()); list(script.live(45))\n"
         "print(script.life.seen, *map(str, script.life.world.messages))"
     )
     said = [
