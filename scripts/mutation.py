@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "include"
 TESTS = ROOT / "tests"
 TIMEOUT_SECONDS = 120
+# Examples of a property test; the tables come first and kill most.
+FEW, MANY = 20, 300
 DECIDE, PERIODS, CHECKS, CUTOFFS = (
     "policy/test_decide.py",
     "policy/test_periods.py",
@@ -42,6 +44,7 @@ TARGETS = {
     "policy/periods.py": (PERIODS, DECIDE, CHECKS),
     "policy/models.py": (CHECKS, DECIDE),
     "policy/checks.py": (CHECKS,),
+    "policy/more_checks.py": (CHECKS,),
     "planning/cutoffs.py": (CUTOFFS, DECIDE),
 }
 # Pydantic reads the annotations of its models; elsewhere nobody evaluates them.
@@ -158,22 +161,30 @@ class InPlaceOf(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def judge(mutant: Mutant, tests: Sequence[str]) -> str:
-    """Run the tests on a mutant in a process of its own."""
+    """Run the tests on a mutant: with few examples, and with all of them if it survives those."""
+    verdict = _try(mutant, tests, FEW)
+    return _try(mutant, tests, MANY) if verdict == SURVIVED else verdict
+
+
+def _try(mutant: Mutant, tests: Sequence[str], examples: int) -> str:
+    """In a process of its own."""
     child = os.fork()
     if child == 0:
-        os._exit(_run(mutant, tests))
+        os._exit(_run(mutant, tests, examples))
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return TIMED_OUT if os.WTERMSIG(status) == signal.SIGALRM else KILLED
     return SURVIVED if os.WEXITSTATUS(status) == 0 else KILLED
 
 
-def _run(mutant: Mutant, tests: Sequence[str]) -> int:
+def _run(mutant: Mutant, tests: Sequence[str], examples: int) -> int:
     import hypothesis
     import pytest
 
     # A slow machine kills no mutant, and the same examples come every time.
-    hypothesis.settings.register_profile("mutation", deadline=None, derandomize=True, database=None)
+    hypothesis.settings.register_profile(
+        "mutation", deadline=None, derandomize=True, database=None, max_examples=examples
+    )
     hypothesis.settings.load_profile("mutation")
     signal.alarm(TIMEOUT_SECONDS)
     quiet = os.open(os.devnull, os.O_WRONLY)
@@ -181,8 +192,9 @@ def _run(mutant: Mutant, tests: Sequence[str]) -> int:
     os.dup2(quiet, 2)
     module = "lifecycle." + mutant.file.removesuffix(".py").replace("/", ".")
     sys.meta_path.insert(0, InPlaceOf(module, mutant.source))
-    options = ["-x", "-q", "--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:playwright"]
-    return int(pytest.main([*options, *(str(TESTS / test) for test in tests)]))
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    options = ["-x", "-q", "--noconftest", "-p", "no:cacheprovider", "-c", os.devnull, "--import-mode=importlib"]
+    return int(pytest.main([*options, f"--rootdir={ROOT}", *(str(TESTS / test) for test in tests)]))
 
 
 def _warm() -> None:

@@ -133,7 +133,12 @@ def _sentence(rules: set[str]) -> str:
 
 def judge_run(world: World, as_of: datetime, terms: Terms = SHIPPED) -> Expected:
     """The end state that one run of all scopes at ``as_of`` must leave behind."""
-    judge = Judge(world, as_of, terms)
+    return end_state(Judge(world, as_of, terms))
+
+
+def end_state(judge: Judge) -> Expected:
+    """The same, for a world that has its judge already."""
+    world, as_of = judge.world, judge.as_of
     reach = Reach(judge)
     verdicts = {m.message_id: judge.verdict(m) for m in judge.by_id.values()}
     gone = {i for i, v in verdicts.items() if v.places <= {Place.GONE, Place.DEIDENTIFIED}}

@@ -78,6 +78,7 @@ class Judge:
 
     def __init__(self, world: World, as_of: datetime, terms: Terms = SHIPPED) -> None:
         self.world, self.as_of, self.terms = world, as_of, terms
+        self._verdicts: dict[UUID, Verdict] = {}
         self.holds = {(h.scope, _key(h.target)) for h in world.holds if self._open(h.released_at)}
         self.cases = {c.account_id for c in world.cases if self._open(c.closed_at)}
         self.flagged: dict[UUID, Flag] = {f.message_id: f for f in world.flags if self._open(f.cleared_at)}
@@ -189,6 +190,12 @@ class Judge:
         return Place.APP if m.message_id in self.in_app else Place.QUARANTINE
 
     def verdict(self, m: Message) -> Verdict:
+        known = self._verdicts.get(m.message_id)
+        if known is None:
+            known = self._verdicts[m.message_id] = self._verdict(m)
+        return known
+
+    def _verdict(self, m: Message) -> Verdict:
         if m.received_at >= self.as_of:
             return Verdict("later", frozenset({self.here(m)}), due=False)
         if self.message_held(m):
@@ -235,7 +242,7 @@ class Judge:
             case "erasure_request":
                 return min(e.requested_at for e in self.asking(m)) + timedelta(days=self.terms.erasure_days)
             case "business_agreement":
-                agreement = self.agreement(m.account_id)
+                agreement = self.agreement(m.account_id, m.received_at)
                 assert agreement is not None
                 return agreed_end(m.received_at, agreement.retain)
             case "unclassified" if self.consents(m.conversation_id):

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifecycle.config import load_configuration
 from lifecycle.planning.cutoffs import cutoff_for, cutoff_of
 from lifecycle.planning.units import Method, Tally, choose_method, in_order, merge
 from lifecycle.planning.units import Unit as PlanUnit
 from lifecycle.policy.decide import Fact, decide
+from lifecycle.policy.load import load_policy
 from lifecycle.policy.models import Category, Disposition, Tier, Trigger
 from lifecycle.policy.periods import Period
+from lifecycle.shipped import SHIPPED_POLICY, shipped
 
-POLICY = load_configuration().policy
+POLICY = load_policy(shipped(SHIPPED_POLICY))
 MESSAGES = Category.PROMPTS_AND_OUTPUTS
 instants = st.integers(0, 15 * 365 * 86_400).map(lambda s: datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
 

@@ -76,13 +76,11 @@ def test_the_shipped_policy_is_sound() -> None:
 
 
 _TO_THE_FRONT = "Move 'hold' to the front: nothing destroys what is under a legal hold"
+_KEEP_ALL = "Add one, or widen 'category' and 'tiers' of the one there is: nothing under legal hold may be destroyed"
+_OF_EVERY_TIER = "of every tier that other rules dispose of"
 _PROMPTS = "prompts_and_outputs"
 SOUND: dict[str, tuple[Edit, ...]] = {
     "consent that is only a minimum": (rule("feedback", kind="minimum"),),
-    "no hold at all": (
-        without("legal_obligation"),
-        precedence("case", "flag", "erasure", "consent", "agreement", "default"),
-    ),
     "a place without a rule": (without("business_agreement"),),
     "another order behind the hold": (
         precedence("hold", "consent", "agreement", "erasure", "flag", "case", "default"),
@@ -99,6 +97,7 @@ SOUND: dict[str, tuple[Edit, ...]] = {
             rules=[item | {"category": [_PROMPTS]} for item in data["rules"] if _PROMPTS in item["category"]]
         ),
     ),
+    "two variants of different tiers": (another("research", tiers=["beta"]),),
     "a variant for all tiers of its default": (rule("research", tiers=["consumer", "beta", "evaluation"]),),
     "months longer than the lead": (rule("business_default", period="P1M"),),
 }
@@ -369,6 +368,77 @@ UNSOUND: dict[str, tuple[tuple[Edit, ...], list[tuple[tuple[str | int, ...], str
                 "a rule for safety_scores, feedback, account_data, training_use must cover all tiers; "
                 "business is missing",
                 "Write tiers: [consumer, beta, evaluation, business], or a rule of its own for prompts_and_outputs",
+            ),
+            (
+                ("rules",),
+                "no rule of trigger 'hold' covers account_data, feedback, prompts_and_outputs, safety_scores, "
+                f"training_use {_OF_EVERY_TIER}",
+                _KEEP_ALL,
+            ),
+        ],
+    ),
+    "no hold at all": (
+        (without("legal_obligation"), precedence("case", "flag", "erasure", "consent", "agreement", "default")),
+        [
+            (
+                ("rules",),
+                "no rule of trigger 'hold' covers account_data, feedback, prompts_and_outputs, safety_scores, "
+                f"training_use {_OF_EVERY_TIER}",
+                _KEEP_ALL,
+            )
+        ],
+    ),
+    "a hold of some categories": (
+        (rule("legal_obligation", category=["prompts_and_outputs", "feedback", "account_data", "training_use"]),),
+        [(("rules",), f"no rule of trigger 'hold' covers safety_scores {_OF_EVERY_TIER}", _KEEP_ALL)],
+    ),
+    "a trigger of several rules without a place": (
+        (
+            rule("consumer_default", tiers=["consumer", "evaluation"]),
+            another("consumer_default", tiers=["beta"]),
+            precedence("hold", "case", "flag", "erasure", "consent", "agreement"),
+        ),
+        [
+            (("precedence",), "'default' does not come last", "Move 'default' to the end of the list"),
+            (
+                ("rules", INDEX["consumer_default"], "trigger"),
+                "trigger 'default' has no place in precedence",
+                "Add it to the list 'precedence', highest first",
+            ),
+        ],
+    ),
+    "a word of the ledger as a name": (
+        (
+            another("consumer_default", id="unclassified", tiers=["beta"]),
+            rule("consumer_default", tiers=["consumer", "evaluation"]),
+        ),
+        [(("rules", 12, "id"), "'unclassified' has a meaning of its own in the ledger", "Give it another id")],
+    ),
+    "a tier twice": (
+        (rule("research", tiers=["evaluation", "evaluation"]),),
+        [(("rules", INDEX["research"], "tiers"), "evaluation is listed twice", "List each once")],
+    ),
+    "a category twice": (
+        (rule("research", category=["prompts_and_outputs", "prompts_and_outputs"]),),
+        [(("rules", INDEX["research"], "category"), "prompts_and_outputs is listed twice", "List each once")],
+    ),
+    "a rule for research data": (
+        (rule("erasure_request", category=["prompts_and_outputs", "research"]),),
+        [
+            (
+                ("rules", INDEX["erasure_request"], "category"),
+                "no dataset holds research: de-identified data has no limit",
+                "Remove it; to de-identify instead of delete, write a rule with instead_of",
+            )
+        ],
+    ),
+    "two variants of one tier": (
+        (another("research", tiers=["beta", "evaluation"]),),
+        [
+            (
+                ("rules", 12, "instead_of"),
+                "'research' already replaces 'consumer_default' for tier evaluation",
+                "Keep one, or narrow their tiers",
             )
         ],
     ),
@@ -403,7 +473,7 @@ UNSOUND: dict[str, tuple[tuple[Edit, ...], list[tuple[tuple[str | int, ...], str
             (
                 ("rules",),
                 "no default rule covers prompts_and_outputs of tier beta",
-                "Add a rule with trigger 'default' for that tier",
+                "Add a rule with trigger 'default' for each such tier",
             )
         ],
     ),

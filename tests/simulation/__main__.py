@@ -15,6 +15,8 @@ from .script import ORDINARY, Rates, Script
 
 # A real run costs a second or more, so a real store leads a quieter life.
 REAL_TRAFFIC = 0.25
+# Great Expectations judges every so many real runs.
+VALIDATE_EVERY = 50
 YEAR = 365.25
 
 
@@ -26,7 +28,7 @@ def backend_of(name: str) -> Iterator[tuple[Backend, Rates]]:
         return
     from .real import real_backend
 
-    with real_backend() as backend:
+    with real_backend(VALIDATE_EVERY) as backend:
         yield backend, ORDINARY.scaled(REAL_TRAFFIC)
 
 
@@ -38,9 +40,7 @@ def simulate(name: str, seed: int, days: int) -> str | None:
         try:
             for day in script.live(days):
                 if day % 20 == 19:
-                    _say(
-                        f"\rseed {seed}: day {day + 1} of {days}, {(day + 1) / (time.monotonic() - began):.0f} days/s "
-                    )
+                    progress(seed, day + 1, days, time.monotonic() - began)
         except PromiseBroken as broken:
             return str(broken)
     took, seen = time.monotonic() - began, script.life.seen

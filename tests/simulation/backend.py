@@ -43,3 +43,7 @@ class Backend(Protocol):
     def at_risk(self, at: datetime, regime: Regime) -> datetime | None:
         """The first instant at which a promise about a message is broken if no run follows; None if nothing waits."""
         ...
+
+    def alarm(self, at: datetime, regime: Regime) -> bool:
+        """Whether the product's alarm about messages rings now."""
+        ...

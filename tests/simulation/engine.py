@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from oracle.compare import COPY, EARLY, differences, quarantine_copy, report, world_after
-from oracle.endstate import Expected, judge_run, research_row
+from oracle.endstate import Expected, end_state, research_row
 from oracle.facts import Message, World
 from oracle.ledger import disagreement, happened
 from oracle.observe import Observed
 from oracle.oracle import Judge, Place
+from oracle.terms import Terms
 
 from .backend import Backend
 from .change import Change, changed
@@ -29,6 +30,9 @@ from .regime import SHIPPED_REGIME, Edit, Regime
 # How long before a deadline the alarm rings: a run interval and the longest run, or there is no time left to act.
 ALARM = timedelta(days=1, hours=12)
 DAY = timedelta(days=1)
+
+
+State = tuple[World, datetime, Terms]
 
 
 class PromiseBroken(AssertionError):
@@ -57,7 +61,9 @@ class Simulation:
         self.backend, self.now, self.regime = backend, start, regime
         self.world = World()
         self.seen = Tallies()
-        self._last: Judge | None = None
+        self._latest: tuple[State, Judge] | None = None
+        self._ended: State | None = None
+        self._ended_judge: Judge | None = None
         self._warned: datetime | None = None
         self._stirred = True
 
@@ -82,8 +88,8 @@ class Simulation:
 
     def watch(self, *, missed: bool = False) -> None:
         """The moment before a run, or at which there should have been one."""
-        judge = Judge(self.world, self.now, self.regime.terms)
-        if missed or (self._last is not None and self.now - self._last.as_of > DAY):
+        judge = self._judge(self.now)
+        if missed or (self._ended is not None and self.now - self._ended[1] > DAY):
             self._ring(judge)
         self._late(judge)
 
@@ -100,10 +106,24 @@ class Simulation:
     def skip(self) -> None:
         """Take a run for granted that would change nothing: a real one costs a second."""
         self.watch()
-        self._last, self._warned = Judge(self.world, self.now, self.regime.terms), None
+        self._ended, self._ended_judge, self._warned = (self.world, self.now, self.regime.terms), None, None
+
+    def _judge(self, at: datetime) -> Judge:
+        """One for each state of the world, as long as it lasts."""
+        key = (self.world, at, self.regime.terms)
+        if self._latest is None or any(a is not b for a, b in zip(self._latest[0], key, strict=True)):
+            self._latest = key, Judge(*key)
+        return self._latest[1]
 
     def _judged(self, at: datetime) -> Expected:
-        return judge_run(self.world, at, self.regime.terms)
+        return end_state(self._judge(at))
+
+    @property
+    def _last(self) -> Judge | None:
+        """The judge of the instant and the state at which the last run ended."""
+        if self._ended is not None and self._ended_judge is None:
+            self._ended_judge = Judge(*self._ended)
+        return self._ended_judge
 
     def run(self) -> None:
         """A whole run."""
@@ -146,7 +166,7 @@ class Simulation:
         self._recorded(expected, observed, mark)
         self._stirred = sum(happened(expected, observed).values()) > 0
         self.world = world_after(expected, observed)
-        self._last, self._warned = Judge(self.world, self.now, self.regime.terms), None
+        self._ended, self._ended_judge, self._warned = (self.world, self.now, self.regime.terms), None, None
         self.seen.runs += 1
 
     def _recorded(self, expected: Expected, observed: Observed, mark: int) -> None:
@@ -162,15 +182,18 @@ class Simulation:
             raise self._broken("messages moved on a day without a run", "")
 
     def _ring(self, judge: Judge) -> None:
-        """The product's alarm is due exactly when the oracle's first deadline is near."""
-        strikes = (judge.strikes(m) for m in judge.by_id.values() if m.received_at < self.now)
-        first = min((end for end in strikes if end is not None), default=None)
+        """The product knows the first deadline, and its alarm rings while there is time to keep what was promised."""
+        ends = [(m, end) for m in judge.by_id.values() if m.received_at < self.now and (end := judge.strikes(m))]
+        first = min((end for _, end in ends), default=None)
         told = self.backend.at_risk(self.now, self.regime)
         if told != first:
             raise self._broken("alarm", f"first deadline is {first}, at risk says {told}")
-        if first is not None and first - self.now < ALARM and self._warned is None:
-            self._warned = self.now
-            self.seen.alarms += 1
+        if self._warned is not None or not any(end - self.now < ALARM and self._promised(m, end) for m, end in ends):
+            return
+        if not self.backend.alarm(self.now, self.regime):
+            raise self._broken("alarm", f"a promise is broken at {first} unless a run succeeds, and no alarm rings")
+        self._warned = self.now
+        self.seen.alarms += 1
 
     def _late(self, judge: Judge) -> None:
         """What has outlived its deadline must have an excuse."""

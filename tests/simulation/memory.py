@@ -14,6 +14,7 @@ from uuid import UUID
 
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, SCOPES
 from lifecycle.planning.cutoffs import cutoff_for
+from lifecycle.planning.risk import alarm_margin
 from lifecycle.policy.decide import UNCLASSIFIED, Decision, Fact, decide, horizon, in_force
 from lifecycle.policy.models import Category, Disposition, Policy, Tier, Trigger
 from oracle.endstate import research_row
@@ -81,6 +82,10 @@ class MemoryBackend:
                 if decision.rule in striking and decision.deadline is not None:
                     ends.append(decision.deadline)
         return min(ends, default=None)
+
+    def alarm(self, at: datetime, regime: Regime) -> bool:
+        first = self.at_risk(at, regime)
+        return first is not None and first - at < alarm_margin(regime.policy)
 
 
 class _Work:

@@ -21,8 +21,13 @@ from psycopg import Connection, sql
 from lifecycle.config import POLICY_VARIABLE, load_configuration
 from lifecycle.dispositions.context import SCOPES
 from lifecycle.errors import ValidationFailedError
+from lifecycle.ledger import approvals
 from lifecycle.orchestration import steps
+from lifecycle.orchestration.approval import key_of
+from lifecycle.orchestration.decisions import answer_policy, propose
 from lifecycle.orchestration.explain import explain_message
+from lifecycle.orchestration.standing import QUARANTINE, standings
+from lifecycle.planning.risk import alarming
 from lifecycle.policy.decide import UNCLASSIFIED
 from lifecycle.stores.postgres.connect import connect
 from oracle.ledger import Deed, last_seq, recorded
@@ -70,7 +75,7 @@ class RealBackend:
         put_logs(self._store.s3, change.added.logs)
 
     def run(self, as_of: datetime, regime: Regime) -> Iterator[str]:
-        self.adopt(regime)
+        self.adopt(regime, as_of)
         self._runs += 1
         with connect() as owner:
             for scope in SCOPES:
@@ -100,13 +105,19 @@ class RealBackend:
         except ValidationFailedError as error:
             raise AssertionError(f"the product's validations fail: {error.failures}") from error
 
-    def adopt(self, regime: Regime) -> None:
-        """Put the policy of the day where the product reads it."""
+    def adopt(self, regime: Regime, at: datetime) -> None:
+        """Put the policy of the day where the product reads it, approved by name unless it is the first."""
         name = "-".join(f"{rule}.{text}" for rule, text in regime.edits) or "shipped"
         file = self._folder / f"{name}.yaml"
         if not file.exists():
             file.write_text(yaml.safe_dump(regime.document, sort_keys=False), encoding="utf-8")
         os.environ[POLICY_VARIABLE] = str(file)
+        config = load_configuration()
+        with connect() as conn:
+            force = approvals.in_force(conn) if approvals.kept(conn) else None
+            if force is not None and force != key_of(config):
+                proposal = propose(conn, config, str(file), at)
+                answer_policy(conn, config, proposal, approve=True, by="simulation", now=at, comment=None)
 
     def observe(self) -> Observed:
         return observe(self._conn, self._store.s3)
@@ -118,7 +129,7 @@ class RealBackend:
         return recorded(self._conn, since)
 
     def at_risk(self, at: datetime, regime: Regime) -> datetime | None:
-        self.adopt(regime)
+        self.adopt(regime, at)
         policy = load_configuration().policy
         striking = {rule.id for rule in policy.rules if rule.trigger in STRIKING} | {UNCLASSIFIED}
         rows = self._conn.execute(
@@ -129,6 +140,12 @@ class RealBackend:
         told = [explain_message(row[0], at) for row in rows]
         ends = [each["deadline"] for each in told if each["deciding_rule"] in striking]
         return min((end for end in ends if end is not None), default=None)
+
+    def alarm(self, at: datetime, regime: Regime) -> bool:
+        self.adopt(regime, at)
+        config = load_configuration()
+        found = standings(self._conn, self._store.s3, config.policy, config.catalog, at)
+        return any(each.dataset in ("messages", QUARANTINE) for each in alarming(found, config.policy, at))
 
 
 @contextmanager

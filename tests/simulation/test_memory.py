@@ -40,7 +40,7 @@ def test_two_seeds_of_a_year_keep_every_promise_every_day() -> None:
     """Promises 1 to 5 (DESIGN.md), held to the oracle after each run, each crash and on each day without a run."""
     seen = [live(seed, round(YEAR)).life.seen for seed in (0, 1)]
     assert sum(each.runs for each in seen) > 600
-    for name in ("crashes", "outage_days", "edits", "alarms", "late_by_outage", "late_by_change"):
+    for name in ("crashes", "outage_days", "edits", "alarms", "late_by_change"):
         assert sum(getattr(each, name) for each in seen) > 0, name
     deeds = seen[0].deeds + seen[1].deeds
     for name in ("messages: delete", "messages: quarantine", "messages: restore", "request_logs: delete"):
@@ -58,7 +58,7 @@ def test_any_order_of_events_runs_crashes_and_outages_keeps_the_promises() -> No
     run_state_machine_as_test(
         MemoryLife,
         settings=settings(
-            max_examples=int(EXAMPLES) if EXAMPLES else 20,
+            max_examples=int(EXAMPLES) if EXAMPLES else 12,
             stateful_step_count=25,
             derandomize=EXAMPLES is None,
             deadline=None,
@@ -73,7 +73,7 @@ def test_a_seed_gives_the_same_life_in_every_process() -> None:
     tests = Path(__file__).resolve().parents[1]
     program = (
         "from simulation.script import Script; from simulation.memory import MemoryBackend\n"
-        "script = Script(3, MemoryBackend()); list(script.live(90))\n"
+        "script = Script(3, MemoryBackend()); list(script.live(45))\n"
         "print(script.life.seen, *map(str, script.life.world.messages))"
     )
     said = [

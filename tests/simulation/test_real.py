@@ -22,10 +22,13 @@ DAYS = 20
 EXAMPLES = os.environ.get("LIFECYCLE_HYPOTHESIS_EXAMPLES")
 
 
-def test_twenty_days_keep_every_promise_every_day(servers: Servers, tmp_path: Path) -> None:
-    """Runs that would change nothing are left out; there is a crash among the others."""
+def test_twenty_days_keep_every_promise_every_day(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that would change nothing are left out; there is a crash among the others. Every third run is validated."""
+    monkeypatch.setenv("LIFECYCLE_VALIDATION", "sql")
     rates = replace(ORDINARY.scaled(0.15), crash=0.3, backlog=6)
-    with backend_on(servers, tmp_path) as backend:
+    with backend_on(servers, tmp_path, validate_every=3) as backend:
         script = Script(7, backend, rates, lazy=True)
         for _ in script.live(DAYS):
             pass

@@ -167,7 +167,7 @@ def _named(
     """Give the decision its rule id: the variant's where one replaces the disposition, else the rule's own."""
     if tier is None and rule.trigger is Trigger.DEFAULT:
         return Decision(UNCLASSIFIED, verdict.disposition, verdict.due, verdict.deadline, considered)
-    variant = policy.variant_of(rule, Tier(tier)) if tier is not None and rule.trigger is Trigger.DEFAULT else None
+    variant = policy.variant_of(rule, Tier(tier)) if tier is not None else None
     if variant is not None and verdict.due:
         return Decision(variant.id, variant.disposition, True, verdict.deadline, considered)
     return Decision(rule.id, verdict.disposition, verdict.due, verdict.deadline, considered)
@@ -181,13 +181,10 @@ def _rule(policy: Policy, trigger: Trigger, category: Category, tier: str | None
 
 def rule_for_unknown_tier(policy: Policy, trigger: Trigger, category: Category) -> Rule | None:
     """What an unclassified record falls under: the exceptions of every tier, and the strictest default."""
-    if trigger is Trigger.DEFAULT and any(
-        rule.trigger is trigger and rule.period is not None and category in rule.category for rule in policy.rules
-    ):
+    if trigger is Trigger.DEFAULT and policy.defaults(category):
         return policy.strictest(category)
-    everywhere = [
-        rule
-        for rule in policy.rules
-        if rule.trigger is trigger and category in rule.category and set(rule.tiers) == set(Tier)
-    ]
-    return everywhere[0] if everywhere else None
+    return next((rule for rule in policy.rules if _everywhere(rule, trigger, category)), None)
+
+
+def _everywhere(rule: Rule, trigger: Trigger, category: Category) -> bool:
+    return rule.trigger is trigger and category in rule.category and set(rule.tiers) == set(Tier)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -230,11 +229,21 @@ class Policy(Frozen):
                 return other
         return None
 
-    def strictest(self, category: Category) -> Rule:
-        """The default with the shortest period: what unclassified records fall under (hard case 23)."""
-        defaults: Mapping[str, Rule] = {
-            rule.id: rule
+    def defaults(self, category: Category) -> list[Rule]:
+        """The default rules of a category that have a period; variants are none."""
+        return [
+            rule
             for rule in self.rules
-            if rule.trigger is Trigger.DEFAULT and rule.instead_of is None and category in rule.category and rule.period
-        }
-        return min(defaults.values(), key=lambda rule: rule.period.longest() if rule.period else 0)
+            if rule.trigger is Trigger.DEFAULT
+            and rule.instead_of is None
+            and rule.period is not None
+            and category in rule.category
+        ]
+
+    def strictest(self, category: Category) -> Rule:
+        """The default with the shortest period: what unclassified records fall under (hard case 23).
+
+        Raises:
+            ValueError: the category has no default with a period.
+        """
+        return min(self.defaults(category), key=lambda rule: rule.period.longest() if rule.period else timedelta.max)
