@@ -253,7 +253,7 @@ def _ending_consents(source: Source, rule: Rule) -> sql.Composed:
     consents = source.catalog.exceptions.consents
     end = ends(sql.Identifier("x", consents.given), rule)
     return sql.SQL(
-        "(SELECT x.{group} FROM {t} x WHERE {end} >= %(as_of)s AND {end} < %(look)s"
+        "(SELECT x.{group} FROM {t} x WHERE {end} >= %(as_of)s AND {end} < coalesce(%(look)s::timestamptz, 'infinity')"
         " AND (x.{withdrawn} IS NULL OR x.{withdrawn} > %(as_of)s))"
     ).format(
         group=sql.Identifier(consents.group),
