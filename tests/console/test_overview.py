@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from psycopg.errors import QueryCanceled
 
 from lifecycle.config import load_configuration
 from lifecycle.console.app import render_page
 from lifecycle.console.data import overview
 from lifecycle.console.model import Line, Overview
 from lifecycle.console.render import age, number, period, took
+from lifecycle.planning.risk import Standing
 from support.store import Store
 from validation.healthy import (
     AS_OF,
@@ -97,6 +99,22 @@ def test_when_a_deadline_would_be_broken_is_a_column_and_an_alarm(store: Store) 
     assert "all request_logs: 1 objects overdue" in shown.alarms
     page = render_page(shown, "n")
     assert ">At risk (UTC)</th>" in page and "1 after a hold" in page
+
+
+def test_the_page_does_without_the_instants_when_they_take_too_long(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first run over years of backlog must not take the page away (case 19)."""
+    build(store)
+
+    def too_long(*_: object) -> tuple[Standing, ...]:
+        raise QueryCanceled
+
+    monkeypatch.setattr("lifecycle.console.data.standings", too_long)
+    shown = look(store)
+    assert line(shown, "messages", "consumer").at_risk is None
+    assert line(shown, "request_logs").due is None
+    assert ">At risk (UTC)</th>" in render_page(shown, "n")
 
 
 def test_what_is_missing_or_failed_is_an_alarm(store: Store) -> None:

@@ -14,9 +14,9 @@ from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.risk import ALL_TIERS, Late, LogDay, Standing, earliest, log_days
 from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
-from lifecycle.stores.postgres.candidates import of_messages, of_quarantine, of_records
+from lifecycle.stores.postgres.candidates import Source, of_messages, of_quarantine, of_records
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.standing import measure, waiting
+from lifecycle.stores.postgres.standing import measure, measure_late, waiting
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -47,25 +47,24 @@ def standings(
 
 def late_records(context: RunContext) -> dict[str, int]:
     """Records of the run's scope that are past their deadline, by why; what was only due is not among them."""
-    if context.run.scope == ERASURE_SCOPE:
+    conn, as_of, scope = context.conn, context.run.as_of, context.run.scope
+    if scope == ERASURE_SCOPE:
         return {}
-    found = _tables(context.conn, context.policy, context.catalog, context.run.scope, context.run.as_of)
-    late = sum((standing.late for standing in found), Late()).as_dict()
-    return {name: count for name, count in late.items() if name != "kept"}
+    last, waits = last_success(conn, scope, as_of), waiting(conn, scope, as_of)
+    total = Late()
+    for dataset, source in sources(context.policy, context.catalog, scope):
+        late = measure_late(conn, source, as_of, last)
+        total += late.of_which_waiting(waits.get((dataset, _of_unit(source.tier_name)), 0))
+    return {name: count for name, count in total.as_dict().items() if name != "kept"}
 
 
-def _tables(conn: Connection, policy: Policy, catalog: Catalog, scope: str, as_of: datetime) -> list[Standing]:
+def _tables(conn: Connection, policy: Policy, catalog: Catalog, scope: str, as_of: datetime) -> Iterator[Standing]:
     """Every table of a scope; what waits for an approval is told apart from what is simply late."""
     last, waits = last_success(conn, scope, as_of), waiting(conn, scope, as_of)
-    found = (
-        _records(conn, policy, catalog, as_of, last)
-        if scope == RECORDS_SCOPE
-        else _tier(conn, policy, catalog, Tier(scope), as_of, last)
-    )
-    return [
-        replace(each, late=each.late.of_which_waiting(waits.get((each.dataset, _of_unit(each.tier)), 0)))
-        for each in found
-    ]
+    for dataset, source in sources(policy, catalog, scope):
+        found = measure(conn, source, dataset, scope, as_of, last)
+        waits_here = waits.get((dataset, _of_unit(found.tier)), 0)
+        yield replace(found, late=found.late.of_which_waiting(waits_here))
 
 
 def _of_unit(tier: str) -> str | None:
@@ -75,7 +74,8 @@ def _of_unit(tier: str) -> str | None:
 
 def _place(catalog: Catalog) -> Callable[[Standing], tuple[int, int, str]]:
     """Messages, quarantine, then the others as the dataset file lists them; tiers in their usual order."""
-    order = [catalog.messages.id, QUARANTINE, *(each.id for each in catalog.datasets[1:])]
+    others = [each.id for each in catalog.datasets if each.id != catalog.messages.id]
+    order = [catalog.messages.id, QUARANTINE, *others]
     tiers = [tier.value for tier in Tier]
 
     def place(standing: Standing) -> tuple[int, int, str]:
@@ -85,34 +85,27 @@ def _place(catalog: Catalog) -> Callable[[Standing], tuple[int, int, str]]:
     return place
 
 
-def _tier(
-    conn: Connection, policy: Policy, catalog: Catalog, tier: Tier, as_of: datetime, last: datetime | None
-) -> Iterator[Standing]:
-    messages = of_messages(policy, catalog, tier)
-    yield measure(conn, messages, catalog.messages.id, tier.value, as_of, last)
-    flag = policy.rule_for(Trigger.FLAG, catalog.messages.category, tier)
-    if flag is not None and flag.period is not None:
-        quarantined = of_quarantine(policy, catalog, tier, flag)
-        yield measure(conn, quarantined, QUARANTINE, tier.value, as_of, last)
+def sources(policy: Policy, catalog: Catalog, scope: str) -> Iterator[tuple[str, Source]]:
+    """The tables of a scope, each with the name of its dataset (or ``quarantine``)."""
+    if scope != RECORDS_SCOPE:
+        tier = Tier(scope)
+        yield catalog.messages.id, of_messages(policy, catalog, tier)
+        flag = policy.rule_for(Trigger.FLAG, catalog.messages.category, tier)
+        if flag is not None and flag.period is not None:
+            yield QUARANTINE, of_quarantine(policy, catalog, tier, flag)
+        return
+    yield catalog.messages.id, of_messages(policy, catalog, None)
+    datasets: list[Records | Accounts] = [*catalog.records, catalog.accounts]
+    for dataset in datasets:
+        rule = own_rule(policy, dataset.category)
+        if rule is not None:
+            yield dataset.id, of_records(policy, catalog, dataset, rule)
 
 
 def own_rule(policy: Policy, category: Category) -> Rule | None:
     """The rule that ends a category's records: its default, or for feedback the consent itself."""
     trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
     return policy.rule_for(trigger, category, Tier.CONSUMER)
-
-
-def _records(
-    conn: Connection, policy: Policy, catalog: Catalog, as_of: datetime, last: datetime | None
-) -> Iterator[Standing]:
-    unclassified = of_messages(policy, catalog, None)
-    yield measure(conn, unclassified, catalog.messages.id, RECORDS_SCOPE, as_of, last)
-    datasets: list[Records | Accounts] = [*catalog.records, catalog.accounts]
-    for dataset in datasets:
-        rule = own_rule(policy, dataset.category)
-        if rule is not None:
-            source = of_records(policy, catalog, dataset, rule)
-            yield measure(conn, source, dataset.id, RECORDS_SCOPE, as_of, last)
 
 
 def _logs(s3: S3Client, policy: Policy, dataset: Logs, as_of: datetime, last: datetime | None) -> Standing:

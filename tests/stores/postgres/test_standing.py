@@ -147,3 +147,49 @@ def test_measured_from_exceptions_equals_asking_every_record(store: Store, last:
             found = measure(conn, source, place, "scope", AS_OF, last)
             told = (found.at_risk.astimezone(UTC) if found.at_risk else None, found.due, found.late)
             assert told == expected(asked), (place, tier)
+
+
+DAY = timedelta(days=1)
+YEARS_10 = datetime(2026, 3, 7, 12, tzinfo=UTC)
+
+
+def at_risk(store: Store, tier: Tier) -> datetime | None:
+    config = load_configuration()
+    with store.connect() as conn:
+        return measure(conn, of_messages(config.policy, config.catalog, tier), "m", "s", AS_OF, AS_OF - DAY).at_risk
+
+
+def test_exceptions_of_young_records_are_found_by_their_own_tables(store: Store) -> None:
+    """A dated release, a dated closing, a consent about to end, longer terms: none is near the default's cut-off."""
+    held = store.insert_message(tier="beta", received_at=AS_OF - 10 * DAY)
+    assert at_risk(store, Tier.BETA) == AS_OF + 80 * DAY, "its default"
+    store.insert("lifecycle.legal_holds", scope="message", target=str(held).upper(), reason="r", placed_by="p",
+                 released_at=AS_OF + 100 * DAY)  # fmt: skip
+    assert at_risk(store, Tier.BETA) == AS_OF + 103 * DAY, "a lead after it is released"
+    store.insert("lifecycle.legal_holds", scope="message", target=str(held), reason="r", placed_by="p")
+    assert at_risk(store, Tier.BETA) is None, "an open hold has no end"
+    accused = store.insert_account(tier="business")
+    store.insert_message(tier="business", received_at=AS_OF - 5 * DAY, account_id=accused)
+    store.insert("app.enforcement_cases", case_id=accused, account_id=accused, opened_at=AS_OF,
+                 closed_at=AS_OF + 9 * DAY)  # fmt: skip
+    assert at_risk(store, Tier.BUSINESS) == AS_OF + 26 * DAY, "its default is later than the closing, and a lead"
+    party = store.insert_account(tier="business")
+    store.insert_message(tier="business", received_at=AS_OF - 2 * DAY, account_id=party)
+    store.insert("app.agreements", agreement_id=party, account_id=party, category=PROMPTS, retain="27 days",
+                 effective_from=AS_OF - DAY)  # fmt: skip
+    assert at_risk(store, Tier.BUSINESS) == AS_OF + 25 * DAY, "shorter terms"
+    rated = store.insert_message(tier="consumer", received_at=AS_OF - DAY)
+    store.sql(
+        "INSERT INTO app.feedback (feedback_id, account_id, conversation_id, submitted_at) SELECT gen_random_uuid(),"
+        " account_id, conversation_id, %s FROM app.messages WHERE message_id = %s",
+        YEARS_10.replace(year=2016), rated,
+    )  # fmt: skip
+    assert at_risk(store, Tier.CONSUMER) == YEARS_10 + LEAD, "the consent ends before any default strikes"
+
+
+def test_under_a_hold_on_the_whole_dataset_nothing_is_at_risk(store: Store) -> None:
+    """And no row is looked at one by one to find that out."""
+    store.insert_message(tier="beta", received_at=AS_OF - 200 * DAY)
+    store.insert_message(tier="beta", received_at=AS_OF - 10 * DAY)
+    store.insert("lifecycle.legal_holds", scope="dataset", target="app.messages", reason="r", placed_by="p")
+    assert at_risk(store, Tier.BETA) is None

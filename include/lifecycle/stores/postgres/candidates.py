@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
+from lifecycle.planning.risk import ALL_TIERS, UNCLASSIFIED_TIER
 from lifecycle.policy.counterfactual import KEEPERS, without
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
@@ -59,6 +60,13 @@ class Source:
 
     def rule_of(self, trigger: Trigger) -> Rule | None:
         return self.policy.rule_for(trigger, self.category, self.tier or Tier.CONSUMER)
+
+    @property
+    def tier_name(self) -> str:
+        """As a standing names it: ``all`` where rules do not differ by tier."""
+        if self.category is not Category.PROMPTS_AND_OUTPUTS:
+            return ALL_TIERS
+        return self.tier.value if self.tier is not None else UNCLASSIFIED_TIER
 
     def columns_of(self, alias: str) -> Columns:
         """The same columns under the alias of a surrounding query."""
@@ -245,7 +253,7 @@ def _ending_consents(source: Source, rule: Rule) -> sql.Composed:
     consents = source.catalog.exceptions.consents
     end = ends(sql.Identifier("x", consents.given), rule)
     return sql.SQL(
-        "(SELECT x.{group} FROM {t} x WHERE {end} >= %(as_of)s AND {end} < %(look)s"
+        "(SELECT x.{group} FROM {t} x WHERE {end} >= %(as_of)s AND {end} < coalesce(%(look)s::timestamptz, 'infinity')"
         " AND (x.{withdrawn} IS NULL OR x.{withdrawn} > %(as_of)s))"
     ).format(
         group=sql.Identifier(consents.group),

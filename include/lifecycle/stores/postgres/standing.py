@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import sql
 
 from lifecycle.planning.cutoffs import cutoff_of
-from lifecycle.planning.risk import ALL_TIERS, UNCLASSIFIED_TIER, Late, Standing, earliest
+from lifecycle.planning.risk import Late, Standing, earliest
 from lifecycle.policy.decide import UNCLASSIFIED, horizon
 from lifecycle.policy.models import Category, Kind, Rule, Trigger
 from lifecycle.stores.postgres.candidates import TRUE, Source, parties
@@ -33,16 +33,14 @@ def measure(
     Args:
         last: the as-of of the scope's last successful run.
     """
-    rule, tier = source.rule, source.tier
-    bound = rule.period.cutoff_bound(horizon(source.policy, as_of)) if rule.period is not None else as_of
-    params = fate_parameters(source.policy, as_of) | {"bound": min(bound, as_of), "last": last}
+    rule = source.rule
+    params = _parameters(source, as_of, last)
     oldest = one(conn, _oldest(source), params)
     ordinary = _next_ordinary(conn, source, params) if rule.period is not None else None
     found = _count(conn, source, params | {"look": ordinary})
-    per_tier = not _is_record(source)
     return Standing(
         dataset=dataset,
-        tier=ALL_TIERS if not per_tier else tier.value if tier else UNCLASSIFIED_TIER,
+        tier=source.tier_name,
         scope=scope,
         rule=rule.id,
         period=rule.period,
@@ -53,6 +51,18 @@ def measure(
         late=found.late,
         last_success=last,
     )
+
+
+def measure_late(conn: Connection, source: Source, as_of: datetime, last: datetime | None) -> Late:
+    """Only what is past its deadline, by why: what a run wants to know before it disposes of it."""
+    # No consent that is still to end makes anything late.
+    return _count(conn, source, _parameters(source, as_of, last) | {"look": as_of}).late
+
+
+def _parameters(source: Source, as_of: datetime, last: datetime | None) -> dict[str, Any]:
+    period = source.rule.period
+    bound = period.cutoff_bound(horizon(source.policy, as_of)) if period is not None else as_of
+    return fate_parameters(source.policy, as_of) | {"bound": min(bound, as_of), "last": last}
 
 
 def _is_record(source: Source) -> bool:
@@ -154,9 +164,10 @@ def _count(conn: Connection, source: Source, params: dict[str, Any]) -> _Found:
         " FROM (SELECT f.*, CASE WHEN f.due AND f.deadline < %(as_of)s THEN {held} END AS held,"
         " CASE WHEN f.due AND f.deadline < %(as_of)s THEN {freed} END AS freed"
         " FROM (SELECT m.*, d.*, split_part(d.fate, ':', 1) IN ('delete', 'deidentify') AS due,"
-        " split_part(d.fate, ':', 2) = ANY ({keepers}) AS kept"
-        " FROM ({rows}) m CROSS JOIN LATERAL (SELECT {fate} AS fate, {deadline} AS deadline, {unkept} AS unkept"
-        " OFFSET 0) d OFFSET 0) f OFFSET 0) g OFFSET 0) s"
+        " split_part(d.fate, ':', 2) = ANY ({keepers}) AS kept,"
+        " CASE WHEN split_part(d.fate, ':', 2) = ANY ({keepers}) THEN {unkept} END AS unkept"
+        " FROM ({rows}) m CROSS JOIN LATERAL (SELECT {fate} AS fate, {deadline} AS deadline OFFSET 0) d OFFSET 0) f"
+        " OFFSET 0) g OFFSET 0) s"
     ).format(**_pieces(source))
     row = conn.execute(query, params).fetchone()
     if row is None:
