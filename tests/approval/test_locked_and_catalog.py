@@ -111,3 +111,19 @@ def test_comments_and_words_change_nothing_and_approve_themselves(
     assert store.sql("SELECT status FROM lifecycle.approvals ORDER BY approval_id") == [("automatic",), ("automatic",)]
     status = json.loads(store.cli("policy", "status", "--json").stdout)
     assert (status["approved"], status["waiting"]) == (True, [])
+
+
+def test_an_approval_that_nobody_gave_is_found_by_the_auditor(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes a yes into the table without the ledger, or changes who said it, breaks a promise."""
+    load(monkeypatch, write_policy(tmp_path))
+    assert run(store, AS_OF, "--tier", "beta").code == 0
+
+    def found() -> int:
+        audit = json.loads(store.cli("audit", "--as-of", at(AS_OF), "--json", check=False).stdout)
+        return next(int(c["violations"]) for c in audit["checks"] if c["name"] == "approvals_not_in_ledger")
+
+    assert found() == 0
+    store.sql("UPDATE lifecycle.approvals SET decided_by = 'somebody'")
+    assert found() == 1

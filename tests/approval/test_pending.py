@@ -278,3 +278,16 @@ def test_the_guard_holds_through_a_resumed_run(begun: Callable[..., Place]) -> N
     assert place.here(disputed) == [True]
     assert run(place.store, TOMORROW, "--tier", "consumer").code == 0
     assert place.here(disputed) == [False]
+
+
+def test_what_is_overdue_under_both_stays_critical(begun: Callable[..., Place]) -> None:
+    """Case 7: an unanswered approval is no excuse for what the policy in force would not have kept either."""
+    disputed = message("disputed", age=DAY * 50)
+    place = begun(World(messages=(disputed,)))
+    place.load(period("consumer_default", "P30D"))
+    assert place.run().code == 0
+    place.store.insert_message(received_at=AS_OF - DAY * 100)
+    as_of = TOMORROW + timedelta(hours=1)
+    audit = json.loads(place.store.cli("audit", "--as-of", at(as_of), "--json", check=False).stdout)
+    found = {check["name"]: check["violations"] for check in audit["checks"]}
+    assert (found["messages_past_deadline.consumer"], found["late_awaiting_approval.consumer"]) == (1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from types import SimpleNamespace
@@ -105,3 +106,18 @@ def test_a_channel_that_fails_does_not_fail_silently(monkeypatch: pytest.MonkeyP
     with pytest.raises(URLError):
         alerts.FailureNotifier(runbook="retention_tiers").notify(CONTEXT)  # type: ignore[arg-type]
     assert len(logged) == 1, "logged before it was sent"
+
+
+def test_case_26_what_waits_rings_with_its_numbers_and_its_deadline(logged: list[str]) -> None:
+    waits = SimpleNamespace(
+        approval_id=12,
+        subject="plan",
+        units={"messages/beta/2026-05-01": 20_000, "messages/beta/2026-05-02": 1},
+        shown={},
+        deadline=datetime(2026, 8, 4, tzinfo=UTC),
+    )
+    alerts.deliver(alerts.waiting_alert(CONTEXT, waits))  # type: ignore[arg-type]
+    assert logged[0] == (
+        "ERROR retention_beta waiting: run scheduled__2026-08-01 (approval 12 of a plan: 20001 records,"
+        " earliest deadline 2026-08-04T00:00:00+00:00); see docs/runbooks/retention_approval.md"
+    )

@@ -35,7 +35,9 @@ def register(group: typer.Typer) -> None:
 
 
 def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A policy file, the beginning of a hash, or: approved.")],
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="A policy file, the start of a hash, or: approved, loaded.")
+    ],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The same.")],
     as_of: OptionalAsOf = None,
     json: Json = False,

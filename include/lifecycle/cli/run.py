@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,7 +51,7 @@ def run(as_of: AsOf, tier: TierOption = None, dry_run: DryRun = False, json: Jso
         return
     from lifecycle.orchestration.whole_run import run_scopes, scopes_of
 
-    results = run_scopes(scopes_of(tier.value if tier else None), as_of, _progress)
+    results = run_scopes(scopes_of(tier.value if tier else None), as_of, _progress, requested_by=_caller())
     passed = all(result.passed for result in results)
     data = {
         "as_of": as_of,
@@ -61,6 +62,14 @@ def run(as_of: AsOf, tier: TierOption = None, dry_run: DryRun = False, json: Jso
     emit(data, json, _table)
     if not passed:
         raise typer.Exit(1)
+
+
+def _caller() -> str:
+    """The system's name of who runs this; a container may have none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "command line"
 
 
 def plan(ctx: typer.Context, as_of: PlanAsOf = None, tier: TierOption = None, json: Json = False) -> None:

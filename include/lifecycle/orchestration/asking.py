@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from lifecycle.config import load_configuration
-from lifecycle.dispositions.context import SCOPES
+from lifecycle.dispositions.context import ERASURE_SCOPE, SCOPES
 from lifecycle.errors import ApprovalError
 from lifecycle.ledger import approvals
 from lifecycle.ledger.approvals import Approval
@@ -151,3 +151,8 @@ def waiting_of(conn: Connection, run: Run) -> list[Approval]:
         asked = approvals.latest(conn, approvals.Key(run.policy_hash, run.catalog_hash))
         found |= {asked.approval_id: asked} if asked is not None else {}
     return [each for each in found.values() if each.status == approvals.PENDING]
+
+
+def to_ring_for(found: list[Approval], run: Run) -> list[Approval]:
+    """What to alert about: everything, but the hourly run only what it asked itself, or it would ring all day."""
+    return [each for each in found if run.scope != ERASURE_SCOPE or each.run_id == run.run_id]

@@ -43,8 +43,8 @@ class Proposal:
     asked: Approval | None
 
 
-def find(conn: Connection, config: Configuration, name: str, *, policy: Path | None = None) -> Known:
-    """A configuration by the word ``approved``, by a file, or by the beginning of a hash in the register.
+def find(conn: Connection, config: Configuration, name: str) -> Known:
+    """A configuration: ``approved``, ``loaded``, a policy file, or the beginning of a hash in the register.
 
     Raises:
         ApprovalError: there is none, or several begin so.
@@ -56,6 +56,8 @@ def find(conn: Connection, config: Configuration, name: str, *, policy: Path | N
         if known is None:
             raise ApprovalError("no configuration has been approved yet; the first run approves the first one")
         return known
+    if name == "loaded":
+        return loaded(config)
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return loaded(load_configuration(path, config.catalog_path))

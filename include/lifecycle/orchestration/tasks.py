@@ -78,8 +78,9 @@ def waiting(run: int) -> list[dict[str, Any]]:
 
         with run_context(run) as opened:
             found = asking.waiting_of(opened.conn, opened.run)
+            loud = asking.to_ring_for(found, opened.run)
         context = get_current_context()
-        for each in found:
+        for each in loud:
             deliver(waiting_alert(context, each))
         day = run_instant().date().isoformat()
         return [

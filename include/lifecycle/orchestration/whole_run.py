@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -44,22 +45,28 @@ def scopes_of(tier: str | None) -> tuple[str, ...]:
     return SCOPES if tier is None else (tier, RECORDS_SCOPE, ERASURE_SCOPE)
 
 
-def run_scopes(scopes: Sequence[str], as_of: datetime, progress: Progress) -> list[ScopeResult]:
+def run_scopes(
+    scopes: Sequence[str], as_of: datetime, progress: Progress, *, requested_by: str = "command line"
+) -> list[ScopeResult]:
     """Run every scope, and go on with the next when one fails.
+
+    Args:
+        requested_by: who started this; may not approve what it asks where the policy wants four eyes.
 
     Raises:
         ConfigurationError, PreconditionError, RunInProgressError: before anything of a scope is touched.
     """
     with connect() as owner:
-        return [_run_scope(scope, as_of, owner, progress) for scope in scopes]
+        return [_run_scope(scope, as_of, owner, progress, requested_by) for scope in scopes]
 
 
-def _run_scope(scope: str, as_of: datetime, owner: Connection, progress: Progress) -> ScopeResult:
+def _run_scope(scope: str, as_of: datetime, owner: Connection, progress: Progress, requested_by: str) -> ScopeResult:
     progress(scope, "check", 0, 0)
-    run_id = steps.begin(scope, as_of, owner=owner)
+    run_id = steps.begin(scope, as_of, owner=owner, requested_by=requested_by)
     failures: dict[str, int] = {}
     try:
-        for name, step in (("partition", steps.partition), ("plan", steps.plan), ("quarantine", steps.quarantine)):
+        plan = partial(steps.plan, requested_by=requested_by)
+        for name, step in (("partition", steps.partition), ("plan", plan), ("quarantine", steps.quarantine)):
             progress(scope, name, 0, 0)
             _try(failures, step, run_id)
         units = steps.units(run_id)

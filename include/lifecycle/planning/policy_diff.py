@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -82,8 +82,8 @@ class PolicyDiff:
     """A change of configuration, measured at an instant.
 
     ``waiting``: datasets that the dataset files bind differently, whose records cannot be compared one by one.
-    ``loosened``: safeguards that the change takes away. ``log_days``: per log dataset, the days newly behind (positive)
-    or no longer behind (negative) the cut-off, from the listing alone. ``total``: records there are, about.
+    ``loosened``: safeguards that the change takes away. ``total``: records there are, about. Lines of log objects are
+    not among them: counting those would mean reading them.
     """
 
     as_of: datetime
@@ -91,7 +91,6 @@ class PolicyDiff:
     total: int
     waiting: tuple[str, ...] = ()
     loosened: tuple[str, ...] = ()
-    log_days: Mapping[str, int] | None = None
 
     @property
     def affected(self) -> int:
@@ -127,7 +126,6 @@ class PolicyDiff:
             "changes": [change.as_dict() for change in self.changes],
             "waiting": list(self.waiting),
             "loosened": list(self.loosened),
-            "log_days": dict(self.log_days or {}),
         }
 
 

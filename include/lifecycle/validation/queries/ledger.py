@@ -119,6 +119,19 @@ def all_runs_checks(scene: Scene) -> Iterator[Check]:
     yield _intents(ended, {})
     yield _cutoffs(scene, sql.SQL("true"), {})
     yield Check(
+        "approvals_not_in_ledger",
+        Promise.RECORDED,
+        Severity.CRITICAL,
+        "Every answer to what waited for one is in the ledger, as it was given and to what was shown",
+        sql.SQL(
+            "SELECT 1 AS violation FROM lifecycle.approvals a WHERE a.status IN ('approved', 'automatic', 'rejected')"
+            " AND NOT EXISTS (SELECT FROM lifecycle.ledger l WHERE l.entry = 'decision'"
+            " AND l.run_key = 'approval/' || a.approval_id AND l.rule = a.status AND l.policy_hash = a.policy_hash"
+            " AND l.counts ->> 'datasets_sha256' = a.catalog_hash AND l.counts ->> 'shown_sha256' = a.shown_hash"
+            " AND l.counts ->> 'by' = a.decided_by)"
+        ),
+    )
+    yield Check(
         "ledger_without_run",
         Promise.RECORDED,
         Severity.CRITICAL,
