@@ -208,7 +208,8 @@ def gone(process: psutil.Process, seconds: float) -> bool:
 def test_case_27_who_is_killed_before_the_act_is_tried_again(stack: Stack, tier: str, victim: str) -> None:
     """The task is about to destroy something. Without its supervisor it must not go on while the second try starts."""
     dag_id = f"retention_{tier}"
-    due = stack.store.insert_message(tier=tier, received_at=stack.due(tier))
+    day = stack.due(tier, 230)  # a day that no other test here uses, so that it holds this one record
+    due = stack.store.insert_message(tier=tier, received_at=day)
     run_id = stack.api.trigger(dag_id, {})
     planned(stack, dag_id, run_id)
     with gate_shut(stack):
@@ -219,11 +220,11 @@ def test_case_27_who_is_killed_before_the_act_is_tried_again(stack: Stack, tier:
         assert gone(task, 5), "the zombie twin goes on without its supervisor"
         assert present(stack, due)
     assert stack.api.wait(dag_id, run_id, RUN_WITHIN_S) == "success"
-    assert task_states(stack, dag_id, run_id)[f"expire messages/{tier}/{stack.due(tier):%Y-%m}"] == ("success", 2)
+    assert task_states(stack, dag_id, run_id)[f"expire messages/{tier}/{day:%Y-%m}"] == ("success", 2)
     assert not present(stack, due)
     ((number, _, status, *_),) = stack.register(dag_id, run_id)
     assert status == "succeeded"
-    assert recorded(stack, number, f"messages/{tier}/{stack.due(tier):%Y-%m-%d}") == 1
+    assert recorded(stack, number, f"messages/{tier}/{day:%Y-%m-%d}") == 1
 
 
 def recorded(stack: Stack, run: int, unit: str) -> int:

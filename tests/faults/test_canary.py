@@ -23,7 +23,7 @@ from oracle.observe import bucket
 from oracle.stores import Servers, at
 from support.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DAY = timedelta(days=1)
 WORDS = ("kanarivogel", "canarybird", "pinsonjaune", "wellensittich")
@@ -142,6 +142,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "coverage json": ("coverage", "--as-of", at(AS_OF), "--json"),
     "ledger": ("ledger", "verify"),
 }
+BREAKING = ("dry run", "run", "run json", "audit json")
 
 
 def test_the_search_finds_a_canary_where_there_is_one(servers: Servers) -> None:
@@ -188,5 +189,5 @@ def test_errors_do_not_quote_what_failed_case_25(servers: Servers) -> None:
         store.s3.delete_object(Bucket=DATA, Key=lost.stored.key)
         store.put_object(LOGS, "requests/date=2025-01-01/part-0.jsonl.gz", gzip.compress(WORDS[2].encode() + b"\n{"))
         store.put_object(LOGS, "requests/date=2025-01-01/part-1.parquet", WORDS[3].encode())
-        heard = everything_said(store, world, COMMANDS)
+        heard = everything_said(store, world, {name: COMMANDS[name] for name in BREAKING})
     assert heard.found() == []

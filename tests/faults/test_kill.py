@@ -1,7 +1,8 @@
 """Promise 4: the run is killed (SIGKILL) at 50 points and run again; end state and ledger are those of one clean run.
 
 Thirty of the points are instants at random within the run, twenty are requests to S3: killed before the request is
-served, or after it is and before the run hears of it.
+served, or after it is and before the run hears of it. Ten points lie in a run of everything, forty in runs of one
+scope, as a DAG's run is.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from support.store import Store
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.embedded_s3, pytest.mark.timeout(1800)]
 
-GROUPS, BY_TIME, BY_REQUEST = 5, 6, 4
+SCOPES = ("consumer", "evaluation", "business", "records")
+EVERYTHING = pytest.param(None, id="everything", marks=pytest.mark.xdist_group("kill everything"))
+BY_TIME, BY_REQUEST = 6, 4
 # One of each: fresh, past business, past consumer, past the end of quarantine. A run costs what its days cost.
 AGES = (1, 26, 88, 800)
 
@@ -39,6 +42,7 @@ AGES = (1, 26, 88, 800)
 class Clean:
     """One run that nobody disturbed, and how long its work took from the moment it showed itself."""
 
+    scope: str | None
     world: World
     snapshot: str
     state: dict[str, Any]
@@ -48,18 +52,19 @@ class Clean:
 
 
 @pytest.fixture(scope="module")
-def clean(servers: Servers) -> Iterator[Clean]:
+def clean(servers: Servers, request: pytest.FixtureRequest) -> Iterator[Clean]:
+    scope: str | None = request.param
     world = busy_world(ages=AGES)
     with servers.snapshot(world) as snapshot:
         with servers.copy_of(snapshot, world) as store, proxied(servers.s3_server) as (proxy, endpoint):
-            undisturbed(store, start(store, endpoint_of=endpoint))
+            undisturbed(store, start(store, scope, endpoint_of=endpoint))
             with store.connect() as conn:
                 state, ledger, writes = end_state(store), plain_ledger(conn), proxy.writes
         with servers.copy_of(snapshot, world) as store:
             # Once more without the proxy, now that every file it reads is in memory: this is how long it takes.
-            seconds = undisturbed(store, start(store))
+            seconds = undisturbed(store, start(store, scope))
             assert unlike(state, end_state(store)) == {}, "two clean runs differ; there is nothing to compare with"
-        yield Clean(world, snapshot, state, ledger, seconds, writes)
+        yield Clean(scope, world, snapshot, state, ledger, seconds, writes)
 
 
 def undisturbed(store: Store, process: Popen[str]) -> float:
@@ -72,17 +77,17 @@ def undisturbed(store: Store, process: Popen[str]) -> float:
     return time.monotonic() - began
 
 
-def start(store: Store, *, endpoint_of: S3Server | None = None) -> Popen[str]:
+def start(store: Store, scope: str | None, *, endpoint_of: S3Server | None = None) -> Popen[str]:
     """The run as a process of its own, at the given S3 endpoint."""
     if endpoint_of is not None:
         env = {**store.env, "AIRFLOW_CONN_LIFECYCLE_S3": json.dumps(endpoint_of.airflow_connection())}
         store = replace(store, env=env)
-    return run_process(store, AS_OF)
+    return run_process(store, AS_OF, scope)
 
 
-def killed_at_instant(store: Store, seconds: float) -> bool:
+def killed_at_instant(store: Store, scope: str | None, seconds: float) -> bool:
     """Kill so long after the run has shown itself; False when it had ended by then."""
-    process = start(store)
+    process = start(store, scope)
     with store.connect() as conn:
         wait_for(lambda: runs_begun(conn), process)
     try:
@@ -93,11 +98,11 @@ def killed_at_instant(store: Store, seconds: float) -> bool:
         return True
 
 
-def killed_at_request(store: Store, nth: int, *, served: bool) -> bool:
+def killed_at_request(store: Store, scope: str | None, nth: int, *, served: bool) -> bool:
     """Kill at the ``nth`` writing request, before it is forwarded or once it has been served; False if none came."""
     with proxied(store.s3_server) as (proxy, endpoint):
         lock, count = threading.Lock(), 0
-        process = start(store, endpoint_of=endpoint)
+        process = start(store, scope, endpoint_of=endpoint)
 
         def strike(request: Request) -> None:
             nonlocal count
@@ -119,28 +124,28 @@ def killed_at_request(store: Store, nth: int, *, served: bool) -> bool:
         return process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("group", range(GROUPS))
-def test_a_killed_run_that_is_run_again_ends_as_one_clean_run(servers: Servers, clean: Clean, group: int) -> None:
-    dice = random.Random(group)
+@pytest.mark.parametrize("clean", [EVERYTHING, *SCOPES], indirect=True)
+def test_a_killed_run_that_is_run_again_ends_as_one_clean_run(servers: Servers, clean: Clean) -> None:
+    dice = random.Random(clean.scope or "everything")
     failures, struck = [], 0
     for n in range(BY_TIME + BY_REQUEST):
         with servers.copy_of(clean.snapshot, clean.world) as store:
             if n < BY_TIME:
                 delay = dice.uniform(0, clean.seconds)
                 point = f"{delay:.3f} s into the run"
-                struck += killed_at_instant(store, delay)
+                struck += killed_at_instant(store, clean.scope, delay)
             else:
                 nth, served = dice.randint(1, clean.writes), bool(dice.getrandbits(1))
                 point = f"{'after' if served else 'before'} writing request {nth}"
-                struck += killed_at_request(store, nth, served=served)
-            failures += [f"group {group}, killed {point}: {what}" for what in rerun(store, clean)]
+                struck += killed_at_request(store, clean.scope, nth, served=served)
+            failures += [f"killed {point}: {what}" for what in rerun(store, clean)]
     assert failures == []
     assert struck >= (BY_TIME + BY_REQUEST) // 2, "most runs had ended before they were killed; the test saw little"
 
 
 def rerun(store: Store, clean: Clean) -> list[str]:
     """Run again with the same as-of; every way in which the outcome is not the clean run's."""
-    again = run(store, AS_OF)
+    again = run(store, AS_OF, scope=clean.scope)
     if again.code != 0:
         return [f"the second run failed: {again}"]
     with store.connect() as conn:
@@ -155,9 +160,10 @@ def rerun(store: Store, clean: Clean) -> list[str]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("clean", [EVERYTHING], indirect=True)
 def test_a_run_killed_many_times_in_a_row_still_ends_as_one_clean_run(servers: Servers, clean: Clean) -> None:
     """Every try is killed a little later than the one before, until one is left alone."""
     with servers.copy_of(clean.snapshot, clean.world) as store:
         for share in (0.1, 0.2, 0.35, 0.5, 0.7, 0.9):
-            killed_at_instant(store, clean.seconds * share)
+            killed_at_instant(store, clean.scope, clean.seconds * share)
         assert rerun(store, clean) == []

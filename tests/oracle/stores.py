@@ -27,7 +27,7 @@ from support.store import Store
 from .facts import World
 from .load import put_logs, put_objects, write_rows, write_world
 from .observe import Observed, observe
-from .quick import unvalidated
+from .quick import only, unvalidated
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -78,17 +78,26 @@ def full_run(store: Store, as_of: datetime, *options: str) -> Ran:
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-def run(store: Store, as_of: datetime, *options: str) -> Ran:
-    """The same without its validations, where the test itself judges the stores (oracle/quick.py)."""
-    with unvalidated():
+def run(store: Store, as_of: datetime, *options: str, scope: str | None = None) -> Ran:
+    """The same, or one scope of it, without its validations: the test itself judges the stores (oracle/quick.py)."""
+    with unvalidated(), only(scope):
         return full_run(store, as_of, *options)
 
 
-def run_process(store: Store, as_of: datetime) -> Popen[str]:
-    """The run without its validations, as a process of its own; the caller ends it."""
+def run_process(store: Store, as_of: datetime, scope: str | None = None) -> Popen[str]:
+    """The run, or one scope of it, without its validations, as a process of its own; the caller ends it."""
     tests = Path(__file__).resolve().parents[1]
     return Popen(
-        [sys.executable, "-m", "oracle.quick", "run", "--as-of", at(as_of), "--json"],
+        [
+            sys.executable,
+            "-m",
+            "oracle.quick",
+            *(("--only", scope) if scope else ()),
+            "run",
+            "--as-of",
+            at(as_of),
+            "--json",
+        ],
         env={**os.environ, **store.env, "PYTHONPATH": str(tests)},
         stdin=DEVNULL,
         stdout=PIPE,

@@ -22,6 +22,7 @@ from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.planning.units import Method, Progress, Tally, Unit
 from lifecycle.policy.decide import Fact, decide
 from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.connect import Connection, connect
 from lifecycle.stores.postgres.facts import LogFacts, load_log_facts
 
 if TYPE_CHECKING:
@@ -112,8 +113,11 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
                 )
 
 
-def expire_logs(context: RunContext, unit: str) -> Progress:
+def expire_logs(context: RunContext, unit: str, conversations: dict[str, list[str]] | None = None) -> Progress:
     """Rewrite the objects of one day without their due records, each inside the gate.
+
+    Args:
+        conversations: see `load_log_facts`; to be shared by units that are carried out one right after the other.
 
     Raises:
         DispositionError: some objects could not be rewritten; they stand as they were, and the others were done.
@@ -126,18 +130,15 @@ def expire_logs(context: RunContext, unit: str) -> Progress:
         return row.progress
     write_intents(context, row)
     failed = 0
-    conversations: dict[str, list[str]] = {}
-    for key in _keys(context, dataset, f"{dataset.prefix}date={day}/"):
-        try:
-            _announce(context, dataset, unit, key, conversations, row.day)
-            through_gate(
-                context.conn,
-                context.catalog,
-                lease,
-                partial(_rewrite, context, dataset, unit, key, conversations, row.day),
-            )
-        except LifecycleError:
-            failed += 1
+    known: dict[str, list[str]] = {} if conversations is None else conversations
+    # Announcements are committed while the gate's own transaction is open, so they need a connection of their own.
+    with connect() as aside:
+        for key in _keys(context, dataset, f"{dataset.prefix}date={day}/"):
+            try:
+                act = partial(_rewrite, context, dataset, unit, key, known, row.day, aside)
+                through_gate(context.conn, context.catalog, lease, act)
+            except LifecycleError:
+                failed += 1
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"objects failed": failed})
@@ -160,17 +161,10 @@ def _etag(context: RunContext, dataset: Logs, key: str) -> str | None:
         raise
 
 
-def _announce(
-    context: RunContext, dataset: Logs, unit: str, key: str, conversations: dict[str, list[str]], day: date
-) -> None:
+def _announce(aside: Connection, context: RunContext, unit: str, key: str, seen: RewriteResult, etag: str) -> None:
     """Commit what is about to leave an object, so that a kill after the rewrite loses no count (promise 4)."""
-    from lifecycle.stores.s3.logs import inspect_object
-
-    judge = decider(context, load_log_facts(context.conn, context.catalog, context.params, conversations), day)
-    etag = _etag(context, dataset, key)
-    seen = inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge)
-    if seen.removed and etag is not None:
-        context.conn.execute(
+    if seen.removed:
+        aside.execute(
             "INSERT INTO lifecycle.log_intents (run_id, unit, key_sha256, etag, counts) VALUES (%s, %s, %s, %s, %s)"
             " ON CONFLICT (run_id, unit, key_sha256) DO NOTHING",
             (context.run.run_id, unit, _key_hash(key), etag, Jsonb(dict(seen.removed))),
@@ -178,13 +172,21 @@ def _announce(
 
 
 def _rewrite(
-    context: RunContext, dataset: Logs, unit: str, key: str, conversations: dict[str, list[str]], day: date, gate: Gate
+    context: RunContext,
+    dataset: Logs,
+    unit: str,
+    key: str,
+    conversations: dict[str, list[str]],
+    day: date,
+    aside: Connection,
+    gate: Gate,
 ) -> None:
     """Inside the gate: rewrite one object by the facts of now, and count what left it."""
     from lifecycle.stores.s3.logs import rewrite_object
 
     judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params, conversations), day)
-    done: RewriteResult = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge)
+    announce = partial(_announce, aside, context, unit, key)
+    done: RewriteResult = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge, announce)
     removed = {rule: count for rule, count in done.removed.items() if count}
     if not removed and done.action != "held":
         removed = _announced(context, dataset, unit, key)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,10 +11,7 @@ from lifecycle.dispositions.gate import Gate
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from lifecycle.stores.s3.reconciliation import Reconciliation
     from lifecycle.stores.s3.versions import ObjectVersion
-
-WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -46,17 +42,8 @@ def version_to_copy(versions: Sequence[ObjectVersion]) -> str | None:
 def remove_copied(s3: S3Client, gate: Gate, bucket: str, copied: Mapping[str, Sequence[ObjectVersion]]) -> Removed:
     """Destroy these versions of these keys, and tell which keys have others by now."""
     from lifecycle.stores.s3.destroy import Locks, destroy_versions
-    from lifecycle.stores.s3.requests import SharedPermit
     from lifecycle.stores.s3.versions import versions_of
 
-    permit, locks = SharedPermit(gate), Locks.of(s3, bucket)
-
-    def remove(key: str) -> Reconciliation:
-        return destroy_versions(s3, permit, bucket, key, copied[key], locks)
-
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="s3-remove") as pool:
-        done = list(pool.map(remove, copied))
-    held = frozenset().union(*(one.held for one in done))
-    failed = frozenset().union(*(one.failed for one in done))
+    done = destroy_versions(s3, gate, bucket, copied, Locks.of(s3, bucket))
     left = {key for key, _ in versions_of(s3, bucket, list(copied))} if copied else set()
-    return Removed(held, failed, frozenset(left) - held - failed)
+    return Removed(done.held, done.failed, frozenset(left) - done.held - done.failed)

@@ -157,9 +157,10 @@ def expire_shard(run_id: int, shard: str) -> dict[str, int]:
     """
     done: dict[str, int] = {}
     failed = 0
+    conversations: dict[str, list[str]] = {}
     for unit in [unit for unit in units(run_id) if _DAY_OF_MONTH.sub("", unit) == shard]:
         try:
-            for fate, count in expire(run_id, unit).items():
+            for fate, count in expire(run_id, unit, conversations).items():
                 done[fate] = done.get(fate, 0) + count
         except DispositionError as error:
             log.error("%s", error)
@@ -181,15 +182,19 @@ def quarantine(run_id: int) -> dict[str, int]:
         return done
 
 
-def expire(run_id: int, unit: str) -> dict[str, int]:
-    """Carry out one unit of the plan."""
+def expire(run_id: int, unit: str, conversations: dict[str, list[str]] | None = None) -> dict[str, int]:
+    """Carry out one unit of the plan.
+
+    Args:
+        conversations: see `load_log_facts`; shared by the units of a shard.
+    """
     with run_context(run_id) as context:
         done: dict[str, int] = {}
         if context.run.dry_run:
             return done
         match load_unit(context.conn, run_id, unit).method:
             case Method.LOGS:
-                progress = expire_logs(context, unit)
+                progress = expire_logs(context, unit, conversations)
             case Method.ORPHANS:
                 progress = expire_orphans(context, unit)
             case Method.RECORDS:

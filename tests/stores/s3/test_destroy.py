@@ -331,8 +331,8 @@ def test_case_6_a_server_that_says_done_and_is_not(s3: S3Client) -> None:
     done = destroy_keys(lying, CountingPermit(), VERSIONED, ["a", "b"])
     assert (done.keys_deleted, done.keys_failed, done.balanced) == (0, 2, True)
     versions, locks = key_versions(s3, VERSIONED, "a"), Locks.of(s3, VERSIONED)
-    assert destroy_versions(lying, CountingPermit(), VERSIONED, "a", versions, locks).keys_failed == 1
-    assert destroy_versions(s3, CountingPermit(), VERSIONED, "a", versions, locks).keys_deleted == 1
+    assert destroy_versions(lying, CountingPermit(), VERSIONED, {"a": versions}, locks).keys_failed == 1
+    assert destroy_versions(s3, CountingPermit(), VERSIONED, {"a": versions}, locks).keys_deleted == 1
 
 
 def test_case_6_a_batch_that_cannot_be_read_is_failed_and_the_others_are_done(s3: S3Client) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +23,7 @@ from lifecycle.stores.s3.requests import (
     delete_versions,
     iter_uploads,
 )
-from lifecycle.stores.s3.versions import ObjectVersion, key_versions, shared_prefix, versions_of
+from lifecycle.stores.s3.versions import ObjectVersion, shared_prefix, versions_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -216,28 +216,30 @@ def _key_batches(keys: Iterable[str], workers: int) -> Iterator[list[str]]:
 
 
 def destroy_versions(
-    s3: S3Client, permit: Permit, bucket: str, key: str, versions: Sequence[ObjectVersion], locks: Locks
+    s3: S3Client, permit: Permit, bucket: str, named: Mapping[str, Sequence[ObjectVersion]], locks: Locks
 ) -> Reconciliation:
-    """Destroy exactly these versions of one key, and confirm it. What was written to the key since then stays.
+    """Destroy exactly these versions of these keys, and confirm it. What was written to a key since then stays.
 
-    If any of them is locked, none is touched.
+    If any version of a key is locked, none of the key is touched. Memory grows with what is named.
 
     Raises:
         FencedOutError: another try has taken over.
-        StoreError: the key cannot be read.
+        StoreError: the bucket cannot be read.
     """
-    if not versions:
-        return Reconciliation(requested_keys=1, keys_absent=1)
-    if locks.hold_any(versions):
-        return Reconciliation(requested_keys=1, keys_held=1, held=frozenset({key}))
-    deletions = delete_versions(s3, permit, bucket, oldest_first(versions), unchanged=True)
-    held, failed = sort_refusals(deletions, locks)
-    named = {(version.version_id, version.etag) for version in versions}
-    if any((version.version_id, version.etag) in named for version in key_versions(s3, bucket, key)):
-        failed |= {key} - held
+    held = _locked_keys(named, locks)
+    ordered = (version for key in sorted(named.keys() - held) for version in oldest_first(named[key]))
+    deletions = delete_versions(s3, permit, bucket, ordered, unchanged=True)
+    refused, failed = sort_refusals(deletions, locks)
+    held |= refused
+    asked = {key for key, versions in named.items() if versions} - held
+    there = {(key, version.version_id, version.etag) for key, versions in named.items() for version in versions}
+    for key, versions in versions_of(s3, bucket, asked):
+        if any((key, version.version_id, version.etag) in there for version in versions):
+            failed.add(key)
     return Reconciliation(
-        requested_keys=1,
-        keys_deleted=int(not held and not failed),
+        requested_keys=len(named),
+        keys_deleted=len(asked - failed),
+        keys_absent=len(named) - len(asked | held | failed),
         keys_held=len(held),
         keys_failed=len(failed),
         versions_deleted=sum(not version.is_marker for version in deletions.done),
@@ -246,3 +248,11 @@ def destroy_versions(
         held=frozenset(held),
         failed=frozenset(failed),
     )
+
+
+def _locked_keys(named: Mapping[str, Sequence[ObjectVersion]], locks: Locks, workers: int = 8) -> set[str]:
+    """Keys of which some version is locked; side by side, since it costs two requests a version."""
+    if locks.now is None:
+        return set()
+    with ThreadPoolExecutor(workers, thread_name_prefix="s3-locks") as pool:
+        return {key for key, locked in zip(named, pool.map(locks.hold_any, named.values()), strict=True) if locked}

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,8 @@ __all__ = ["Decide", "LogFields", "RewriteResult", "inspect_object", "rewrite_ob
 log = logging.getLogger(__name__)
 # How often a rewrite begins anew because the object was overwritten meanwhile.
 TRIES = 5
+# Told the counts and the ETag of the latest content ("" where a marker hides it) before anything is changed.
+Announce = Callable[["RewriteResult", str], None]
 
 
 class _Form(Protocol):
@@ -119,9 +121,18 @@ def inspect_object(s3: S3Client, bucket: str, key: str, fields: LogFields, decid
 
 
 def rewrite_object(
-    s3: S3Client, permit: Permit, bucket: str, key: str, fields: LogFields, decide: Decide
+    s3: S3Client,
+    permit: Permit,
+    bucket: str,
+    key: str,
+    fields: LogFields,
+    decide: Decide,
+    announce: Announce | None = None,
 ) -> RewriteResult:
     """Take the due records out of an object, in all its versions. Untouched if none is due; removed if none is left.
+
+    Args:
+        announce: called before the first change, with what it will be; must be safe to repeat.
 
     Raises:
         FencedOutError: another try has taken over.
@@ -132,7 +143,9 @@ def rewrite_object(
     for attempt in range(TRIES):
         try:
             with _seen(s3, bucket, key, fields, decide) as seen:
-                return RewriteResult("removed") if seen is None else _act(s3, permit, bucket, key, fields, decide, seen)
+                if seen is None:
+                    return RewriteResult("removed")
+                return _act(s3, permit, bucket, key, fields, decide, seen, announce)
         except StoreError as refusal:
             # Overwritten or removed between reading and writing (hard case 15): look again.
             if not (refusal.conflict or refusal.absent):
@@ -145,7 +158,14 @@ def rewrite_object(
 
 
 def _act(
-    s3: S3Client, permit: Permit, bucket: str, key: str, fields: LogFields, decide: Decide, seen: _Seen
+    s3: S3Client,
+    permit: Permit,
+    bucket: str,
+    key: str,
+    fields: LogFields,
+    decide: Decide,
+    seen: _Seen,
+    announce: Announce | None,
 ) -> RewriteResult:
     if not seen.due:
         return seen.result("unchanged", 0)
@@ -157,11 +177,13 @@ def _act(
             f"an older version of an object of bucket {bucket!r} holds due records beside others that must stay "
             "and are not in its latest version; nothing was touched. Write those back, then run again."
         )
+    if announce is not None:
+        announce(seen.result(seen.action, 0), seen.content.etag if seen.content is not None else "")
     obsolete = seen.obsolete
     if seen.content is not None and seen.tally.due and seen.tally.kept:
         written = _write_rest(s3, permit, bucket, key, fields, decide, seen, seen.content)
         obsolete = [version for version in obsolete if version.version_id != written]
-    done = destroy_versions(s3, permit, bucket, key, obsolete, locks)
+    done = destroy_versions(s3, permit, bucket, {key: obsolete}, locks)
     if done.keys_failed or done.keys_held:
         raise DispositionError(f"{bucket}/{key.rpartition('/')[0]}", 1, _some(done))
     # Overwriting a "null" version destroyed it: it counts though no request named it.
@@ -223,7 +245,7 @@ def _take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: 
     if version_id in (None, "null"):
         return
     bad = [version for version in key_versions(s3, bucket, key) if version.version_id == version_id]
-    destroy_versions(s3, permit, bucket, key, bad, Locks.of(s3, bucket))
+    destroy_versions(s3, permit, bucket, {key: bad}, Locks.of(s3, bucket))
 
 
 def _form(key: str) -> _Form:
