@@ -457,6 +457,14 @@ MORE_DATASETS = [
         "of its own",
     ),
     Malformed(
+        "a mapping as type",
+        "type: logs",
+        "type: {logs: product, of: all, that: requests, said: once, and: more}",
+        "datasets[5].type",
+        "type a mapping is not known",
+        "Write one of",
+    ),
+    Malformed(
         "an anchor", "    type: logs", "    type: &l logs", "&l", "anchors are not allowed", "Write the value out"
     ),
     Malformed(
