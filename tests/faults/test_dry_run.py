@@ -50,7 +50,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(servers: Servers) -> Iterator[Scene]:
     """A busy world, run once; then exceptions end and begin, messages arrive, and uploads and strays are left lying."""
-    world = busy_world(ages=AGES, accounts_per_tier=6)
+    world = busy_world(ages=AGES, accounts_per_tier=4)
     with servers.store(world) as store, store.connect() as conn, pytest.MonkeyPatch.context() as patch:
         for name, value in store.env.items():
             patch.setenv(name, value)
@@ -175,31 +175,35 @@ def _abort(s3: S3Client) -> None:
     s3.abort_multipart_upload(Bucket=DATA, Key=upload["Key"], UploadId=upload["UploadId"])
 
 
-@pytest.mark.parametrize(
-    ("deed", "name"),
-    [
-        ("UPDATE app.accounts SET tier = tier WHERE tier = 'beta'", "changed: rows of app.accounts"),
-        ("SELECT 1 FROM app.feedback LIMIT 1 FOR UPDATE", "changed: rows of app.feedback"),
-        ("CREATE TABLE app.messages_beta_20991231 PARTITION OF app.messages_beta"
-         " FOR VALUES FROM ('2099-12-31') TO ('2100-01-01')", "new: relation r app.messages_beta_20991231"),
-        ("CREATE INDEX extra ON app.accounts (tier)", "new: index app.extra"),
-        ("TRUNCATE research.messages", "changed: relation r research.messages"),
-        ("ALTER TABLE lifecycle.ledger DISABLE TRIGGER ledger_append_only", "trigger ledger_append_only on lifecycle"),
-        ("SELECT nextval('lifecycle.runs_run_id_seq')", "changed: sequence lifecycle.runs_run_id_seq"),
-        ("COMMENT ON SCHEMA lifecycle IS 'other'", "changed: schema lifecycle"),
-        (_again, "new: product-data: version"),
-        (_tag, "changed: product-data: version"),
-        (_lock, "changed: quarantine: version"),
-        (_rule, "changed: product-data: get_bucket_lifecycle_configuration"),
-        (_abort, "gone: product-data: upload"),
-    ],
-    ids=lambda value: value if isinstance(value, str) and ":" in value else "",
-)  # fmt: skip
-def test_an_imprint_shows_every_kind_of_change(scene: Scene, deed: str | Callable[[S3Client], None], name: str) -> None:
+DEEDS: list[tuple[str | Callable[[S3Client], None], str]] = [
+    ("UPDATE app.accounts SET tier = tier WHERE tier = 'beta'", "changed: rows of app.accounts"),
+    ("SELECT 1 FROM app.feedback LIMIT 1 FOR UPDATE", "changed: rows of app.feedback"),
+    (
+        "CREATE TABLE app.messages_beta_20991231 PARTITION OF app.messages_beta"
+        " FOR VALUES FROM ('2099-12-31') TO ('2100-01-01')",
+        "new: relation r app.messages_beta_20991231",
+    ),
+    ("CREATE INDEX extra ON app.accounts (tier)", "new: index app.extra"),
+    ("TRUNCATE research.messages", "changed: relation r research.messages"),
+    ("ALTER TABLE lifecycle.ledger DISABLE TRIGGER ledger_append_only", "changed: trigger ledger_append_only on"),
+    ("SELECT nextval('lifecycle.runs_run_id_seq')", "changed: sequence lifecycle.runs_run_id_seq"),
+    ("COMMENT ON SCHEMA lifecycle IS 'other'", "changed: schema lifecycle"),
+    (_again, "new: product-data: version"),
+    (_tag, "changed: product-data: version"),
+    (_lock, "changed: quarantine: version"),
+    (_rule, "changed: product-data: get_bucket_lifecycle_configuration"),
+    (_abort, "gone: product-data: upload"),
+]
+
+
+def test_an_imprint_shows_every_kind_of_change(scene: Scene) -> None:
     """Comes last: it makes the store another one."""
     before = imprint(scene.conn, scene.store.s3)
-    if isinstance(deed, str):
-        scene.store.sql(deed)
-    else:
-        deed(scene.store.s3)
-    assert [line for line in changes(before, imprint(scene.conn, scene.store.s3)) if name in line]
+    for deed, name in DEEDS:
+        if isinstance(deed, str):
+            scene.store.sql(deed)
+        else:
+            deed(scene.store.s3)
+        after = imprint(scene.conn, scene.store.s3)
+        assert [line for line in changes(before, after) if name in line], name
+        before = after

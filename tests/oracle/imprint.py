@@ -8,7 +8,7 @@ locks and retention, the settings of buckets, and unfinished uploads.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -45,6 +45,7 @@ _DEFINITIONS = {
 }
 _OURS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _TABLES = "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {schema}"
+_REFUSED = "refused: "
 # What a bucket can be told, and what its answer is called.
 _SETTINGS = (
     "get_bucket_versioning",
@@ -55,7 +56,8 @@ _SETTINGS = (
     "get_bucket_encryption",
     "get_bucket_notification_configuration",
 )
-_OF_A_VERSION = ("get_object_tagging", "get_object_legal_hold", "get_object_retention")
+_OF_A_VERSION = ("get_object_tagging",)
+_OF_A_LOCKED_VERSION = ("get_object_tagging", "get_object_legal_hold", "get_object_retention")
 
 
 def imprint(conn: Connection[Any], s3: S3Client) -> Imprint:
@@ -94,11 +96,13 @@ def _rows(conn: Connection[Any], table: sql.Composable) -> str:
 def _of_s3(s3: S3Client) -> Iterator[tuple[str, str]]:
     for found in s3.list_buckets()["Buckets"]:
         name = found["Name"]
-        for setting in _SETTINGS:
-            yield f"{name}: {setting}", _ask(s3, setting, Bucket=name)
+        settings = {setting: _ask(s3, setting, Bucket=name) for setting in _SETTINGS}
+        yield from ((f"{name}: {setting}", answer) for setting, answer in settings.items())
+        locked = not settings["get_object_lock_configuration"].startswith(_REFUSED)
+        questions = _OF_A_LOCKED_VERSION if locked else _OF_A_VERSION
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
             for version in page.get("Versions", []):
-                yield f"{name}: version {version['Key']} {version['VersionId']}", _version(s3, name, version)
+                yield f"{name}: version {version['Key']} {version['VersionId']}", _version(s3, name, version, questions)
             for marker in page.get("DeleteMarkers", []):
                 yield f"{name}: marker {marker['Key']} {marker['VersionId']}", _text(marker)
         for uploads in s3.get_paginator("list_multipart_uploads").paginate(Bucket=name):
@@ -107,12 +111,12 @@ def _of_s3(s3: S3Client) -> Iterator[tuple[str, str]]:
                 yield f"{name}: upload {upload['Key']} {upload['UploadId']}", _text([upload, parts])
 
 
-def _version(s3: S3Client, bucket: str, version: Any) -> str:
+def _version(s3: S3Client, bucket: str, version: Any, questions: Iterable[str]) -> str:
     which = {"Bucket": bucket, "Key": version["Key"], "VersionId": version["VersionId"]}
     answer: dict[str, Any] = dict(s3.get_object(**which))
     content = _digest(answer.pop("Body").read())
     answer.pop("ResponseMetadata")
-    return _text([version, answer, content, *(_ask(s3, question, **which) for question in _OF_A_VERSION)])
+    return _text([version, answer, content, *(_ask(s3, question, **which) for question in questions)])
 
 
 def _ask(s3: S3Client, question: str, **which: str) -> str:
@@ -120,7 +124,7 @@ def _ask(s3: S3Client, question: str, **which: str) -> str:
     try:
         answer: dict[str, Any] = dict(getattr(s3, question)(**which))
     except ClientError as error:
-        return f"refused: {error.response['Error']['Code']}"
+        return f"{_REFUSED}{error.response['Error']['Code']}"
     answer.pop("ResponseMetadata")
     return _text(answer)
 

@@ -31,8 +31,12 @@ EXAMPLES = os.environ.get("LIFECYCLE_HYPOTHESIS_EXAMPLES")
 
 def live(seed: int, days: int) -> Script:
     script = Script(seed, MemoryBackend())
-    for _ in script.live(days):
-        pass
+    try:
+        for _ in script.live(days):
+            pass
+    except PromiseBroken as broken:
+        again = f"make simulate YEARS={days / YEAR:.4f} SEED={seed}"
+        raise PromiseBroken(f"{broken}\nSee it again with: {again}") from None
     return script
 
 
@@ -126,7 +130,7 @@ def assert_broken(what: str, seeds: int = 3) -> None:
             live(seed, 730)
         except PromiseBroken as broken:
             said.append(str(broken))
-            assert f"seed {seed}, day " in said[-1]
+            assert f"seed {seed}, day " in said[-1] and f"SEED={seed}" in said[-1]
             if what in said[-1]:
                 return
     raise AssertionError(f"nothing said {what!r}: {said}")
