@@ -23,7 +23,7 @@ from oracle.observe import bucket
 from oracle.stores import Servers, at
 from support.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DAY = timedelta(days=1)
 WORDS = ("kanarivogel", "canarybird", "pinsonjaune", "wellensittich")
