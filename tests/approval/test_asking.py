@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from lifecycle.config import load_configuration
 from lifecycle.errors import ApprovalError
 from lifecycle.ledger import approvals
 from lifecycle.ledger.approvals import Key, Request
 from lifecycle.orchestration import asking
-from lifecycle.orchestration.approval import plain
 from lifecycle.stores.postgres.connect import connect
+from support.approve import approve_loaded
 from support.edits import put, write_policy
 from support.store import Store
 
@@ -63,12 +62,7 @@ def reply(name: str | None = "counsel", *chosen: str, **params: object) -> dict[
 def in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **rules: object) -> None:
     """Make a policy with these rules of approval the one in force."""
     monkeypatch.setenv("LIFECYCLE_POLICY", str(write_policy(tmp_path, put("approval", **rules))))
-    config = load_configuration()
-    key = Key(config.policy_hash, config.catalog_hash)
-    with connect() as conn:
-        approvals.remember(conn, key, *plain(config), NOW)
-        number = approvals.ask(conn, Request(approvals.POLICY, key, {"affected": 0}, "x", NOW))
-        approvals.decide(conn, number, approvals.APPROVED, by="board", at=NOW)
+    approve_loaded(NOW)
 
 
 def status(store: Store, number: int) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from oracle.facts import Message, World
 from oracle.named import AS_OF, DAY, message
 from oracle.stores import Ran, Servers, at, full_run, run
 from support.edits import put, write_policy
+from support.scopes import carry_out
 from support.store import Store
 
 TOMORROW = AS_OF + DAY
@@ -52,16 +53,17 @@ def left(store: Store, messages: tuple[Message, ...]) -> int:
     return int(store.value("SELECT count(*) FROM app.messages WHERE message_id = ANY(%s)", ids))
 
 
-def consumer(store: Store, as_of: Any = AS_OF) -> Ran:
-    done = full_run(store, as_of, "--tier", "consumer")
+def consumer(as_of: datetime = AS_OF) -> Ran:
+    done = carry_out(as_of)
     assert done.code == 0, str(done)
     return done
 
 
 def test_what_is_over_a_limit_waits_and_the_rest_proceeds(store: Store) -> None:
-    assert full_run(store, AS_OF, "--tier", "beta").code == 0
+    assert carry_out(AS_OF, "beta").code == 0
     assert (left(store, FEW), left(store, MANY)) == (0, 6)
-    done = consumer(store)
+    done = full_run(store, AS_OF, "--tier", "consumer")
+    assert done.code == 0, str(done)
     assert left(store, MANY) == 6
     scope = done.json["scopes"]["consumer"]
     assert scope["kept"]["awaiting_approval"] == 6
@@ -83,9 +85,9 @@ def test_a_dry_run_foretells_what_waits_case_21(store: Store) -> None:
 
 
 def test_what_was_approved_goes_in_the_next_run(store: Store) -> None:
-    waiting = consumer(store).json["scopes"]["consumer"]["run_id"]
+    waiting = consumer().json["scopes"]["consumer"]["run_id"]
     store.cli("plan", "approve", waiting, "--by", "counsel", "--yes")
-    consumer(store)
+    consumer()
     assert left(store, MANY) == 0
     assert store.cli("ledger", "verify", check=False).returncode == 0
     kinds = store.sql("SELECT disposition, counts ->> 'by' FROM lifecycle.ledger WHERE entry = 'decision' ORDER BY seq")
@@ -122,19 +124,19 @@ def test_the_same_run_resumed_hands_out_what_was_approved(store: Store) -> None:
 
 
 def test_an_approval_does_not_cover_more_than_was_shown(store: Store) -> None:
-    waiting = consumer(store).json["scopes"]["consumer"]["run_id"]
+    waiting = consumer().json["scopes"]["consumer"]["run_id"]
     store.cli("plan", "approve", waiting, "--by", "counsel", "--yes")
     store.insert_message(received_at=MANY[0].received_at)
-    consumer(store)
+    consumer()
     assert left(store, MANY) == 6
     assert store.value("SELECT status FROM lifecycle.approvals ORDER BY approval_id DESC LIMIT 1") == "pending"
 
 
 def test_what_nobody_answers_is_late_apart_from_what_is_simply_late(store: Store) -> None:
     """Case 26: nothing destroyed; the auditor counts it apart once the deadline has passed."""
-    consumer(store)
+    consumer()
     later = AS_OF + DAY * 5
-    consumer(store, later)
+    consumer(later)
     assert left(store, MANY) == 6
     audit = json.loads(store.cli("audit", "--as-of", at(later), "--json", check=False).stdout)
     found = {check["name"]: check["violations"] for check in audit["checks"]}
@@ -144,11 +146,11 @@ def test_what_nobody_answers_is_late_apart_from_what_is_simply_late(store: Store
 
 
 def test_a_rejected_plan_is_asked_about_again(store: Store) -> None:
-    waiting = consumer(store).json["scopes"]["consumer"]["run_id"]
+    waiting = consumer().json["scopes"]["consumer"]["run_id"]
     store.cli("plan", "reject", waiting, "--by", "counsel")
     again = store.cli("plan", "approve", waiting, "--by", "counsel", "--yes", check=False)
     assert (again.returncode, "is rejected already" in again.stderr) == (1, True)
-    consumer(store)
+    consumer()
     assert left(store, MANY) == 6
     assert store.value("SELECT count(*) FROM lifecycle.approvals WHERE subject = 'plan'") == 2
 
@@ -160,9 +162,9 @@ def test_a_jump_against_the_history_of_the_scope_waits(
     for n in range(3):
         day = AS_OF - DAY * (9 - n)
         store.insert_message(received_at=day - DAY * 88)
-        assert run(store, day, "--tier", "consumer").code == 0
+        assert carry_out(day, validated=False).code == 0
     assert store.value("SELECT count(*) FROM lifecycle.approvals WHERE subject = 'plan'") == 0
-    consumer(store)
+    consumer()
     assert left(store, MANY) == 6
     shown = store.value("SELECT shown FROM lifecycle.approvals WHERE subject = 'plan'")
     assert shown["parts"][0]["reason"] == "limits.factor, 2 times 1 as usual"

@@ -12,8 +12,9 @@ import yaml
 from lifecycle.shipped import SHIPPED_DATASETS, shipped
 from oracle.facts import Score, World, ident
 from oracle.named import AS_OF, DAY, message
-from oracle.stores import Servers, at, full_run, run
+from oracle.stores import Servers, at, run
 from support.edits import locked, period, put, write_policy
+from support.scopes import carry_out
 from support.store import Store
 
 TOMORROW = AS_OF + DAY
@@ -41,7 +42,7 @@ def test_a_locked_policy_refuses_a_longer_period_and_nothing_runs(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(monkeypatch, write_policy(tmp_path, locked))
-    assert run(store, AS_OF, "--tier", "beta").code == 0
+    assert carry_out(AS_OF, "beta", validated=False).code == 0
     file = write_policy(tmp_path / "new", locked, period("consumer_default", "P91D"))
     load(monkeypatch, file)
     before = store.sql("SELECT run_id FROM lifecycle.runs")
@@ -62,7 +63,7 @@ def test_a_lock_cannot_be_approved_away(store: Store, tmp_path: Path, monkeypatc
     from lifecycle.config import load_configuration
 
     load(monkeypatch, write_policy(tmp_path, locked))
-    assert run(store, AS_OF, "--tier", "beta").code == 0
+    assert carry_out(AS_OF, "beta", validated=False).code == 0
     load(monkeypatch, write_policy(tmp_path / "new"))
     done = store.cli("policy", "approve", load_configuration().policy_hash, "--by", "boss", "--yes", check=False)
     assert (done.returncode, "a lock is never removed" in done.stderr) == (2, True)
@@ -80,11 +81,11 @@ def test_a_dataset_that_is_bound_differently_waits_as_a_whole(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scores count from another column now: none goes before somebody has agreed. Everything else goes on."""
-    assert run(store, AS_OF - DAY * 9, "--tier", "beta").code == 0
+    assert carry_out(AS_OF - DAY * 9, "beta", validated=False).code == 0
     store.sql("ALTER TABLE app.safety_scores ADD COLUMN judged_at timestamptz NOT NULL DEFAULT '2001-01-01Z'")
     store.insert_message(message_id=ident("due"), received_at=AS_OF - DAY * 100)
     monkeypatch.setenv("LIFECYCLE_DATASETS", str(_datasets(tmp_path, clock="judged_at")))
-    done = full_run(store, TOMORROW, "--tier", "consumer")
+    done = carry_out(TOMORROW, "consumer", "records")
     assert done.code == 0, str(done)
     assert store.value("SELECT count(*) FROM app.safety_scores") == 1
     assert not store.sql("SELECT 1 FROM app.messages WHERE message_id = %s", ident("due"))
@@ -96,7 +97,7 @@ def test_a_dataset_that_is_bound_differently_waits_as_a_whole(
     from lifecycle.config import load_configuration
 
     store.cli("policy", "approve", load_configuration().catalog_hash, "--by", "counsel", "--yes")
-    assert run(store, TOMORROW + DAY, "--tier", "consumer").code == 0
+    assert carry_out(TOMORROW + DAY, "records", validated=False).code == 0
     assert store.value("SELECT count(*) FROM app.safety_scores") == 0
 
 
@@ -105,9 +106,9 @@ def test_comments_and_words_change_nothing_and_approve_themselves(
 ) -> None:
     file = write_policy(tmp_path, put("approval", records=0, share=0.0))
     load(monkeypatch, file)
-    assert run(store, AS_OF, "--tier", "beta").code == 0
+    assert carry_out(AS_OF, "beta", validated=False).code == 0
     file.write_text("# a remark\n" + file.read_text(encoding="utf-8"), encoding="utf-8")
-    assert run(store, TOMORROW, "--tier", "beta").code == 0
+    assert carry_out(TOMORROW, "beta", validated=False).code == 0
     assert store.sql("SELECT status FROM lifecycle.approvals ORDER BY approval_id") == [("automatic",), ("automatic",)]
     status = json.loads(store.cli("policy", "status", "--json").stdout)
     assert (status["approved"], status["waiting"]) == (True, [])
@@ -118,7 +119,7 @@ def test_an_approval_that_nobody_gave_is_found_by_the_auditor(
 ) -> None:
     """Who writes a yes into the table without the ledger, or changes who said it, breaks a promise."""
     load(monkeypatch, write_policy(tmp_path))
-    assert run(store, AS_OF, "--tier", "beta").code == 0
+    assert carry_out(AS_OF, "beta", validated=False).code == 0
 
     def found() -> int:
         audit = json.loads(store.cli("audit", "--as-of", at(AS_OF), "--json", check=False).stdout)

@@ -13,8 +13,9 @@ import pytest
 from lifecycle.config import load_configuration
 from oracle.facts import Hold, LogRecord, Message, Score, World, ident
 from oracle.named import AS_OF, DAY, flag, in_landing, in_partition, message
-from oracle.stores import Ran, Servers, at, full_run, look, run
+from oracle.stores import Ran, Servers, at, look, run
 from support.edits import Edit, lead, narrowed, order, period, put, without, write_policy
+from support.scopes import carry_out
 from support.store import Store
 
 TOMORROW = AS_OF + DAY
@@ -27,9 +28,9 @@ class Place:
     store: Store
     load: Callable[..., None]
 
-    def run(self, as_of: datetime = TOMORROW, tier: str = "consumer") -> Ran:
-        """A tier, the records and the erasure requests, with their validations."""
-        return full_run(self.store, as_of, "--tier", tier)
+    def run(self, as_of: datetime = TOMORROW, *scopes: str) -> Ran:
+        """The consumer scope, or others, with their validations."""
+        return carry_out(as_of, *scopes)
 
     def approvals(self) -> list[tuple[object, ...]]:
         return self.store.sql("SELECT subject, status, decided_by FROM lifecycle.approvals ORDER BY approval_id")
@@ -53,12 +54,12 @@ def begun(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     with ExitStack() as stack:
 
-        def make(world: World, *edits: Edit, tier: str = "consumer") -> Place:
+        def make(world: World, *edits: Edit, scopes: tuple[str, ...] = ()) -> Place:
             load(*edits)
             store = stack.enter_context(servers.store(world))
             for name, value in store.env.items():
                 monkeypatch.setenv(name, value)
-            assert run(store, AS_OF, "--tier", tier).code == 0
+            assert carry_out(AS_OF, *scopes, validated=False).code == 0
             return Place(store, load)
 
         yield make
@@ -190,7 +191,7 @@ def test_flags_moves_and_quarantine_wait_alike(begun: Callable[..., Place]) -> N
     store = place.store
     store.insert("app.safety_flags", message_id=later.message_id, account_id=later.account_id, flagged_at=AS_OF)
     place.load(without("safety_flagged"))
-    assert run(store, TOMORROW, "--tier", "consumer").code == 0
+    assert carry_out(TOMORROW, validated=False).code == 0
     assert place.quarantined(before)
     assert place.here(before, later) == [False, True]
 
@@ -204,11 +205,11 @@ def test_a_narrower_hold_rule_frees_nothing_before_its_approval(begun: Callable[
     place.store.insert(
         "lifecycle.legal_holds", scope="message", target=str(quarantined.message_id), reason="r", placed_by="p"
     )
-    assert run(place.store, AS_OF, "--tier", "consumer").code == 0
+    assert carry_out(AS_OF, validated=False).code == 0
     assert place.store.value("SELECT legal_hold FROM lifecycle.quarantine") is True
     place.load(narrowed("legal_obligation", "evaluation"))
     place.store.sql("UPDATE app.safety_flags SET cleared_at = %s", AS_OF)
-    assert run(place.store, TOMORROW, "--tier", "consumer").code == 0
+    assert carry_out(TOMORROW, validated=False).code == 0
     assert place.here(held, landed) == [True, True]
     assert place.store.keys("product-data") == [landed.landing_key], "a held object does not move"
     assert place.quarantined(quarantined)
@@ -228,12 +229,12 @@ def test_records_and_log_lines_wait_alike(begun: Callable[..., Place]) -> None:
     score = Score(ident("score"), m.message_id, m.account_id, m.tier, AS_OF - DAY * 400)
     place = begun(World(messages=(m,), logs=(line,), scores=(score,)))
     place.load(period("consumer_default", "P30D"), period("safety_scores", "P1Y"))
-    assert place.run().code == 0
+    assert place.run(TOMORROW, "records").code == 0
     seen = look(place.store)
     assert (len(seen.logs), len(seen.scores)) == (1, 1)
     digest = load_configuration().policy_hash
     place.store.cli("policy", "approve", digest[:12], "--by", "counsel", "--yes")
-    assert place.run(TOMORROW + DAY).code == 0
+    assert place.run(TOMORROW + DAY, "records").code == 0
     seen = look(place.store)
     assert (len(seen.logs), len(seen.scores)) == (0, 0)
 
@@ -245,7 +246,7 @@ def test_an_erasure_request_is_not_done_while_something_of_it_waits(begun: Calla
     place.store.insert("app.safety_flags", message_id=m.message_id, account_id=m.account_id, flagged_at=AS_OF)
     place.store.insert("lifecycle.erasure_requests", scope="account", target=str(m.account_id), requested_at=AS_OF)
     place.load(order("hold", "case", "erasure", "flag", "consent", "agreement", "default"))
-    done = place.run()
+    done = place.run(TOMORROW, "erasure")
     assert done.json["scopes"]["erasure"]["requests open"] == 1
     assert place.here(m) == [True]
     assert place.store.value("SELECT outcome FROM lifecycle.erasure_requests") is None
@@ -276,7 +277,7 @@ def test_the_guard_holds_through_a_resumed_run(begun: Callable[..., Place]) -> N
     assert steps.units(run_id) == []
     steps.fail(run_id)
     assert place.here(disputed) == [True]
-    assert run(place.store, TOMORROW, "--tier", "consumer").code == 0
+    assert carry_out(TOMORROW, validated=False).code == 0
     assert place.here(disputed) == [False]
 
 

@@ -16,6 +16,7 @@ from airflow.sdk import TriggerRule, get_current_context, task  # noqa: TID253
 from lifecycle.orchestration.process import task_process
 from lifecycle.orchestration.tasks import POSTGRES_POOL
 
+REPLY = "reply"
 # Until the policy in force has been asked; `AskOperator` puts its own figure in this one's place.
 DEFAULT_ANSWER_WITHIN = timedelta(days=1)
 
@@ -38,6 +39,12 @@ class AskOperator(ApprovalOperator):
         self.response_timeout = timedelta(seconds=question["seconds"])
         return super().execute(context)
 
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
+        """Keep the reply first: after a no, Airflow skips what follows by an exception, and the result is lost."""
+        names = ("chosen_options", "params_input", "responded_by_user")
+        context["ti"].xcom_push(key=REPLY, value={name: event.get(name) for name in names})
+        return super().execute_complete(context, event)
+
 
 @task(pool=POSTGRES_POOL)
 def answered() -> None:
@@ -56,5 +63,5 @@ def record() -> list[str]:
 
         ti = get_current_context()["ti"]
         question: Mapping[str, Any] = ti.xcom_pull(task_ids="show")
-        reply: Mapping[str, Any] = ti.xcom_pull(task_ids="ask")
+        reply: Mapping[str, Any] | None = ti.xcom_pull(task_ids="ask", key=REPLY)
         return asking.record_reply(question, reply, datetime.now(UTC))
