@@ -30,7 +30,7 @@ from oracle.observe import Observed
 from oracle.oracle import Place
 from oracle.stores import Servers, look, run
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("erasure")]  # one worker: they share a run
+pytestmark = pytest.mark.timeout(300)
 
 # One account per story; "all" goes whole, the others keep something.
 ALL = tuple(message(f"all {n}", age=DAY * (n + 1), account="all") for n in range(3))

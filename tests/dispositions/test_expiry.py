@@ -31,7 +31,7 @@ from oracle.observe import Observed
 from oracle.oracle import Place
 from oracle.stores import Servers, at, look, run
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("expiry")]  # one worker: they share a run
+pytestmark = pytest.mark.timeout(300)
 
 EARLIER = b'{"body": "an earlier version"}'
 GONE = {

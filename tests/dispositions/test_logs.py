@@ -20,7 +20,7 @@ from oracle.observe import Observed
 from oracle.stores import Servers, look, run
 from support.store import Store
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("logs")]  # one worker: they share a run
+pytestmark = pytest.mark.timeout(300)
 
 ENDINGS = ("jsonl.gz", "parquet")
 IN_APP = message("in app", age=DAY * 2)

@@ -16,7 +16,7 @@ from support.store import Store
 if TYPE_CHECKING:
     from mypy_boto3_s3.literals import ObjectLockLegalHoldStatusType
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("object_lock")]  # one worker: they share a run
+pytestmark = pytest.mark.timeout(300)
 
 
 def set_lock(store: Store, bucket: str, key: str, status: ObjectLockLegalHoldStatusType) -> None:

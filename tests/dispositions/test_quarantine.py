@@ -21,7 +21,7 @@ from oracle.observe import Observed
 from oracle.oracle import Place
 from oracle.stores import Servers, at, look, run
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("quarantine")]  # one worker: they share a run
+pytestmark = pytest.mark.timeout(300)
 
 INLINE = message("inline", age=DAY * 2, body='naïve "quoted" \\ ☕\n', tools=("browse", "search"))
 LANDING = in_landing(message("landing", "beta", DAY * 3))

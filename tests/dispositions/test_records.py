@@ -17,7 +17,7 @@ from oracle.named import AS_OF, DAY, flag, message
 from oracle.observe import Observed
 from oracle.stores import Servers, look, run
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("records")]  # one worker: they share a run
+pytestmark = pytest.mark.timeout(300)
 
 SEVEN, TEN, THREE = (years_later(AS_OF, -years, up=False) for years in (7, 10, 3))
 # "For 7 years" is both kinds of period: not before its end, and promptly after.

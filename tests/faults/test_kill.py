@@ -32,7 +32,7 @@ from support.store import Store
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.embedded_s3, pytest.mark.timeout(1800)]
 
 SCOPES = ("consumer", "evaluation", "business", "records")
-EVERYTHING = pytest.param(None, id="everything", marks=pytest.mark.xdist_group("kill everything"))
+EVERYTHING = pytest.param(None, id="everything")
 BY_TIME, BY_REQUEST = 6, 4
 # One of each: fresh, past business, past consumer, past the end of quarantine. A run costs what its days cost.
 AGES = (1, 26, 88, 800)

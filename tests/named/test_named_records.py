@@ -21,7 +21,7 @@ from oracle.facts import TIERS, Agreement, Case, Erasure, Feedback, Flag, Hold, 
 from oracle.stores import Servers, at, full_run, look, run
 from support.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("named")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 RECEIVED = utc(2015, 3, 2, 9)
 DAY = timedelta(days=1)

@@ -109,7 +109,7 @@ def trials(servers: Servers) -> Trials:
     return tried
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.xdist_group("promises")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def test_the_run_of_a_lawful_world_passes_its_own_validations(trials: Trials) -> None:
