@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -87,6 +88,76 @@ def test_the_bound_of_an_index_scan_never_cuts_off_what_has_ended(
     at = end + offset * MICROSECOND
     if end <= at:
         assert start <= period.cutoff_bound(at)
+
+
+@pytest.mark.parametrize(
+    ("period", "at", "bound"),
+    [
+        ("P5D", "2026-03-10T12:00:00", "2026-03-05T12:00:00"),
+        ("PT90S", "2026-03-10", "2026-03-09T23:58:30"),
+        ("P1M", "2025-02-28", "2025-02-01"),
+        ("P1Y1DT1S", "2026-03-10", "2025-03-12T23:59:59"),
+    ],
+)
+def test_the_bound_has_slack_only_where_a_month_may_lack_a_day(period: str, at: str, bound: str) -> None:
+    """31 January and a month end on 28 February: a scan up to there must not stop on 28 January."""
+    assert Period.parse(period).cutoff_bound(utc(at)) == utc(bound)
+
+
+def test_lengths_are_bounded_by_months_of_28_to_31_days_and_years_of_365() -> None:
+    period = Period(months=14, days=3, seconds=5)
+    assert period.longest() == timedelta(days=14 * 31 + 3, seconds=5)
+    assert period.shortest() == timedelta(days=365 + 2 * 28 + 3, seconds=5)
+
+
+def test_a_sum_carries_seconds_into_days() -> None:
+    assert Period(1, 2, 50_000) + Period(3, 4, 50_000) == Period(4, 7, 13_600)
+    assert Period(0, 0, 43_200) + Period(0, 0, 43_200) == Period(0, 1, 0)
+    assert Period(0, 0, 43_199) + Period(0, 0, 43_200) == Period(0, 0, 86_399)
+
+
+@pytest.mark.parametrize(
+    ("period", "text"),
+    [
+        (Period(months=25, days=3, seconds=3_661), "P2Y1M3DT1H1M1S"),
+        (Period(months=12), "P1Y"),
+        (Period(months=11), "P11M"),
+        (Period(seconds=60), "PT1M"),
+        (Period(seconds=3_600), "PT1H"),
+        (Period(days=1), "P1D"),
+        (Period(), "P0D"),
+    ],
+)
+def test_writes_iso_8601(period: Period, text: str) -> None:
+    assert str(period) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("P200Y", True),
+        ("P200YT1S", False),
+        ("P2400M", True),
+        ("P2401M", False),
+        ("P73000D", True),
+        ("P73001D", False),
+        ("P201Y", False),
+    ],
+)
+def test_two_hundred_years_are_the_limit(text: str, taken: bool) -> None:
+    if taken:
+        assert Period.parse(text) != Period()
+    else:
+        with pytest.raises(ValueError, match="longer than 200 years"):
+            Period.parse(text)
+
+
+def test_a_period_cannot_be_changed_and_has_no_order() -> None:
+    """Which of a month and thirty days is longer depends on the month."""
+    with pytest.raises(FrozenInstanceError):
+        Period(days=1).days = 2  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        assert Period(days=1) < Period(days=2)  # type: ignore[operator]
 
 
 @unhurried

@@ -41,7 +41,7 @@ class Period:
             days=part["weeks"] * 7 + part["days"],
             seconds=part["hours"] * 3600 + part["minutes"] * 60 + part["seconds"],
         )
-        if period.longest() > timedelta(days=MAX_YEARS * 366):
+        if period.shortest() > timedelta(days=MAX_YEARS * 365):
             raise ValueError(f"{text!r} is longer than {MAX_YEARS} years")
         return period
 
