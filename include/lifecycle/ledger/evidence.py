@@ -80,9 +80,10 @@ def write_decision(conn: Connection, s3: S3Client, bucket: str, approval_id: int
 
     found = conn.execute("SELECT seq FROM lifecycle.ledger WHERE run_key = %s ORDER BY seq", (run_key(approval_id),))
     wanted = {row[0] for row in found}
-    lines = [_line(row) for row in chain.rows(conn, 0) if row.seq in wanted]
-    body = "".join(f"{line}\n" for line in lines).encode()
-    key = f"{PREFIX}decisions/approval-{approval_id}/ledger.jsonl"
+    rows = [row for row in chain.rows(conn, 0) if row.seq in wanted]
+    body = "".join(f"{_line(row)}\n" for row in rows).encode()
+    # By its hash too: in a database that was restored from a backup the same number can come again.
+    key = f"{PREFIX}decisions/approval-{approval_id}-{rows[-1].hash[:12]}/ledger.jsonl"
     put_verified(s3, bucket, key, body, content_type="application/x-ndjson", metadata={})
 
 
