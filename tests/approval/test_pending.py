@@ -74,8 +74,12 @@ def test_the_first_configuration_approves_itself_and_says_so(begun: Callable[...
     assert (entry, disposition, rule, counts["by"]) == ("decision", "approve", "automatic", "lifecycle")
     verified = json.loads(place.store.cli("ledger", "verify", "--json").stdout)
     assert verified["copies_compared"] == verified["rows"], "the decision has its write-once copy too"
+    [copy] = place.store.keys("lifecycle-evidence", "ledger/decisions/")
+    [version] = place.store.versions("lifecycle-evidence", copy)
+    place.store.s3.delete_object(Bucket="lifecycle-evidence", Key=copy, VersionId=version.version_id)
     assert place.run().code == 0
     assert len(place.approvals()) == 1, "asked once"
+    assert place.store.keys("lifecycle-evidence", "ledger/decisions/") == [copy], "made good after a kill before it"
 
 
 def test_a_shorter_period_waits_and_the_undisputed_part_goes_on(begun: Callable[..., Place]) -> None:
