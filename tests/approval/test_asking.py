@@ -12,6 +12,7 @@ import pytest
 from lifecycle.errors import ApprovalError
 from lifecycle.ledger import approvals
 from lifecycle.ledger.approvals import Key, Request
+from lifecycle.ledger.runs import Run
 from lifecycle.orchestration import asking
 from lifecycle.stores.postgres.connect import connect
 from support.approve import approve_loaded
@@ -84,7 +85,8 @@ def test_a_plain_yes_counts_and_gives_the_scope_work(store: Store, asked: int) -
     assert status(store, asked) == ("approved", "counsel")
     [(entry, rule, counts)] = store.sql("SELECT entry, rule, counts FROM lifecycle.ledger")
     assert (entry, rule, counts["by"], counts["records"]) == ("decision", "approved", "counsel", 12_345)
-    assert store.keys("lifecycle-evidence") == [f"ledger/decisions/approval-{asked}/ledger.jsonl"]
+    [(digest,)] = store.sql("SELECT hash FROM lifecycle.ledger")
+    assert store.keys("lifecycle-evidence") == [f"ledger/decisions/approval-{asked}-{digest[:12]}/ledger.jsonl"]
 
 
 def test_a_no_is_written_down_too(store: Store, asked: int) -> None:
@@ -163,3 +165,11 @@ def test_nothing_is_answered_twice(store: Store, asked: int) -> None:
     with pytest.raises(ApprovalError, match="cannot be answered again"):
         asking.record_reply(question, reply("somebody", "Reject"), NOW)
     assert status(store, asked) == ("approved", "counsel")
+
+
+def test_the_hourly_run_rings_once_for_what_it_asked_and_never_for_others(store: Store, asked: int) -> None:
+    with connect() as conn:
+        found = [approvals.load(conn, asked)]
+    for scope, run_id, rings in (("consumer", 9, 1), ("erasure", 9, 0), ("erasure", 7, 1)):
+        run = Run(run_id, "k", scope, NOW, "p", "c", False, "running", None, NOW)
+        assert len(asking.to_ring_for(found, run)) == rings

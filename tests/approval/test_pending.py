@@ -74,8 +74,12 @@ def test_the_first_configuration_approves_itself_and_says_so(begun: Callable[...
     assert (entry, disposition, rule, counts["by"]) == ("decision", "approve", "automatic", "lifecycle")
     verified = json.loads(place.store.cli("ledger", "verify", "--json").stdout)
     assert verified["copies_compared"] == verified["rows"], "the decision has its write-once copy too"
+    [copy] = place.store.keys("lifecycle-evidence", "ledger/decisions/")
+    [version] = place.store.versions("lifecycle-evidence", copy)
+    place.store.s3.delete_object(Bucket="lifecycle-evidence", Key=copy, VersionId=version.version_id)
     assert place.run().code == 0
     assert len(place.approvals()) == 1, "asked once"
+    assert place.store.keys("lifecycle-evidence", "ledger/decisions/") == [copy], "made good after a kill before it"
 
 
 def test_a_shorter_period_waits_and_the_undisputed_part_goes_on(begun: Callable[..., Place]) -> None:
@@ -292,3 +296,18 @@ def test_what_is_overdue_under_both_stays_critical(begun: Callable[..., Place]) 
     audit = json.loads(place.store.cli("audit", "--as-of", at(as_of), "--json", check=False).stdout)
     found = {check["name"]: check["violations"] for check in audit["checks"]}
     assert (found["messages_past_deadline.consumer"], found["late_awaiting_approval.consumer"]) == (1, 1)
+
+
+def test_four_eyes_and_approvers_of_the_policy_in_force_count_case_28(begun: Callable[..., Place]) -> None:
+    """Whoever started the run that asked may not approve, nor anybody whom the policy in force does not name."""
+    rules = put("approval", four_eyes=True, approvers=["starter", "counsel"])
+    place = begun(World(messages=(message("disputed", age=DAY * 50),)), rules)
+    place.load(period("consumer_default", "P30D"))
+    assert place.run().code == 0
+    answer = ("policy", "approve", "loaded", "--yes", "--by")
+    for name, says in (("starter", "second pair of eyes"), ("somebody", "not among the approvers")):
+        refused = place.store.cli(*answer, name, check=False)
+        assert (refused.returncode, says in refused.stderr) == (1, True)
+        assert place.approvals()[-1] == ("policy", "pending", None)
+    place.store.cli(*answer, "counsel")
+    assert place.approvals()[-1] == ("policy", "approved", "counsel")

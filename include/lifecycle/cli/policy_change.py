@@ -110,7 +110,7 @@ def _decide(
         if not yes:
             confirm(f"Approve configuration {proposal.key.short} as {by}?")
         done = answer_policy(conn, config, proposal, approve=approve, by=by, now=now(), comment=comment)
-        keep_evidence(conn, config, done.approval_id)
+        keep_evidence(conn, config)
     emit(
         approval_dict(done), json, lambda d: f"Configuration {proposal.key.short}: {d['status']} by {d['decided_by']}."
     )

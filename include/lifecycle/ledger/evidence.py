@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import LedgerError
 from lifecycle.ledger import chain
+from lifecycle.ledger.approvals import NO_RUN
 from lifecycle.stores.postgres.connect import Connection
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def write_evidence(context: RunContext) -> dict[str, Any]:
         lines.append(_line(row))
         head, count = row.hash, count + 1
     bucket = context.catalog.evidence_bucket
+    write_decisions(context.conn, context.s3, bucket)
     prefix = _free_prefix(context, bucket, count)
     certificate = {
         "run": context.run.run_key,
@@ -69,21 +71,28 @@ def _free_prefix(context: RunContext, bucket: str, count: int) -> str:
     return prefix if standing["ledger_rows"] == count else f"{prefix}rows-{count}/"
 
 
-def write_decision(conn: Connection, s3: S3Client, bucket: str, approval_id: int) -> None:
-    """Write the ledger row of a decision to the evidence bucket, once; it belongs to no run.
+def write_decisions(conn: Connection, s3: S3Client, bucket: str) -> int:
+    """Write the ledger rows of decisions, which belong to no run, to the evidence bucket: those that are not there yet.
+
+    So a process that dies between a decision and its copy is made good by the next run that is certified. Returns how
+    many were written.
 
     Raises:
         VerificationError: another, different copy stands there already.
     """
-    from lifecycle.ledger.approvals import run_key
     from lifecycle.stores.s3.copy import put_verified
 
-    found = conn.execute("SELECT seq FROM lifecycle.ledger WHERE run_key = %s ORDER BY seq", (run_key(approval_id),))
-    wanted = {row[0] for row in found}
-    lines = [_line(row) for row in chain.rows(conn, 0) if row.seq in wanted]
-    body = "".join(f"{line}\n" for line in lines).encode()
-    key = f"{PREFIX}decisions/approval-{approval_id}/ledger.jsonl"
-    put_verified(s3, bucket, key, body, content_type="application/x-ndjson", metadata={})
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{PREFIX}decisions/")
+    there = {found["Key"] for page in pages for found in page.get("Contents", [])}
+    written = 0
+    for row in chain.rows(conn, NO_RUN):
+        # By its hash too: in a database that was restored from a backup the same number can come again.
+        key = f"{PREFIX}decisions/{row.run_key.replace('/', '-')}-{row.hash[:12]}/ledger.jsonl"
+        if key not in there:
+            body = f"{_line(row)}\n".encode()
+            put_verified(s3, bucket, key, body, content_type="application/x-ndjson", metadata={})
+            written += 1
+    return written
 
 
 def _line(row: chain.Row) -> str:

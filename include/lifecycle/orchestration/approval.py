@@ -15,7 +15,7 @@ from lifecycle.config import Configuration
 from lifecycle.errors import PolicyLockedError, Problem
 from lifecycle.ledger import approvals, runs
 from lifecycle.ledger.approvals import Approval, Key, Request
-from lifecycle.ledger.evidence import write_decision
+from lifecycle.ledger.evidence import write_decisions
 from lifecycle.ledger.runs import Run
 from lifecycle.planning.policy_diff import PolicyDiff
 from lifecycle.policy import lock
@@ -173,7 +173,7 @@ def settle_configuration(
             decided = _write_down(conn, config, run, found, requested_by, now)
         runs.guard(conn, run.run_id, found.guard)
     if decided is not None:
-        write_decision(conn, s3, config.catalog.evidence_bucket, decided)
+        write_decisions(conn, s3, config.catalog.evidence_bucket)
     if found.guard is not None:
         log.warning(
             "configuration %s is not approved%s: this run does only what the one in force decides alike;"

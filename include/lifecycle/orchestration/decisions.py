@@ -12,7 +12,7 @@ from lifecycle.config import Configuration, load_configuration
 from lifecycle.errors import ApprovalError
 from lifecycle.ledger import approvals
 from lifecycle.ledger.approvals import Approval, Key, Request
-from lifecycle.ledger.evidence import write_decision
+from lifecycle.ledger.evidence import write_decisions
 from lifecycle.orchestration.approval import (
     Known,
     compare,
@@ -154,7 +154,7 @@ def answer(
             if shown_hash is not None and shown_hash != found.shown_hash:
                 raise ApprovalError(f"approval {approval_id} is about something else than what was shown; ask again")
             done = _answer(conn, config, found, approve=approve, by=by, now=now, comment=comment)
-        write_decision(conn, shared_s3_client(), config.catalog.evidence_bucket, done.approval_id)
+        write_decisions(conn, shared_s3_client(), config.catalog.evidence_bucket)
         return done
 
 
@@ -177,6 +177,6 @@ def _answer(
     return done
 
 
-def keep_evidence(conn: Connection, config: Configuration, approval_id: int) -> None:
-    """The write-once copy of a decision."""
-    write_decision(conn, shared_s3_client(), config.catalog.evidence_bucket, approval_id)
+def keep_evidence(conn: Connection, config: Configuration) -> None:
+    """The write-once copies of decisions."""
+    write_decisions(conn, shared_s3_client(), config.catalog.evidence_bucket)
