@@ -17,6 +17,7 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -216,12 +217,19 @@ def examine(file: str) -> dict[str, Any]:
     verdicts = {KILLED: 0, SURVIVED: 0, TIMED_OUT: 0}
     same: dict[str, int] = {}
     survivors = []
+    mutants = []
     for found in mutants_of(file):
         if isinstance(found, str):
             same[found] = same.get(found, 0) + 1
-            continue
+        else:
+            mutants.append(found)
+    # In an order that tells something before the end.
+    random.Random(file).shuffle(mutants)
+    for number, found in enumerate(mutants, 1):
         verdict = judge(found, tests)
         verdicts[verdict] += 1
+        if number % 25 == 0:
+            print(f"{file}: {number - verdicts[SURVIVED]} of {number} killed, {len(mutants)} in all", flush=True)
         if verdict == SURVIVED:
             survivors.append({"line": found.line, "operator": found.operator, "diff": found.diff})
             print(f"{file}:{found.line} survived ({found.operator})\n{found.diff}", flush=True)
