@@ -57,6 +57,7 @@ def ask(
             Key(context.run.policy_hash, context.run.catalog_hash),
             {
                 "reason": "; ".join(f"{over.part}: {over.records} records, more than {over.limit}" for over in found),
+                "as_of": context.run.as_of.isoformat(),
                 "records": sum(over.records for over in found),
                 "parts": [over.as_dict() for over in found],
             },

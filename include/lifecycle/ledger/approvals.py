@@ -273,13 +273,17 @@ def decide(
 
 
 def _entry(found: Approval, status: str, by: str, at: datetime) -> chain.Entry:
-    """The decision in the ledger: who, on what, and the hash of what was shown. A comment, free text, stays out."""
+    """The decision in the ledger: who, on what, and the hash of what was shown. A comment, free text, stays out.
+
+    Its as-of is the instant for which the figures were measured.
+    """
+    measured = found.shown.get("as_of")
     figures = {name: value for name, value in found.shown.items() if isinstance(value, int)}
     about = found.key.short if found.subject == POLICY else f"run-{found.run_id}"
     return chain.Entry(
         run_id=NO_RUN,
         run_key=run_key(found.approval_id),
-        as_of=at,
+        as_of=datetime.fromisoformat(measured) if isinstance(measured, str) else at,
         entry="decision",
         scope=found.scope or POLICY,
         dataset=found.subject,

@@ -191,7 +191,7 @@ def _write_down(
         return None
     asked = approvals.ask(
         conn,
-        Request(approvals.POLICY, key_of(config), shown(found), requested_by, now, run.run_id),
+        Request(approvals.POLICY, key_of(config), shown(found, run.as_of), requested_by, now, run.run_id),
     )
     if found.status is Status.ASK:
         return None
@@ -207,9 +207,10 @@ _WHY = {
 }
 
 
-def shown(found: Standing) -> dict[str, Any]:
+def shown(found: Standing, as_of: datetime) -> dict[str, Any]:
     """What is put in front of whoever decides."""
-    document = found.diff.as_dict() if found.diff is not None else {"affected": 0, "changes": []}
+    nothing = {"as_of": as_of.isoformat(), "affected": 0, "changes": []}
+    document = found.diff.as_dict() if found.diff is not None else nothing
     return document | {"status": found.status.value, "reason": found.reason}
 
 
