@@ -613,7 +613,7 @@ def section(name: str, **fields: Any) -> Edit:
         (rule("safety_scores", id="s"), False),
         (rule("safety_scores", id="ss"), True),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, bool) else "edit",  # a function's own text is its address
 )
 def test_a_single_field_is_taken_within_its_bounds_only(edit: Edit, expected: bool) -> None:
     assert taken(edit) == expected
