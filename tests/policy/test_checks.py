@@ -90,6 +90,8 @@ SOUND: dict[str, tuple[Edit, ...]] = {
     "a period a second longer than the lead": (rule("business_default", period="P3DT1S"),),
     "a request with little more time than the lead": (rule("erasure_request", period="P4D"),),
     "no research": (without("research"),),
+    "a minimum shorter than the lead": (rule("feedback", kind="minimum", period="P1D"),),
+    "a period that is both, shorter than the lead": (rule("safety_scores", period="P1D"),),
     "no rule but for prompts and outputs": (
         lambda data: data.update(
             rules=[item | {"category": [_PROMPTS]} for item in data["rules"] if _PROMPTS in item["category"]]
@@ -156,6 +158,16 @@ UNSOUND: dict[str, tuple[tuple[Edit, ...], list[tuple[tuple[str | int, ...], str
             (
                 ("rules", INDEX["business_default"], "period"),
                 "the lead (P3D) is not shorter than the period (P3D): all data would go at once",
+                "Shorten the lead or lengthen the period",
+            )
+        ],
+    ),
+    "a period shorter than the lead": (
+        (rule("business_default", period="P2D"),),
+        [
+            (
+                ("rules", INDEX["business_default"], "period"),
+                "the lead (P3D) is not shorter than the period (P2D): all data would go at once",
                 "Shorten the lead or lengthen the period",
             )
         ],
@@ -608,6 +620,7 @@ def section(name: str, **fields: Any) -> Edit:
         (top(precedence=[]), False),
         (rule("consumer_default", basis="nine char"), False),
         (rule("consumer_default", basis="ten charac"), True),
+        (rule("consumer_default", basis="   ten char   "), False),
         (rule("consumer_default", period=90), False),
         (rule("consumer_default", period=""), False),
         (rule("safety_scores", id="s"), False),
