@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from lifecycle.contradiction import Contradiction
-from lifecycle.policy.models import Category, Kind, Policy, Tier, Trigger
+from lifecycle.policy.models import Category, Kind, Lead, Policy, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.shipped import SHIPPED_POLICY, shipped
 
@@ -307,6 +307,30 @@ UNSOUND: dict[str, tuple[tuple[Edit, ...], list[tuple[tuple[str | int, ...], str
                 "Name a rule with trigger 'default'",
             )
         ],
+    ),
+    "a variant of a flag": (
+        (rule("research", instead_of="safety_flagged"),),
+        [
+            (
+                ("rules", INDEX["research"], "instead_of"),
+                "'safety_flagged' is not the default rule of a tier",
+                "Name a rule with trigger 'default'",
+            )
+        ],
+    ),
+    "a variant that is an agreement": (
+        (rule("research", trigger="agreement"),),
+        [
+            (
+                ("rules", INDEX["research"], "trigger"),
+                "a rule with instead_of must be a default",
+                "Write trigger: default",
+            )
+        ],
+    ),
+    "a request after the default": (
+        (precedence("hold", "case", "flag", "consent", "agreement", "default", "erasure"),),
+        [(("precedence",), "'default' does not come last", "Move 'default' to the end of the list")],
     ),
     "a variant of a variant": (
         (another("research", instead_of="research"),),
@@ -641,6 +665,11 @@ def test_what_a_policy_does_not_say_about_approvals_and_limits() -> None:
     limits = policy.limits
     assert (limits.floor, limits.records, limits.share) == (10_000, 50_000_000, 0.5)
     assert (limits.factor, limits.history, policy.locked) == (10.0, 7, False)
+
+
+def test_a_period_may_be_given_as_one() -> None:
+    terms = {name: Period(days=1) for name in DATA["lead"]}
+    assert Lead.model_validate(terms).total == Period(days=5)
 
 
 def test_a_policy_cannot_be_changed() -> None:
