@@ -545,6 +545,11 @@ def test_the_strictest_default_is_the_shortest_of_its_category_and_no_variant() 
     policy = Policy.model_validate(DATA)
     assert policy.strictest(Category.PROMPTS_AND_OUTPUTS).id == "business_default"
     assert policy.strictest(Category.SAFETY_SCORES).id == "safety_scores"
+    assert [item.id for item in policy.defaults(Category.PROMPTS_AND_OUTPUTS)] == [
+        "consumer_default",
+        "business_default",
+    ]
+    assert policy.defaults(Category.FEEDBACK) == []
     data = deepcopy(DATA)
     rule("business_default", period="P4M")(data)
     assert Policy.model_validate(data).strictest(Category.PROMPTS_AND_OUTPUTS).id == "consumer_default"
