@@ -108,7 +108,9 @@ def _outcomes(judge: Judge, reach: Reach, e: Erasure, verdicts: Mapping[UUID, Ve
         if judge.feedback_held(f) and judge.feedback_asked(e, f):
             kept.add(HOLD)
     for a in reach.accounts.get(e.target, ()):
-        if judge.account_held(a) and judge.account_asked(e, a):
+        # An account that was emptied before the hold came has nothing left that it could keep.
+        personal = (a.email, a.display_name) != (None, None)
+        if personal and judge.account_held(a) and judge.account_asked(e, a):
             kept.add(HOLD)
     for r in reach.logs.get(e.target, ()):
         asked = judge.asks(e, r.received_at, r.account_id, judge.conversation_of(r), r.message_id)

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from lifecycle.contradiction import Contradiction
-from lifecycle.policy.models import Category, Kind, Policy, Tier, Trigger
+from lifecycle.policy.models import Category, Kind, Lead, Policy, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.shipped import SHIPPED_POLICY, shipped
 
@@ -90,6 +90,8 @@ SOUND: dict[str, tuple[Edit, ...]] = {
     "a period a second longer than the lead": (rule("business_default", period="P3DT1S"),),
     "a request with little more time than the lead": (rule("erasure_request", period="P4D"),),
     "no research": (without("research"),),
+    "a minimum shorter than the lead": (rule("feedback", kind="minimum", period="P1D"),),
+    "a period that is both, shorter than the lead": (rule("safety_scores", period="P1D"),),
     "no rule but for prompts and outputs": (
         lambda data: data.update(
             rules=[item | {"category": [_PROMPTS]} for item in data["rules"] if _PROMPTS in item["category"]]
@@ -156,6 +158,16 @@ UNSOUND: dict[str, tuple[tuple[Edit, ...], list[tuple[tuple[str | int, ...], str
             (
                 ("rules", INDEX["business_default"], "period"),
                 "the lead (P3D) is not shorter than the period (P3D): all data would go at once",
+                "Shorten the lead or lengthen the period",
+            )
+        ],
+    ),
+    "a period shorter than the lead": (
+        (rule("business_default", period="P2D"),),
+        [
+            (
+                ("rules", INDEX["business_default"], "period"),
+                "the lead (P3D) is not shorter than the period (P2D): all data would go at once",
                 "Shorten the lead or lengthen the period",
             )
         ],
@@ -295,6 +307,30 @@ UNSOUND: dict[str, tuple[tuple[Edit, ...], list[tuple[tuple[str | int, ...], str
                 "Name a rule with trigger 'default'",
             )
         ],
+    ),
+    "a variant of a flag": (
+        (rule("research", instead_of="safety_flagged"),),
+        [
+            (
+                ("rules", INDEX["research"], "instead_of"),
+                "'safety_flagged' is not the default rule of a tier",
+                "Name a rule with trigger 'default'",
+            )
+        ],
+    ),
+    "a variant that is an agreement": (
+        (rule("research", trigger="agreement"),),
+        [
+            (
+                ("rules", INDEX["research"], "trigger"),
+                "a rule with instead_of must be a default",
+                "Write trigger: default",
+            )
+        ],
+    ),
+    "a request after the default": (
+        (precedence("hold", "case", "flag", "consent", "agreement", "default", "erasure"),),
+        [(("precedence",), "'default' does not come last", "Move 'default' to the end of the list")],
     ),
     "a variant of a variant": (
         (another("research", instead_of="research"),),
@@ -509,6 +545,11 @@ def test_the_strictest_default_is_the_shortest_of_its_category_and_no_variant() 
     policy = Policy.model_validate(DATA)
     assert policy.strictest(Category.PROMPTS_AND_OUTPUTS).id == "business_default"
     assert policy.strictest(Category.SAFETY_SCORES).id == "safety_scores"
+    assert [item.id for item in policy.defaults(Category.PROMPTS_AND_OUTPUTS)] == [
+        "consumer_default",
+        "business_default",
+    ]
+    assert policy.defaults(Category.FEEDBACK) == []
     data = deepcopy(DATA)
     rule("business_default", period="P4M")(data)
     assert Policy.model_validate(data).strictest(Category.PROMPTS_AND_OUTPUTS).id == "consumer_default"
@@ -608,6 +649,7 @@ def section(name: str, **fields: Any) -> Edit:
         (top(precedence=[]), False),
         (rule("consumer_default", basis="nine char"), False),
         (rule("consumer_default", basis="ten charac"), True),
+        (rule("consumer_default", basis="   ten char   "), False),
         (rule("consumer_default", period=90), False),
         (rule("consumer_default", period=""), False),
         (rule("safety_scores", id="s"), False),
@@ -628,6 +670,11 @@ def test_what_a_policy_does_not_say_about_approvals_and_limits() -> None:
     limits = policy.limits
     assert (limits.floor, limits.records, limits.share) == (10_000, 50_000_000, 0.5)
     assert (limits.factor, limits.history, policy.locked) == (10.0, 7, False)
+
+
+def test_a_period_may_be_given_as_one() -> None:
+    terms = {name: Period(days=1) for name in DATA["lead"]}
+    assert Lead.model_validate(terms).total == Period(days=5)
 
 
 def test_a_policy_cannot_be_changed() -> None:

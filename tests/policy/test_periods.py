@@ -189,6 +189,7 @@ def test_a_sum_is_as_long_as_its_parts(left: Period, right: Period) -> None:
         ("P2Y", Period(months=24)),
         ("P1Y6M", Period(months=18)),
         ("P2W", Period(days=14)),
+        ("P2W3D", Period(days=17)),
         ("PT4H", Period(seconds=14_400)),
         ("PT90M", Period(seconds=5_400)),
         ("P1DT12H", Period(days=1, seconds=43_200)),

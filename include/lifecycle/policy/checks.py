@@ -214,7 +214,7 @@ def _rivals(policy: Policy) -> Iterator[Contradiction]:
                     if rule.trigger is trigger and rule.instead_of is None and rule.covers(category, tier)
                 ]
                 names = tuple(rule.id for _, rule in rivals)
-                if len(rivals) > 1 and len(set(names)) > 1 and names not in reported:
+                if len(set(names)) > 1 and names not in reported:
                     reported.add(names)
                     yield Contradiction(
                         ("rules", rivals[1][0]),
