@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, task
+from airflow.sdk import DAG, task
 
 from lifecycle.orchestration import dag_factory
 from lifecycle.orchestration.process import task_process
@@ -26,7 +26,7 @@ with DAG(
     dag_display_name="Retention: independent auditor",
     description="Fails when something outlived its deadline, went early, or has no run behind it.",
     # Six hours after the tiers: their deadline alert rings at the same time, from another source.
-    schedule=CronTriggerTimetable("0 6 * * *", timezone="UTC"),
+    schedule=dag_factory.utc_cron("0 6 * * *"),
     params={"as_of": dag_factory.AS_OF},
     **dag_factory.settings(
         __file__,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG
 
 from lifecycle.orchestration import dag_factory
 
@@ -13,7 +13,7 @@ with DAG(
     dag_display_name="Retention: erasure requests",
     description="Carries out erasure requests and records their outcome.",
     # Twenty past: clear of the tiers at 00:00 and the records at 01:30, which lock the same partitions for moments.
-    schedule=CronTriggerTimetable("20 * * * *", timezone="UTC"),
+    schedule=dag_factory.utc_cron("20 * * * *"),
     params={"as_of": dag_factory.AS_OF, "dry_run": dag_factory.DRY_RUN},
     **dag_factory.settings(
         __file__,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG
 
 from lifecycle.orchestration import dag_factory
 
@@ -14,7 +14,7 @@ with DAG(
     description="Disposes of scores, feedback, training examples, account data and log records past their time.",
     # After the tiers as a rule: training examples and accounts go when the messages they refer to are gone. When a tier
     # is late, they go a day later, which the lead covers.
-    schedule=CronTriggerTimetable("30 1 * * *", timezone="UTC"),
+    schedule=dag_factory.utc_cron("30 1 * * *"),
     params={"as_of": dag_factory.AS_OF, "dry_run": dag_factory.DRY_RUN},
     **dag_factory.settings(
         __file__,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG
 
 from lifecycle.orchestration import dag_factory
 
@@ -15,7 +15,7 @@ for tier in ("consumer", "beta", "evaluation", "business"):
         description=f"Disposes of {tier} prompts and outputs before their deadline.",
         # Midnight UTC: then the cut-off, a whole number of days earlier, falls on a boundary of the day partitions, and
         # a partition is due as a whole. At any other time the youngest due day would be cut into.
-        schedule=CronTriggerTimetable("0 0 * * *", timezone="UTC"),
+        schedule=dag_factory.utc_cron("0 0 * * *"),
         params={"as_of": dag_factory.AS_OF, "dry_run": dag_factory.DRY_RUN},
         **dag_factory.settings(
             __file__,

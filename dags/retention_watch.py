@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, task
+from airflow.sdk import DAG, task
 
 from lifecycle.orchestration import dag_factory
 from lifecycle.orchestration.process import task_process
@@ -26,7 +26,7 @@ with DAG(
     dag_display_name="Retention: time left",
     description="Measures when a deadline would be broken if no further run succeeded; rings before it is.",
     # Ten to: the hourly erasure run has ended, and the daily ones are under way or done.
-    schedule=CronTriggerTimetable("50 * * * *", timezone="UTC"),
+    schedule=dag_factory.utc_cron("50 * * * *"),
     params={"as_of": dag_factory.AS_OF},
     **dag_factory.settings(
         __file__,

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pendulum
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +145,23 @@ def test_schedules_are_explicit_and_in_utc(dags: list[Any]) -> None:
             continue
         expected = SCHEDULES[dag.dag_id.removeprefix("retention_")]
         assert (dag.timetable.expression, str(dag.timetable.timezone)) == (expected, "UTC")
+
+
+def test_unpausing_a_dag_makes_up_for_no_slot(dags: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute after its slot a new DAG waits for the next one: what it destroys is destroyed when somebody watches."""
+    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.timetables.base import TimeRestriction
+
+    for dag in dags:
+        if dag.dag_id.removeprefix("retention_") not in (*SCHEDULES,):
+            continue
+        there = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag)).timetable
+        slot = there._align_to_prev(pendulum.datetime(2026, 11, 25, 12, 0, 0))
+        monkeypatch.setattr("airflow.timetables.trigger.utcnow", lambda slot=slot: slot.add(minutes=1))
+        first = there.next_dagrun_info(
+            last_automated_data_interval=None, restriction=TimeRestriction(earliest=None, latest=None, catchup=False)
+        )
+        assert first.run_after == there._get_next(slot), dag.dag_id
 
 
 def test_params_are_a_form(dags: list[Any]) -> None:
