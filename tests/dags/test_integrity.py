@@ -153,12 +153,12 @@ def test_unpausing_a_dag_makes_up_for_no_slot(dags: list[Any], monkeypatch: pyte
     from airflow.timetables.base import TimeRestriction
 
     for dag in dags:
-        if dag.dag_id.removeprefix("retention_") not in (*SCHEDULES,):
+        if dag.dag_id.removeprefix("retention_") not in SCHEDULES:
             continue
-        there = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag)).timetable
+        there: Any = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag)).timetable
         slot = there._align_to_prev(pendulum.datetime(2026, 11, 25, 12, 0, 0))
         monkeypatch.setattr("airflow.timetables.trigger.utcnow", lambda slot=slot: slot.add(minutes=1))
-        first = there.next_dagrun_info(
+        first: Any = there.next_dagrun_info(
             last_automated_data_interval=None, restriction=TimeRestriction(earliest=None, latest=None, catchup=False)
         )
         assert first.run_after == there._get_next(slot), dag.dag_id
