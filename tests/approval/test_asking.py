@@ -173,3 +173,12 @@ def test_the_hourly_run_rings_once_for_what_it_asked_and_never_for_others(store:
     for scope, run_id, rings in (("consumer", 9, 1), ("erasure", 9, 0), ("erasure", 7, 1)):
         run = Run(run_id, "k", scope, NOW, "p", "c", False, "running", None, NOW)
         assert len(asking.to_ring_for(found, run)) == rings
+
+
+def test_what_is_in_force_does_not_depend_on_the_clock_of_who_answered_case_10(store: Store) -> None:
+    """The first answer came from a machine an hour ahead; the second one, given later, counts."""
+    with connect() as conn:
+        for key, ahead in ((Key("a" * 64, "c" * 64), timedelta(hours=1)), (Key("b" * 64, "c" * 64), timedelta(0))):
+            number = approvals.ask(conn, Request(approvals.POLICY, key, {"affected": 0}, "starter", NOW))
+            approvals.decide(conn, number, approvals.APPROVED, by="boss", at=NOW + ahead)
+        assert approvals.in_force(conn) == key

@@ -120,3 +120,24 @@ def test_exceptions_whose_columns_are_gone_make_everything_wait(busy: Any) -> No
     policy = load_configuration().policy
     assert guard_of(conn, catalog, policy, other).waiting == {dataset.id for dataset in catalog.datasets}
     assert guard_of(conn, catalog, policy, catalog).waiting == frozenset()
+
+
+def test_other_exceptions_make_everything_wait(busy: Any) -> None:
+    """Where holds, cases or terms are read from decides every fate: nothing goes, and nothing approves itself."""
+    conn, catalog, _ = busy
+    cases = catalog.exceptions.cases.model_copy(
+        update={"table": "app.safety_flags", "opened": "flagged_at", "closed": "cleared_at"}
+    )
+    other = catalog.model_copy(update={"exceptions": catalog.exceptions.model_copy(update={"cases": cases})})
+    policy = load_configuration().policy
+    assert guard_of(conn, other, policy, catalog).waiting == {dataset.id for dataset in catalog.datasets}
+
+
+def test_log_lines_wait_with_the_messages_that_tell_their_conversations(busy: Any) -> None:
+    conn, catalog, _ = busy
+    messages = catalog.messages.model_copy(update={"group": "account_id"})
+    others = tuple(messages if dataset.id == messages.id else dataset for dataset in catalog.datasets)
+    other = catalog.model_copy(update={"datasets": others})
+    policy = load_configuration().policy
+    logs = {dataset.id for dataset in catalog.logs}
+    assert guard_of(conn, other, policy, catalog).waiting == {messages.id, *logs}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,12 +11,11 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from psycopg.types.json import Jsonb
-
 from lifecycle.catalog.models import Logs
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, take_lease, through_gate
-from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, record_progress, write_intents
+from lifecycle.dispositions.log_announcements import announce, count_removed, dataset_of, day_prefix, settle
+from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, write_intents
 from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.planning.units import Method, Progress, Tally, Unit
@@ -28,7 +26,7 @@ from lifecycle.stores.postgres.facts import LogFacts, load_log_facts
 from lifecycle.stores.postgres.guard import AWAITING
 
 if TYPE_CHECKING:
-    from lifecycle.stores.s3.logs import LogFields, RewriteResult
+    from lifecycle.stores.s3.logs import LogFields
 
 _DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})/$")
 Decide = Callable[[str, str, str, datetime | None], str | None]
@@ -141,6 +139,7 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
 
 
 def _kept(records: int, waiting: int) -> tuple[Tally, ...]:
+    waiting = min(waiting, records)  # it is counted in every version of an object, records in one
     shown = (Tally("keep:not_due", records - waiting),)
     return (*shown, Tally(f"keep:{AWAITING}", waiting)) if waiting else shown
 
@@ -154,8 +153,8 @@ def expire_logs(context: RunContext, unit: str, conversations: dict[str, list[st
     Raises:
         DispositionError: some objects could not be rewritten; they stand as they were, and the others were done.
     """
-    name, day = unit.rsplit("/", 1)
-    dataset = next(item for item in context.catalog.logs if item.id == name)
+    dataset = dataset_of(context, unit)
+    assert dataset is not None  # it was in the plan
     lease = take_lease(context.conn, context.run.run_id, unit)
     row = load_unit(context.conn, context.run.run_id, unit)
     if row.status == "done":
@@ -165,7 +164,7 @@ def expire_logs(context: RunContext, unit: str, conversations: dict[str, list[st
     known: dict[str, list[str]] = {} if conversations is None else conversations
     # Announcements are committed while the gate's own transaction is open, so they need a connection of their own.
     with connect() as aside:
-        for key in _keys(context, dataset, f"{dataset.prefix}date={day}/"):
+        for key in _keys(context, dataset, day_prefix(dataset, unit)):
             try:
                 act = partial(_rewrite, context, dataset, unit, key, known, row.day, aside)
                 through_gate(context.conn, context.catalog, lease, act)
@@ -174,33 +173,8 @@ def expire_logs(context: RunContext, unit: str, conversations: dict[str, list[st
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"objects failed": failed})
-    through_gate(context.conn, context.catalog, lease, lambda gate: close_unit(context, unit))
+    through_gate(context.conn, context.catalog, lease, partial(_close, context, dataset, unit))
     return load_unit(context.conn, context.run.run_id, unit).progress
-
-
-def _key_hash(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
-
-
-def _etag(context: RunContext, dataset: Logs, key: str) -> str | None:
-    from botocore.exceptions import ClientError
-
-    try:
-        return context.s3.head_object(Bucket=dataset.bucket, Key=key)["ETag"]
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in ("404", "NoSuchKey"):
-            return None
-        raise
-
-
-def _announce(aside: Connection, context: RunContext, unit: str, key: str, seen: RewriteResult, etag: str) -> None:
-    """Commit what is about to leave an object, so that a kill after the rewrite loses no count (promise 4)."""
-    if seen.removed:
-        aside.execute(
-            "INSERT INTO lifecycle.log_intents (run_id, unit, key_sha256, etag, counts) VALUES (%s, %s, %s, %s, %s)"
-            " ON CONFLICT (run_id, unit, key_sha256) DO NOTHING",
-            (context.run.run_id, unit, _key_hash(key), etag, Jsonb(dict(seen.removed))),
-        )
 
 
 def _rewrite(
@@ -216,25 +190,14 @@ def _rewrite(
     """Inside the gate: rewrite one object by the facts of now, and count what left it."""
     from lifecycle.stores.s3.logs import rewrite_object
 
+    run_id = context.run.run_id
     judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params, conversations), day)
-    announce = partial(_announce, aside, context, unit, key)
-    done: RewriteResult = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge, announce)
-    removed = {rule: count for rule, count in done.removed.items() if count}
-    if not removed and done.action != "held":
-        removed = _announced(context, dataset, unit, key)
-    if removed:
-        counts = {f"delete:{rule}": {"records": n} for rule, n in removed.items()}
-        record_progress(gate.conn, context.run.run_id, unit, counts)
-    gate.conn.execute(
-        "DELETE FROM lifecycle.log_intents WHERE run_id = %s AND unit = %s AND key_sha256 = %s",
-        (context.run.run_id, unit, _key_hash(key)),
-    )
+    say = partial(announce, aside, run_id, unit, key)
+    done = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge, say)
+    if any(done.removed.values()):
+        count_removed(gate, run_id, unit, key, done.removed)
 
 
-def _announced(context: RunContext, dataset: Logs, unit: str, key: str) -> dict[str, int]:
-    """What an earlier try took out of an object before it was killed: announced, and the object has changed since."""
-    row = context.conn.execute(
-        "SELECT etag, counts FROM lifecycle.log_intents WHERE run_id = %s AND unit = %s AND key_sha256 = %s",
-        (context.run.run_id, unit, _key_hash(key)),
-    ).fetchone()
-    return dict(row[1]) if row is not None and row[0] != _etag(context, dataset, key) else {}
+def _close(context: RunContext, dataset: Logs, unit: str, gate: Gate) -> None:
+    settle(context, dataset, unit, gate)
+    close_unit(context, unit)

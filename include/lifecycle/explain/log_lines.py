@@ -31,18 +31,7 @@ class Counts:
 
 def reader(conn: Connection, s3: S3Client, config: Configuration, as_of: datetime) -> RunContext:
     """A context of a run that is never registered."""
-    run = Run(
-        run_id=0,
-        run_key="explain",
-        scope=RECORDS_SCOPE,
-        as_of=as_of,
-        policy_hash=config.policy_hash,
-        catalog_hash=config.catalog_hash,
-        dry_run=True,
-        status="running",
-        planned_at=None,
-        started_at=as_of,
-    )
+    run = Run.unregistered("explain", RECORDS_SCOPE, as_of, (config.policy_hash, config.catalog_hash))
     return RunContext(conn, s3, config.policy, config.catalog, run)
 
 

@@ -50,6 +50,13 @@ class Run:
     guard_policy: str | None = None
     guard_catalog: str | None = None
 
+    @classmethod
+    def unregistered(
+        cls, name: str, scope: str, as_of: datetime, hashes: tuple[str, str], guard: tuple[str, str] | None = None
+    ) -> Run:
+        """A run that only looks, and that the register never sees."""
+        return cls(0, name, scope, as_of, *hashes, True, "running", None, as_of, *(guard or (None, None)))
+
 
 def load(conn: Connection, run_id: int) -> Run:
     run = _find(conn, _BY_ID, {"run_id": run_id})

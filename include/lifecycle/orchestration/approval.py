@@ -235,12 +235,17 @@ def why_not(found: Approval, rules: Thresholds, by: str) -> str | None:
     return None
 
 
-def said(conn: Connection, run: Run) -> list[dict[str, Any]]:
-    """What a run's summary says of approvals: what it asked or was spared asking, and what it still waits for."""
+def concerning(conn: Connection, run: Run) -> list[Approval]:
+    """What a run asked itself, and the approval of its configuration, whoever asked."""
     found = {each.approval_id: each for each in approvals.of_run(conn, run.run_id)}
     if run.guard_policy is not None:
         asked = approvals.latest(conn, Key(run.policy_hash, run.catalog_hash))
         found |= {asked.approval_id: asked} if asked is not None else {}
+    return list(found.values())
+
+
+def said(conn: Connection, run: Run) -> list[dict[str, Any]]:
+    """What a run's summary says of approvals: what it asked or was spared asking, and what it still waits for."""
     return [
         {
             "approval_id": each.approval_id,
@@ -250,5 +255,5 @@ def said(conn: Connection, run: Run) -> list[dict[str, Any]]:
             "deadline": each.deadline.isoformat() if each.deadline is not None else None,
             "records": sum(each.units.values()) if each.subject == approvals.PLAN else each.shown.get("affected"),
         }
-        for each in found.values()
+        for each in concerning(conn, run)
     ]

@@ -12,7 +12,7 @@ from lifecycle.errors import ApprovalError
 from lifecycle.ledger import approvals
 from lifecycle.ledger.approvals import Approval
 from lifecycle.ledger.runs import Run
-from lifecycle.orchestration.approval import thresholds
+from lifecycle.orchestration.approval import concerning, thresholds
 from lifecycle.orchestration.decisions import answer
 from lifecycle.stores.postgres.connect import Connection, connect
 
@@ -143,14 +143,8 @@ def dags_of(done: Approval) -> list[str]:
 
 
 def waiting_of(conn: Connection, run: Run) -> list[Approval]:
-    """What a run waits for: what it asked itself, and the approval of its configuration, whoever asked."""
-    if run.dry_run:
-        return []
-    found = {each.approval_id: each for each in approvals.of_run(conn, run.run_id)}
-    if run.guard_policy is not None:
-        asked = approvals.latest(conn, approvals.Key(run.policy_hash, run.catalog_hash))
-        found |= {asked.approval_id: asked} if asked is not None else {}
-    return [each for each in found.values() if each.status == approvals.PENDING]
+    """What a run waits for."""
+    return [] if run.dry_run else [each for each in concerning(conn, run) if each.status == approvals.PENDING]
 
 
 def to_ring_for(found: list[Approval], run: Run) -> list[Approval]:

@@ -28,21 +28,8 @@ def read_only_context(scope: str, as_of: datetime) -> Iterator[RunContext]:
         conn.execute("SET default_transaction_read_only = on")
         check_stores(conn, s3, config.catalog)
         refuse_locked(conn, config)
-        bound = standing(conn, config, as_of).guard
-        run = Run(
-            run_id=0,
-            run_key="preview",
-            scope=scope,
-            as_of=as_of,
-            policy_hash=config.policy_hash,
-            catalog_hash=config.catalog_hash,
-            dry_run=True,
-            status="running",
-            planned_at=None,
-            started_at=as_of,
-            guard_policy=bound.policy_hash if bound else None,
-            guard_catalog=bound.catalog_hash if bound else None,
-        )
+        hashes = (config.policy_hash, config.catalog_hash)
+        run = Run.unregistered("preview", scope, as_of, hashes, standing(conn, config, as_of).guard)
         yield RunContext(conn, s3, config.policy, config.catalog, run, guard_of_run(conn, config, run))
 
 

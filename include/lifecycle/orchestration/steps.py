@@ -16,8 +16,10 @@ from lifecycle.dispositions.blast_radius import ask, judge, release
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, SCOPES, RunContext
 from lifecycle.dispositions.erasure import settle_requests
 from lifecycle.dispositions.expire import expire as expire_partition
-from lifecycle.dispositions.gate import take_lease, through_gate
+from lifecycle.dispositions.gate import Gate, take_lease, through_gate
 from lifecycle.dispositions.landing import partition_landing
+from lifecycle.dispositions.log_announcements import dataset_of
+from lifecycle.dispositions.log_announcements import settle as settle_announcements
 from lifecycle.dispositions.logs import expire_logs
 from lifecycle.dispositions.orphans import expire_orphans
 from lifecycle.dispositions.plan_store import (
@@ -104,7 +106,9 @@ def _close_abandoned(context: RunContext) -> None:
         dead = RunContext(context.conn, context.s3, context.policy, context.catalog, runs.load(context.conn, run_id))
         lease = take_lease(context.conn, run_id, unit)
 
-        def close(gate: object, dead: RunContext = dead, unit: str = unit) -> None:
+        def close(gate: Gate, dead: RunContext = dead, unit: str = unit) -> None:
+            if (dataset := dataset_of(dead, unit)) is not None:
+                settle_announcements(dead, dataset, unit, gate)
             write_outcomes(dead, load_unit(dead.conn, dead.run.run_id, unit))
             mark(dead.conn, dead.run.run_id, unit, "done")
 

@@ -109,9 +109,13 @@ def guard_of(conn: Connection, loaded: Catalog, policy: Policy | None, catalog: 
     """The guard that a configuration in force makes for a loaded dataset file."""
     if policy is None or catalog is None:
         return Guard(None, None, frozenset())
+    if loaded.exceptions != catalog.exceptions or not _evaluable(conn, catalog):
+        # They decide every fate, and the gate locks the loaded ones only.
+        return Guard(policy, catalog, frozenset(dataset.id for dataset in loaded.datasets))
     waiting = {dataset.id for dataset in loaded.datasets if differs(dataset, catalog)}
-    if not _evaluable(conn, catalog):
-        waiting = {dataset.id for dataset in loaded.datasets}
+    if loaded.messages.id in waiting:
+        # A hold on a conversation reaches a log line by way of the messages.
+        waiting |= {dataset.id for dataset in loaded.logs}
     return Guard(policy, catalog, frozenset(waiting))
 
 

@@ -25,7 +25,7 @@ from lifecycle.stores.s3.errors import StoreError
 from lifecycle.stores.s3.reconciliation import Reconciliation
 from lifecycle.stores.s3.records import Decide, LogFields, Tally, UnreadableObjectError
 from lifecycle.stores.s3.transfer import Content, read, tagging, write_file
-from lifecycle.stores.s3.versions import ObjectVersion, key_versions
+from lifecycle.stores.s3.versions import ObjectVersion, key_versions, newest_etag
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -34,7 +34,7 @@ __all__ = ["Decide", "LogFields", "RewriteResult", "inspect_object", "rewrite_ob
 log = logging.getLogger(__name__)
 # How often a rewrite begins anew because the object was overwritten meanwhile.
 TRIES = 5
-# Told the counts and the ETag of the latest content ("" where a marker hides it) before anything is changed.
+# Told the counts and the ETag of the newest content before anything is changed.
 Announce = Callable[["RewriteResult", str], None]
 
 
@@ -178,7 +178,7 @@ def _act(
             "and are not in its latest version; nothing was touched. Write those back, then run again."
         )
     if announce is not None:
-        announce(seen.result(seen.action, 0), seen.content.etag if seen.content is not None else "")
+        announce(seen.result(seen.action, 0), newest_etag(seen.versions))
     obsolete = seen.obsolete
     if seen.content is not None and seen.tally.due and seen.tally.kept:
         written = _write_rest(s3, permit, bucket, key, fields, decide, seen, seen.content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -87,6 +87,11 @@ def iter_versions(s3: S3Client, bucket: str, prefix: str, *, after: str = "") ->
                 # Ceph begins with the versions of ``after`` itself, S3 behind them.
                 if version.key > after and version.key.startswith(prefix):
                     yield version
+
+
+def newest_etag(versions: Iterable[ObjectVersion]) -> str:
+    """The ETag of the newest content among one key's versions, the latest first; "" when there are markers only."""
+    return next((version.etag for version in versions if not version.is_marker), "")
 
 
 def key_versions(s3: S3Client, bucket: str, key: str) -> list[ObjectVersion]:
