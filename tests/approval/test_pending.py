@@ -177,6 +177,37 @@ def test_below_the_thresholds_it_approves_itself_and_says_so(begun: Callable[...
     assert done.json["scopes"]["consumer"]["approvals"][0]["status"] == "automatic"
 
 
+def test_many_small_steps_are_one_large_one(begun: Callable[..., Place]) -> None:
+    """Each touches one record, which two may be; the third is asked about, and a yes by name begins a new count."""
+    old = [message(f"aged {age}", age=DAY * age) for age in (63, 53, 43, 33)]
+    many = tuple(message(f"other {n}", "business", DAY) for n in range(30))
+    few = put("approval", records=2, share=0.9)
+    place = begun(World(messages=(*old, *many)), few)
+    for step, days in enumerate((60, 50, 40)):
+        place.load(few, period("consumer_default", f"P{days}D"))
+        assert place.run(TOMORROW + DAY * step).code == 0
+    assert [status for _, status, _ in place.approvals()] == ["automatic", "automatic", "automatic", "pending"]
+    assert place.here(*old) == [False, False, True, True]
+    asked = place.store.value("SELECT shown ->> 'reason' FROM lifecycle.approvals WHERE status = 'pending'")
+    assert asked == "it touches 1 records with the 2 of changes that approved themselves, more than 2"
+    place.store.cli("policy", "approve", load_configuration().policy_hash, "--by", "counsel", "--yes")
+    place.load(few, period("consumer_default", "P30D"))
+    assert place.run(TOMORROW + DAY * 3).code == 0
+    assert (place.approvals()[-1][1], place.here(*old)) == ("automatic", [False] * 4)
+
+
+def test_a_promise_is_not_lengthened_on_a_day_on_which_nothing_is_due(begun: Callable[..., Place]) -> None:
+    """No record's fate differs today, so there is nothing to count, and all would stay longer from tomorrow on."""
+    generous = put("approval", records=10**6, share=1.0)
+    place = begun(World(messages=(message("young", age=DAY),)), generous)
+    place.load(generous, period("consumer_default", "P10Y"))
+    assert place.run().code == 0
+    [(affected, loosened)] = place.store.sql(
+        "SELECT shown ->> 'affected', shown ->> 'loosened' FROM lifecycle.approvals WHERE status = 'pending'"
+    )
+    assert (affected, loosened) == ("0", '["rules.consumer_default"]')
+
+
 def test_a_change_that_loosens_the_safeguards_never_approves_itself(begun: Callable[..., Place]) -> None:
     place = begun(World(messages=(message("m", age=DAY),)))
     place.load(put("approval", records=10**9, share=1.0))
