@@ -101,6 +101,25 @@ def test_a_shorter_period_waits_and_the_undisputed_part_goes_on(begun: Callable[
     assert len(place.approvals()) == 2, "one request, however many runs find it unanswered"
 
 
+def test_an_explanation_says_what_the_policy_in_force_decides_otherwise(begun: Callable[..., Place]) -> None:
+    disputed, young = message("disputed", age=DAY * 50), message("young", age=DAY)
+    place = begun(World(messages=(disputed, young)))
+    place.load(period("consumer_default", "P30D"))
+    assert place.run().code == 0
+
+    def told(*name: str) -> list[str]:
+        shown = place.store.cli("explain", *name, "--as-of", at(TOMORROW), "--json")
+        found: list[str] = json.loads(shown.stdout)["waits"]
+        return found
+
+    [says] = told("message", str(disputed.message_id))
+    until = f"{disputed.received_at + DAY * 90:%Y-%m-%d}"
+    assert f"decides otherwise: keep until {until} (rule consumer_default)" in says
+    assert told("message", str(young.message_id)) == [], "both keep it"
+    [general] = told("partition", f"messages/consumer/{disputed.received_at:%Y-%m-%d}")
+    assert general.endswith("until then runs do only what the one in force decides alike.")
+
+
 def test_what_was_kept_for_want_of_an_approval_is_shown(begun: Callable[..., Place]) -> None:
     near = message("goes", age=DAY * 87 - timedelta(hours=12))
     waits = message("waits", age=DAY * 87 - timedelta(hours=11), conversation="w")
