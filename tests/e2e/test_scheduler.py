@@ -17,7 +17,6 @@ from e2e.conftest import RUN_WITHIN_S, Stack
 from lifecycle.demo.demo import AlreadyRunningError
 from lifecycle.demo.report import scope_reports
 from lifecycle.demo.rest import RestError
-from lifecycle.dispositions.gate import _QUEUE_LOCK
 
 SCOPES = ("consumer", "beta", "evaluation", "business", "records", "erasure")
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
@@ -164,35 +163,39 @@ def test_two_runs_at_once_queue(stack: Stack) -> None:
     assert begun < ended <= begun_after
 
 
-@contextmanager
-def gate_shut(stack: Stack) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """Whoever wants to destroy something waits in front of the gate."""
-    with psycopg.connect(stack.store.conninfo, autocommit=True) as conn:
-        conn.execute("SELECT pg_advisory_lock(%s)", (_QUEUE_LOCK,))
-        yield conn
-
-
-def planned(stack: Stack, dag_id: str, run_id: str, seconds: float = 180.0) -> None:
-    """Until everything before `shards` is done: the next to come to the gate will be `expire`."""
+def partitioned(stack: Stack, dag_id: str, run_id: str, seconds: float = 180.0) -> None:
+    """Until late rows lie in partitions of their own; what is left before `expire` only reads them."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if task_states(stack, dag_id, run_id).get("quarantine", ("", 0))[0] == "success":
+        if task_states(stack, dag_id, run_id).get("partition", ("", 0))[0] == "success":
             return
         time.sleep(0.1)
-    raise AssertionError(f"{dag_id} did not get as far as quarantine")
+    raise AssertionError(f"{dag_id} did not get as far as cut-offs")
 
 
-def waiting_task(stack: Stack, seconds: float = 120.0) -> psutil.Process:
-    """The task process that waits at the gate, found by the port of its database session."""
-    waiting = "SELECT client_port FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+@contextmanager
+def in_use(stack: Stack, message_id: UUID) -> Iterator[int]:
+    """Somebody edits the record: whoever wants to destroy it, and nobody else, waits. Yields who holds it up."""
+    with psycopg.connect(stack.store.conninfo) as conn:
+        found = conn.execute("SELECT 1 FROM app.messages WHERE message_id = %s FOR UPDATE", (message_id,)).fetchone()
+        assert found is not None, "destroyed before the test could take hold of it"
+        yield conn.info.backend_pid
+
+
+def held_up_task(stack: Stack, holder: int, seconds: float = 120.0) -> psutil.Process:
+    """The task process that waits for `holder`, found by the port of its database session.
+
+    It gives up and tries again every moment, so one look may miss it.
+    """
+    waiting = "SELECT client_port FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        ports = {port for (port,) in stack.store.sql(waiting)}
+        ports = {port for (port,) in stack.store.sql(waiting, holder)}
         for found in psutil.net_connections("tcp") if ports else ():
             if found.laddr and found.laddr.port in ports and found.pid:
                 return psutil.Process(found.pid)
-        time.sleep(0.2)
-    raise AssertionError("no task came to the gate")
+        time.sleep(0.05)
+    raise AssertionError("no task wanted to destroy the record")
 
 
 def gone(process: psutil.Process, seconds: float) -> bool:
@@ -211,9 +214,9 @@ def test_case_27_who_is_killed_before_the_act_is_tried_again(stack: Stack, tier:
     day = stack.due(tier, 230)  # a day that no other test here uses, so that it holds this one record
     due = stack.store.insert_message(tier=tier, received_at=day)
     run_id = stack.api.trigger(dag_id, {})
-    planned(stack, dag_id, run_id)
-    with gate_shut(stack):
-        task = waiting_task(stack)
+    partitioned(stack, dag_id, run_id)
+    with in_use(stack, due) as holder:
+        task = held_up_task(stack, holder)
         supervisor = task.parent()
         assert supervisor is not None
         (task if victim == "task" else supervisor).kill()
