@@ -7,8 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from subprocess import Popen
-from typing import Any
+from typing import Any, Protocol
 
 from psycopg import Connection
 
@@ -21,7 +20,18 @@ PATIENCE = 60.0
 POLL = 0.01
 
 
-def wait_for(condition: Callable[[], Any], process: Popen[str] | None = None) -> bool:
+class Process(Protocol):
+    """A command line that runs by itself: a Popen, or one forked from what is loaded."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def communicate(self) -> tuple[str, str]: ...
+
+
+def wait_for(condition: Callable[[], Any], process: Process | None = None) -> bool:
     """True once ``condition`` holds; False when the process has ended before it did."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -39,7 +49,7 @@ def runs_begun(conn: Connection[Any]) -> int:
     return int(row[0])
 
 
-def kill(process: Popen[str]) -> None:
+def kill(process: Process) -> None:
     """SIGKILL: no handler, no clean-up, no last words."""
     if process.poll() is None:
         os.kill(process.pid, signal.SIGKILL)

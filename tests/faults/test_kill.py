@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from subprocess import Popen, TimeoutExpired
+from subprocess import TimeoutExpired
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from faults.steps import end_state, kill, plain_ledger, runs_begun, unlike, wait
 from lifecycle.demo.servers import S3Server
 from oracle.busy import AS_OF, busy_world
 from oracle.facts import World
+from oracle.forked import Forked
 from oracle.s3proxy import Request, proxied
 from oracle.stores import Servers, run, run_process
 from support.store import Store
@@ -67,7 +68,7 @@ def clean(servers: Servers, request: pytest.FixtureRequest) -> Iterator[Clean]:
         yield Clean(scope, world, snapshot, state, ledger, seconds, writes)
 
 
-def undisturbed(store: Store, process: Popen[str]) -> float:
+def undisturbed(store: Store, process: Forked) -> float:
     """Let the run end; how many seconds its work took from the moment it showed itself."""
     with store.connect() as conn:
         assert wait_for(lambda: runs_begun(conn), process)
@@ -77,7 +78,7 @@ def undisturbed(store: Store, process: Popen[str]) -> float:
     return time.monotonic() - began
 
 
-def start(store: Store, scope: str | None, *, endpoint_of: S3Server | None = None) -> Popen[str]:
+def start(store: Store, scope: str | None, *, endpoint_of: S3Server | None = None) -> Forked:
     """The run as a process of its own, at the given S3 endpoint."""
     if endpoint_of is not None:
         env = {**store.env, "AIRFLOW_CONN_LIFECYCLE_S3": json.dumps(endpoint_of.airflow_connection())}

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -25,6 +22,7 @@ from support.servers import TEMPLATE, with_database
 from support.store import Store
 
 from .facts import World
+from .forked import Forked
 from .load import put_logs, put_objects, write_rows, write_world
 from .observe import Observed, observe
 from .quick import only, unvalidated
@@ -84,26 +82,10 @@ def run(store: Store, as_of: datetime, *options: str, scope: str | None = None) 
         return full_run(store, as_of, *options)
 
 
-def run_process(store: Store, as_of: datetime, scope: str | None = None) -> Popen[str]:
+def run_process(store: Store, as_of: datetime, scope: str | None = None) -> Forked:
     """The run, or one scope of it, without its validations, as a process of its own; the caller ends it."""
-    tests = Path(__file__).resolve().parents[1]
-    return Popen(
-        [
-            sys.executable,
-            "-m",
-            "oracle.quick",
-            *(("--only", scope) if scope else ()),
-            "run",
-            "--as-of",
-            at(as_of),
-            "--json",
-        ],
-        env={**os.environ, **store.env, "PYTHONPATH": str(tests)},
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        text=True,
-    )
+    narrowed = ("--only", scope) if scope else ()
+    return Forked((*narrowed, "run", "--as-of", at(as_of), "--json"), {**os.environ, **store.env})
 
 
 def look(store: Store) -> Observed:
