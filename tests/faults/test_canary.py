@@ -7,6 +7,7 @@ records. Everything else that the project writes or prints may not.
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,6 +18,7 @@ from psycopg import Connection, sql
 
 from oracle.busy import AS_OF, busy_world
 from oracle.facts import ROOT, Account, Erasure, Feedback, Flag, Hold, Message, World
+from oracle.forked import Forked
 from oracle.load import DATA, EVIDENCE, LOGS
 from oracle.named import in_landing
 from oracle.observe import bucket
@@ -119,7 +121,7 @@ def evidence(store: Store) -> dict[str, str]:
 def everything_said(store: Store, world: World, commands: dict[str, tuple[str, ...]]) -> Canaries:
     texts = {}
     for name, words in commands.items():
-        process = store.cli_process(*words)
+        process = Forked(words, {**os.environ, **store.env}, quick=False)
         stdout, stderr = process.communicate(timeout=120)
         assert process.returncode in (0, 1), f"{name} was not understood: {stderr}"
         texts[f"{name} stdout"], texts[f"{name} stderr"] = stdout, stderr

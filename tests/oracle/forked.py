@@ -26,17 +26,19 @@ PRELOADED = (
     "boto3",
     "s3transfer",
     "pyarrow.parquet",
+    "great_expectations",
 )
 
 
 class Forked:
     """A running command line, with the part of Popen's interface that tests use."""
 
-    def __init__(self, words: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(self, words: Sequence[str], env: Mapping[str, str], *, quick: bool = True) -> None:
+        """Start it. ``quick``: as oracle/quick.py runs it, whose options come first; else as it is."""
         self._folder = TemporaryDirectory(prefix="forked")
         self._outputs = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         self._process = _context().Process(
-            target=_run, args=(list(words), dict(env), [str(path) for path in self._outputs])
+            target=_run, args=(list(words), dict(env), [str(path) for path in self._outputs], quick)
         )
         self._process.start()
 
@@ -74,17 +76,18 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _run(words: list[str], env: dict[str, str], outputs: list[str]) -> None:
+def _run(words: list[str], env: dict[str, str], outputs: list[str], quick: bool) -> None:
     """In the child: the environment and outputs of a process of its own."""
     for number, path in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     os.environ.update(env)
     sys.argv = ["lifecycle", *words]
-    from oracle.quick import main
+    from lifecycle.cli.main import app
+    from oracle import quick as without_judgement
 
     try:
-        main()
+        without_judgement.main() if quick else app()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
