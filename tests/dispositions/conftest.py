@@ -12,15 +12,16 @@ from oracle.facts import World
 from oracle.named import AS_OF
 from oracle.observe import Observed
 from oracle.stores import Servers, full_run, look, servers
+from support.judges import sql_judges
 from support.store import Store
 
-__all__ = ["servers"]
+__all__ = ["servers", "sql_judges"]
 
 RunWorld = Callable[..., AbstractContextManager[tuple[Store, Observed]]]
 
 
 @pytest.fixture(scope="module")
-def after_run(servers: Servers) -> RunWorld:
+def after_run(servers: Servers, sql_judges: None) -> RunWorld:
     """A store that held a world, after one run that passed its validations, and what was found in it."""
 
     @contextmanager
