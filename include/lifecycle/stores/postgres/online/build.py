@@ -53,7 +53,9 @@ def _by_range(layout: Layout) -> sql.Composed:
 
 def _checks(facts: TableFacts, layout: Layout) -> list[sql.Composed]:
     """Checks that every row meets. One that is NOT VALID follows at the switch, since old rows may break it."""
-    return [add_check(layout.root.identifier, found) for found in facts.constraints if found.kind == "c" and found.validated]
+    return [
+        add_check(layout.root.identifier, found) for found in facts.constraints if found.kind == "c" and found.validated
+    ]
 
 
 def add_check(table: sql.Identifier, found: Constraint) -> sql.Composed:

@@ -12,7 +12,7 @@ from lifecycle.errors import VerificationError
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.online.facts import Name, TableFacts
 from lifecycle.stores.postgres.online.layout import Layout
-from lifecycle.stores.postgres.online.text import idents, stmt
+from lifecycle.stores.postgres.online.text import idents, raw, stmt
 
 _SMALLEST, _LARGEST = 50, 100_000
 
@@ -60,8 +60,7 @@ class Pages:
     def _row(self, position: Sequence[str]) -> sql.Composed:
         """A position as a row of typed literals; the types are PostgreSQL's own names of them."""
         parts = [
-            stmt("{}::{}", sql.Literal(value), sql.SQL(kind))  # type: ignore[arg-type]  # from format_type()
-            for value, kind in zip(position, self.types, strict=True)
+            stmt("{}::{}", sql.Literal(value), raw(kind)) for value, kind in zip(position, self.types, strict=True)
         ]
         return sql.SQL(", ").join(parts)
 

@@ -14,7 +14,7 @@ from lifecycle.stores.postgres.online.copying import clock_index
 from lifecycle.stores.postgres.online.facts import TableFacts
 from lifecycle.stores.postgres.online.layout import Interval, Layout, Leaf
 from lifecycle.stores.postgres.online.locks import Patience, patiently
-from lifecycle.stores.postgres.online.text import stmt
+from lifecycle.stores.postgres.online.text import raw, stmt
 
 # One transaction locks them all at the switch; the server's lock table has room for some thousands.
 MOST_LEAVES = 2_000
@@ -27,7 +27,7 @@ def days_of(conn: Connection, facts: TableFacts, clock: str) -> list[date]:
     query = _PROBES if indexed else _SCAN
     kind = facts.column(clock).type
     rows = conn.execute(
-        stmt(query, clock=sql.Identifier(clock), table=facts.name.identifier, kind=sql.SQL(kind))  # type: ignore[arg-type]  # from format_type()
+        stmt(query, clock=sql.Identifier(clock), table=facts.name.identifier, kind=raw(kind))
     ).fetchall()
     return [row[0] for row in rows]
 
@@ -71,7 +71,12 @@ def _chunks(leaves: list[Leaf]) -> Iterator[list[Leaf]]:
 
 
 def create_leaves(
-    conn: Connection, facts: TableFacts, layout: Layout, days: Iterable[date], patience: Patience, done: Callable[[int], None]
+    conn: Connection,
+    facts: TableFacts,
+    layout: Layout,
+    days: Iterable[date],
+    patience: Patience,
+    done: Callable[[int], None],
 ) -> int:
     """Make the partitions that are missing, a few in each transaction; `done` hears how many. Safe to repeat."""
     missing = missing_leaves(conn, layout, days)
@@ -90,7 +95,9 @@ def _create(conn: Connection, facts: TableFacts, layout: Layout, leaf: Leaf) -> 
     """A partition, with what the default partition holds of it: mirrored writes may have come before it was there."""
     default = layout.table.sibling(layout.default_of(leaf.parent)).identifier
     lower, upper = bounds(leaf)
-    within = stmt("{clock} >= {lower} AND {clock} < {upper}", clock=sql.Identifier(layout.clock), lower=lower, upper=upper)
+    within = stmt(
+        "{clock} >= {lower} AND {clock} < {upper}", clock=sql.Identifier(layout.clock), lower=lower, upper=upper
+    )
     conn.execute(stmt("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", default))
     strays = conn.execute(stmt("SELECT count(*) FROM {} WHERE {}", default, within)).fetchone()
     if strays is None or strays[0] == 0:
@@ -99,7 +106,9 @@ def _create(conn: Connection, facts: TableFacts, layout: Layout, leaf: Leaf) -> 
         return
     columns = sql.SQL(", ").join(map(sql.Identifier, facts.writable))
     conn.execute(
-        stmt("CREATE TEMP TABLE lifecycle_strays ON COMMIT DROP AS SELECT {} FROM {} WHERE {}", columns, default, within)
+        stmt(
+            "CREATE TEMP TABLE lifecycle_strays ON COMMIT DROP AS SELECT {} FROM {} WHERE {}", columns, default, within
+        )
     )
     conn.execute(stmt("DELETE FROM {} WHERE {}", default, within))
     for statement in create_leaf(facts, layout, leaf):

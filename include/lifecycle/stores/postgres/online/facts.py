@@ -197,4 +197,3 @@ class TableFacts:
         constraints = sorted((c.name, c.kind, c.definition) for c in self.constraints if not c.name.startswith(GUARD))
         indexes = sorted((i.name, i.tail, i.unique) for i in self.indexes)
         return repr((columns, constraints, indexes))
-

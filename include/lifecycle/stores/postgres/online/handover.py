@@ -108,12 +108,8 @@ class Handover:
             stmt("ALTER INDEX {} RENAME TO {}", sibling(own).identifier, sql.Identifier(aside))
             for own, aside in zip(self.relations, self.source.aside_relations, strict=True)
         ]
-        moved.append(
-            stmt("ALTER TABLE {} RENAME TO {}", self.table.identifier, sql.Identifier(self.source.aside.name))
-        )
-        moved.append(
-            stmt("ALTER TABLE {} RENAME TO {}", self.target.aside.identifier, sql.Identifier(self.table.name))
-        )
+        moved.append(stmt("ALTER TABLE {} RENAME TO {}", self.table.identifier, sql.Identifier(self.source.aside.name)))
+        moved.append(stmt("ALTER TABLE {} RENAME TO {}", self.target.aside.identifier, sql.Identifier(self.table.name)))
         return moved + [
             stmt("ALTER INDEX {} RENAME TO {}", sibling(aside).identifier, sql.Identifier(own))
             for own, aside in zip(self.relations, self.target.aside_relations, strict=True)
@@ -197,9 +193,7 @@ def _grant(kind: str, on: sql.Identifier, grants: Iterable[Grant]) -> list[sql.C
     ]
 
 
-def _take_grants(
-    kind: str, on: sql.Identifier, have: Sequence[Grant], wanted: Sequence[Grant]
-) -> list[sql.Composed]:
+def _take_grants(kind: str, on: sql.Identifier, have: Sequence[Grant], wanted: Sequence[Grant]) -> list[sql.Composed]:
     """Exactly the grants of the other side; a new table may have got some by default privileges."""
     return _revoke(kind, on, have) + _grant(kind, on, wanted)
 
@@ -238,9 +232,7 @@ def _trigger(table: Name, trigger: Trigger) -> list[sql.Composed]:
     if trigger.enabled in _ENABLED:
         made.append(stmt("ALTER TABLE {} {} {}", table.identifier, raw(_ENABLED[trigger.enabled]), name))
     if trigger.comment is not None:
-        made.append(
-            stmt("COMMENT ON TRIGGER {} ON {} IS {}", name, table.identifier, sql.Literal(trigger.comment))
-        )
+        made.append(stmt("COMMENT ON TRIGGER {} ON {} IS {}", name, table.identifier, sql.Literal(trigger.comment)))
     return made
 
 
@@ -314,4 +306,3 @@ def validate_keys(keys: Iterable[ForeignKey]) -> list[sql.Composed]:
         for key in keys
         if key.after is not None and not key.after.endswith(" NOT VALID")
     ]
-

@@ -50,7 +50,7 @@ class Patience:
 def patiently(conn: Connection, patience: Patience, what: str, act: Callable[[], Result]) -> Result:
     """Run ``act`` in a transaction of its own, again and again while its locks are not to be had.
 
-    Between two tries nobody waits behind us, and each pause is longer than a try: the application gets most of the time.
+    Between two tries nobody waits behind us, and a pause is longer than most tries: the application goes first.
 
     Raises:
         TableBusyError: not within the patience.

@@ -82,9 +82,7 @@ END""",
     def back_body(self) -> sql.Composed:
         """Tree to ordinary table, once the tree is the table; the old key is still enforced there."""
         more = tuple(name for name in self.key if name not in self.old_key)
-        where = (
-            stmt(" WHERE ({}) = ({})", idents(more, "p"), idents(more, "EXCLUDED")) if more else sql.SQL("")
-        )
+        where = stmt(" WHERE ({}) = ({})", idents(more, "p"), idents(more, "EXCLUDED")) if more else sql.SQL("")
         return stmt(
             """BEGIN
     IF TG_OP = 'TRUNCATE' THEN TRUNCATE {parked}; RETURN NULL; END IF;

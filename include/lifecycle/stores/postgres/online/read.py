@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, LiteralString
 
 import psycopg
@@ -30,18 +31,22 @@ from lifecycle.stores.postgres.online.facts import (
 
 _TABLE: LiteralString = """
     SELECT c.relkind::text, c.relpersistence::text, pg_get_userbyid(c.relowner), pg_has_role(c.relowner, 'USAGE'),
-           has_schema_privilege(c.relnamespace, 'CREATE'), r.rolsuper OR r.rolbypassrls, obj_description(c.oid, 'pg_class'),
-           coalesce(c.reloptions, '{}') || coalesce((SELECT array_agg('toast.' || o) FROM pg_class t, unnest(t.reloptions) o
-                                                     WHERE t.oid = c.reltoastrelid), '{}'),
+           has_schema_privilege(c.relnamespace, 'CREATE'), r.rolsuper OR r.rolbypassrls,
+           obj_description(c.oid, 'pg_class'),
+           coalesce(c.reloptions, '{}')
+               || coalesce((SELECT array_agg('toast.' || o) FROM pg_class t, unnest(t.reloptions) o
+                            WHERE t.oid = c.reltoastrelid), '{}'),
            c.relreplident::text, c.relrowsecurity, c.relforcerowsecurity,
            coalesce(a.amname, 'heap') = 'heap' AND c.reloftype = 0 AND c.reltablespace = 0,
            EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid OR (i.inhparent = c.oid AND c.relkind = 'r')),
            greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid)
-    FROM pg_class c LEFT JOIN pg_am a ON a.oid = c.relam JOIN pg_roles r ON r.rolname = current_user WHERE c.oid = %(oid)s"""
+    FROM pg_class c LEFT JOIN pg_am a ON a.oid = c.relam JOIN pg_roles r ON r.rolname = current_user
+    WHERE c.oid = %(oid)s"""
 
 _COLUMNS: LiteralString = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-           CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END, a.attgenerated <> '', a.attidentity::text,
+           CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END, a.attgenerated <> '',
+           a.attidentity::text,
            s.nspname, s.relname, col_description(a.attrelid, a.attnum), nullif(a.attstattarget, -1)::int
     FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     LEFT JOIN LATERAL (
@@ -112,10 +117,10 @@ _INBOUND: LiteralString = """
                  JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY u.i),
            ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, i)
                  JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.i),
-           ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-                 ORDER BY a.attnum),
-           ARRAY(SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
-                 AND NOT a.attisdropped ORDER BY a.attnum),
+           ARRAY(SELECT a.attname::text FROM pg_attribute a
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+           ARRAY(SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+                 WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
            c.relkind = 'p' OR c.relispartition, k.conrelid = k.confrelid, pg_has_role(c.relowner, 'USAGE')
     FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE k.confrelid = %(oid)s AND k.contype = 'f' AND k.conparentid = 0 ORDER BY 1, 2, 3"""
@@ -131,7 +136,8 @@ _PUBLICATIONS: LiteralString = """
                   WHERE t.pubname = p.pubname AND c.oid = %(oid)s) ORDER BY 1"""
 
 _SEQUENCE_OPTIONS: LiteralString = """
-    SELECT c.oid, s.last_value, q.seqstart::text, q.seqincrement::text, q.seqmin::text, q.seqmax::text, q.seqcache::text,
+    SELECT c.oid, s.last_value, q.seqstart::text, q.seqincrement::text, q.seqmin::text, q.seqmax::text,
+           q.seqcache::text,
            CASE WHEN q.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_sequence q ON q.seqrelid = c.oid
     JOIN pg_sequences s ON s.schemaname = n.nspname AND s.sequencename = c.relname
@@ -228,6 +234,11 @@ def read_facts(conn: Connection, name: Name) -> TableFacts:
         return _Reader(conn, name, oid).read()
 
 
+def _frozen(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row whose arrays are tuples."""
+    return tuple(tuple(value) if isinstance(value, list) else value for value in row)
+
+
 class _Reader:
     def __init__(self, conn: Connection, name: Name, oid: int) -> None:
         self.conn, self.name, self.oid = conn, name, oid
@@ -238,36 +249,35 @@ class _Reader:
     def read(self) -> TableFacts:
         columns = self.columns()
         return TableFacts(
-            self.name,
-            self.oid,
-            *self.table(),
+            name=self.name,
+            oid=self.oid,
+            **self.table(),
             columns=columns,
-            constraints=tuple(
-                Constraint(*row[:3], tuple(row[3]), *row[4:]) for row in self.rows(_CONSTRAINTS)
-            ),
+            constraints=tuple(Constraint(*_frozen(row)) for row in self.rows(_CONSTRAINTS)),
             indexes=self.indexes(),
             triggers=tuple(Trigger(*row) for row in self.rows(_TRIGGERS)),
-            policies=tuple(Policy(*row[:3], tuple(row[3]), *row[4:]) for row in self.rows(_POLICIES)),
+            policies=tuple(Policy(*_frozen(row)) for row in self.rows(_POLICIES)),
             grants=self.grants(self.oid),
             dependants=self.dependants(),
             inbound=self.inbound(),
             publications=tuple(Publication(*row) for row in self.rows(_PUBLICATIONS)),
-            sequences=tuple(self.sequence(column) for column in columns if column.sequence is not None),
+            sequences=tuple(self.sequence(column, found) for column in columns if (found := column.sequence)),
             statistics=tuple((Name(row[0], row[1]), row[2]) for row in self.rows(_STATISTICS)),
             in_the_way=tuple(row[0] for row in self.rows(_IN_THE_WAY)),
-            taken=frozenset(
-                row[0] for row in self.rows(_TAKEN, schema=self.name.schema, prefix=f"{self.name.name}_")
-            ),
+            taken=frozenset(row[0] for row in self.rows(_TAKEN, schema=self.name.schema, prefix=f"{self.name.name}_")),
         )
 
-    def table(self) -> tuple[Any, ...]:
-        row = self.rows(_TABLE)[0]
-        return (*row[:7], tuple(row[7]), *row[8:])
+    def table(self) -> dict[str, Any]:
+        names = [found.name for found in fields(TableFacts)][2:]
+        return dict(zip(names, _frozen(self.rows(_TABLE)[0]), strict=False))
 
     def columns(self) -> tuple[Column, ...]:
-        return tuple(
-            Column(*row[:6], Name(row[6], row[7]) if row[7] else None, *row[8:]) for row in self.rows(_COLUMNS)
-        )
+        found = []
+        for row in self.rows(_COLUMNS):
+            sequence = Name(row[6], row[7]) if row[7] else None
+            values: tuple[Any, ...] = (*row[:6], sequence, *row[8:])
+            found.append(Column(*values))
+        return tuple(found)
 
     def indexes(self) -> tuple[Index, ...]:
         return tuple(self.index(*row) for row in self.rows(_INDEXES))
@@ -277,7 +287,7 @@ class _Reader:
         table = self.name.identifier.as_string(self.conn)
         plain = one(self.conn, "SELECT format('%%I.%%I', %s::text, %s::text)", (self.name.schema, self.name.name))
         for shown in (plain, table):
-            before, found, tail = definition.partition(f" {shown} USING ")
+            _, found, tail = definition.partition(f" {shown} USING ")
             if found:
                 break
         else:
@@ -314,11 +324,8 @@ class _Reader:
             for row in self.rows(_INBOUND)
         )
 
-    def sequence(self, column: Column) -> SequenceFacts:
-        assert column.sequence is not None
-        oid, last, *options = self.rows(
-            _SEQUENCE_OPTIONS, schema=column.sequence.schema, name=column.sequence.name
-        )[0]
+    def sequence(self, column: Column, name: Name) -> SequenceFacts:
+        oid, last, *options = self.rows(_SEQUENCE_OPTIONS, schema=name.schema, name=name.name)[0]
         keys = ("start", "increment", "minimum", "maximum", "cache", "cycle")
         pairs = tuple(zip(keys, options, strict=True))
-        return SequenceFacts(column.sequence, column.name, last, pairs, self.grants(oid))
+        return SequenceFacts(name, column.name, last, pairs, self.grants(oid))

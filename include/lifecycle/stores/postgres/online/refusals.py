@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lifecycle.errors import PreconditionError
-from lifecycle.stores.postgres.online.facts import Column, Index, InboundKey, TableFacts
+from lifecycle.stores.postgres.online.facts import Column, InboundKey, Index, TableFacts
 from lifecycle.stores.postgres.online.layout import MAX_NAME_BYTES, Layout
 
 _CLOCKS = ("timestamp with time zone", "timestamp without time zone", "date")
@@ -96,9 +96,7 @@ def refusals(facts: TableFacts, layout: Layout, accepted: Accepted) -> tuple[Ref
 def _relation(facts: TableFacts, layout: Layout) -> Iterator[Refusal]:
     if facts.kind != "r":
         kind = {"p": "partitioned already", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
-        yield Refusal(
-            f"it is {kind.get(facts.kind, 'no ordinary table')}", "Name an ordinary table, with its schema"
-        )
+        yield Refusal(f"it is {kind.get(facts.kind, 'no ordinary table')}", "Name an ordinary table, with its schema")
         return
     if facts.persistence != "p":
         yield Refusal("it is unlogged or temporary", f"ALTER TABLE {facts.name} SET LOGGED, then again")
@@ -120,17 +118,13 @@ def _relation(facts: TableFacts, layout: Layout) -> Iterator[Refusal]:
             "Run as a role with BYPASSRLS, or ALTER TABLE ... NO FORCE ROW LEVEL SECURITY for the time being",
         )
     if facts.replica_identity == "i":
-        yield Refusal(
-            "its replica identity is an index", "ALTER TABLE ... REPLICA IDENTITY DEFAULT (or FULL) first"
-        )
+        yield Refusal("its replica identity is an index", "ALTER TABLE ... REPLICA IDENTITY DEFAULT (or FULL) first")
     if len(layout.longest_name().encode()) > MAX_NAME_BYTES:
         yield Refusal(
             f"the name of a partition would be longer than {MAX_NAME_BYTES} bytes", "Give it a shorter name first"
         )
     if taken := sorted(facts.taken & _names(layout)):
-        yield Refusal(
-            f"names that its partitions need are taken: {', '.join(taken)}", "Rename or drop what has them"
-        )
+        yield Refusal(f"names that its partitions need are taken: {', '.join(taken)}", "Rename or drop what has them")
 
 
 def _names(layout: Layout) -> frozenset[str]:
@@ -158,9 +152,7 @@ def _column(column: Column, option: str, types: tuple[str, ...]) -> Iterator[Ref
     ):
         yield Refusal(f"column {column.name!r} is of type {column.type}", f"{option} needs {' or '.join(types)}")
     if column.generated:
-        yield Refusal(
-            f"column {column.name!r} is generated, and a partition key may not be", f"Name another {option}"
-        )
+        yield Refusal(f"column {column.name!r} is generated, and a partition key may not be", f"Name another {option}")
 
 
 def _keys(facts: TableFacts, layout: Layout, accepted: Accepted) -> Iterator[Refusal]:
@@ -188,7 +180,9 @@ def _keys(facts: TableFacts, layout: Layout, accepted: Accepted) -> Iterator[Ref
             yield Refusal(f"index {index.name} is invalid", "REINDEX INDEX CONCURRENTLY, or drop it")
     weaker = weakened(facts, layout)
     if weaker and not accepted.weaker_uniqueness:
-        shown = "; ".join(f"{index.name} ({', '.join(name or 'an expression' for name in index.columns)})" for index in weaker)
+        shown = "; ".join(
+            f"{index.name} ({', '.join(name or 'an expression' for name in index.columns)})" for index in weaker
+        )
         yield Refusal(
             f"a unique index of a partitioned table must contain {', '.join(layout.key_columns)}, which these lack: "
             f"{shown}. Afterwards the database no longer refuses the same key twice with another "
@@ -202,10 +196,13 @@ def _foreign_keys(facts: TableFacts, layout: Layout, accepted: Accepted) -> Iter
     for key in facts.inbound:
         if key.own:
             yield Refusal(
-                f"foreign key {key.name} refers to its own table by a key that goes", "Drop it before, and check it by query"
+                f"foreign key {key.name} refers to its own table by a key that goes",
+                "Drop it before, and check it by query",
             )
         elif not key.ours:
-            yield Refusal(f"foreign key {key.name} is of {key.table}, which is not this role's", "GRANT its owner's role")
+            yield Refusal(
+                f"foreign key {key.name} is of {key.table}, which is not this role's", "GRANT its owner's role"
+            )
         elif key.partitioned:
             yield Refusal(
                 f"foreign key {key.name} is of {key.table}, which is partitioned: it cannot be moved in a short time",

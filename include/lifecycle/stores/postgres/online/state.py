@@ -51,8 +51,8 @@ class Partitioning:
 
 
 _SELECT: LiteralString = """
-    SELECT partitioning_id, table_schema, table_name, clock, tier, tiers, interval, ahead, accepted, phase, structure, key,
-           indexes, foreign_keys, position, copied, checked, snapshots
+    SELECT partitioning_id, table_schema, table_name, clock, tier, tiers, interval, ahead, accepted, phase, structure,
+           key, indexes, foreign_keys, position, copied, checked, snapshots
     FROM lifecycle.partitionings WHERE phase NOT IN ('finished', 'reverted')"""
 
 

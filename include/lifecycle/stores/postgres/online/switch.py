@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from dataclasses import replace
+
+from psycopg import sql
 
 from lifecycle.errors import PreconditionError
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.online import state
 from lifecycle.stores.postgres.online.build import parked_name, tree_name
-from lifecycle.stores.postgres.online.convert import (
-    StructureChangedError,
-    Work,
-    before_switch,
-    checked_facts,
-    compare,
-    mirror_of,
-)
 from lifecycle.stores.postgres.online.copying import Pages
 from lifecycle.stores.postgres.online.facts import GUARD, Name, TableFacts
+from lifecycle.stores.postgres.online.filling import before_switch, compare
 from lifecycle.stores.postgres.online.handover import ForeignKey, Handover, Side, validate_keys
 from lifecycle.stores.postgres.online.locks import patiently
 from lifecycle.stores.postgres.online.mirror import NOTHING
@@ -27,6 +22,7 @@ from lifecycle.stores.postgres.online.read import oid_of, read_facts
 from lifecycle.stores.postgres.online.refusals import CannotPartitionError, extended_key, refusals, rekeyed
 from lifecycle.stores.postgres.online.state import Partitioning, Phase
 from lifecycle.stores.postgres.online.text import Statement, stmt
+from lifecycle.stores.postgres.online.work import Work, checked_facts, mirror_of, run_all
 
 log = logging.getLogger(__name__)
 _DROP_AT_ONCE = 25
@@ -67,7 +63,7 @@ def switch(work: Work, partitioning: Partitioning) -> None:
     def act() -> None:
         nonlocal seconds
         looked = forward(partitioning, read_facts(conn, layout.table), read_facts(conn, layout.root))
-        _run(conn, looked.locks())
+        run_all(conn, looked.locks())
         began = time.monotonic()
         old = checked_facts(work, partitioning)
         # the names of its partitions are in the way of nobody else
@@ -76,8 +72,8 @@ def switch(work: Work, partitioning: Partitioning) -> None:
             raise CannotPartitionError(str(layout.table), reasons)
         handover = forward(partitioning, old, read_facts(conn, layout.root))
         mirror = mirror_of(partitioning, old)
-        _run(conn, mirror.drop_triggers(layout.table))
-        _run(conn, handover.statements())
+        run_all(conn, mirror.drop_triggers(layout.table))
+        run_all(conn, handover.statements())
         conn.execute(mirror.function(conn, mirror.back, mirror.back_body()))
         state.note(
             conn,
@@ -95,14 +91,12 @@ def switch(work: Work, partitioning: Partitioning) -> None:
 
 
 def _without_own_names(facts: TableFacts) -> TableFacts:
-    from dataclasses import replace
-
     return replace(facts, taken=frozenset())
 
 
 def validate(work: Work, partitioning: Partitioning) -> None:
     """Check the foreign keys of other tables against what they hold; repeated on every resume, it costs one look."""
-    _run(work.conn, validate_keys(partitioning.foreign_keys))
+    run_all(work.conn, validate_keys(partitioning.foreign_keys))
     if read_facts(work.conn, partitioning.layout.table).statistics:
         work.conn.execute(stmt("ANALYZE {}", partitioning.layout.table.identifier))
     work.report("keys checked", len(partitioning.foreign_keys))
@@ -112,14 +106,15 @@ def revert(work: Work, partitioning: Partitioning) -> None:
     """Back to the one ordinary table with all its rows, from any phase before `--finish`. Safe to repeat."""
     if partitioning.phase is Phase.FINISHING:
         raise PreconditionError(
-            f"{partitioning.layout.table} is being finished, and the ordinary table is no longer kept up; go on with --finish"
+            f"{partitioning.layout.table} is being finished, and the ordinary table is no longer kept up; "
+            "go on with --finish"
         )
     if partitioning.phase is Phase.SWITCHED:
         _switch_back(work, partitioning)
     elif partitioning.phase is not Phase.REVERTING:
         _stop_mirror(work, partitioning)
     partitioning = state.reload(work.conn, partitioning)
-    _run(work.conn, validate_keys(ForeignKey(k.table, k.name, k.after, k.before) for k in partitioning.foreign_keys))
+    run_all(work.conn, validate_keys(ForeignKey(k.table, k.name, k.after, k.before) for k in partitioning.foreign_keys))
     _drop_tree(work, partitioning)
 
 
@@ -131,12 +126,12 @@ def _switch_back(work: Work, partitioning: Partitioning) -> None:
 
     def act() -> None:
         looked = backward(partitioning, read_facts(conn, layout.table), read_facts(conn, layout.parked))
-        _run(conn, looked.locks())
+        run_all(conn, looked.locks())
         tree = checked_facts(work, partitioning)
         old = read_facts(conn, layout.parked)
         mirror = mirror_of(partitioning, old)
         conn.execute(mirror.function(conn, mirror.back, NOTHING))
-        _run(conn, backward(partitioning, tree, old).statements())
+        run_all(conn, backward(partitioning, tree, old).statements())
         state.note(conn, partitioning, phase=Phase.REVERTING.value)
 
     patiently(conn, work.patience, f"{layout.table} and what refers to it", act)
@@ -149,7 +144,7 @@ def _stop_mirror(work: Work, partitioning: Partitioning) -> None:
     def act() -> None:
         # As DROP TRIGGER will, and before it looks.
         conn.execute(stmt("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", layout.table.identifier))
-        _run(conn, mirror_of(partitioning, read_facts(conn, layout.table)).drop_triggers(layout.table))
+        run_all(conn, mirror_of(partitioning, read_facts(conn, layout.table)).drop_triggers(layout.table))
         state.note(conn, partitioning, phase=Phase.REVERTING.value)
 
     patiently(conn, work.patience, str(layout.table), act)
@@ -161,14 +156,14 @@ def _drop_tree(work: Work, partitioning: Partitioning) -> None:
     layout, conn = partitioning.layout, work.conn
     facts = read_facts(conn, layout.table)
     for leaves in _in_parts(_leaves_of(conn, layout.root)):
-        patiently(conn, work.patience, "the tree", lambda: _run(conn, [_drop(leaf) for leaf in leaves]))  # noqa: B023  # called at once
+        patiently(conn, work.patience, "the tree", lambda: run_all(conn, [_drop(leaf) for leaf in leaves]))  # noqa: B023  # called at once
         work.report("partitions dropped", len(leaves))
 
     def act() -> None:
         conn.execute(stmt("DROP TABLE IF EXISTS {}", layout.root.identifier))
         guards = [found.name for found in facts.constraints if found.name.startswith(GUARD)]
-        _run(conn, [_drop_constraint(layout.table, name) for name in guards])
-        _run(conn, mirror_of(partitioning, facts).drop_functions())
+        run_all(conn, [_drop_constraint(layout.table, name) for name in guards])
+        run_all(conn, mirror_of(partitioning, facts).drop_functions())
         conn.execute(
             "UPDATE lifecycle.partitionings SET phase = 'reverted', finished_at = %s, position = NULL"
             " WHERE partitioning_id = %s",
@@ -200,18 +195,13 @@ def finish(work: Work, partitioning: Partitioning) -> None:
 
     def drop() -> None:
         conn.execute(stmt("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", layout.table.identifier))
-        _run(conn, mirror.drop_triggers(layout.table))
+        run_all(conn, mirror.drop_triggers(layout.table))
         conn.execute(_drop(layout.parked))
-        _run(conn, mirror.drop_functions())
+        run_all(conn, mirror.drop_functions())
         state.note(conn, partitioning, phase=Phase.FINISHED.value, finished_at=work.now)
 
     patiently(conn, work.patience, f"{layout.table} and the tables it refers to", drop)
     work.report("finished", 1)
-
-
-def _run(conn: Connection, statements: Sequence[Statement]) -> None:
-    for statement in statements:
-        conn.execute(statement)
 
 
 def _drop(name: Name) -> Statement:
@@ -219,8 +209,6 @@ def _drop(name: Name) -> Statement:
 
 
 def _drop_constraint(table: Name, name: str) -> Statement:
-    from psycopg import sql
-
     return stmt("ALTER TABLE {} DROP CONSTRAINT {}", table.identifier, sql.Identifier(name))
 
 

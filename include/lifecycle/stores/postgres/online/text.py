@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import LiteralString, cast
+from typing import LiteralString
 
 from psycopg import sql
 
-Statement = sql.Composable
+Part = sql.Composable
+Statement = sql.Composed
 
 
 def raw(text: str) -> sql.SQL:
     """A definition as PostgreSQL itself wrote it (``pg_get_*def``), with every name qualified and quoted."""
-    return sql.SQL(cast(LiteralString, text))
+    return sql.SQL(text)
 
 
 def idents(names: Iterable[str], prefix: str | None = None) -> sql.Composed:
@@ -23,5 +24,5 @@ def idents(names: Iterable[str], prefix: str | None = None) -> sql.Composed:
     return sql.SQL(", ").join(sql.SQL("{}.{}").format(raw(prefix), part) for part in parts)
 
 
-def stmt(text: LiteralString, *args: Statement, **kwargs: Statement) -> sql.Composed:
+def stmt(text: LiteralString, *args: Part, **kwargs: Part) -> sql.Composed:
     return sql.SQL(text).format(*args, **kwargs)
