@@ -25,7 +25,7 @@ Row = tuple[int, str, datetime, int]
 
 @dataclass
 class Traffic:
-    """Every row has an amount; no transaction changes their number or their sum, so each snapshot must show the same."""
+    """Every row has an amount; no transaction changes their number or their sum: every snapshot shows the same."""
 
     conninfo: str
     table: Name
@@ -93,9 +93,17 @@ class Traffic:
             self.committed = {k: r for k, r in self.committed.items() if k % of != number} | mine
 
     def _transaction(
-        self, conn: Any, name: str, luck: random.Random, mine: dict[int, Row], first: int, second: int, gone: int, fresh: int
+        self,
+        conn: Any,
+        name: str,
+        luck: random.Random,
+        mine: dict[int, Row],
+        first: int,
+        second: int,
+        gone: int,
+        fresh: int,
     ) -> list[Row] | None:
-        """Move money between two rows, one of which also moves to another day and tier; replace a third by a new one."""
+        """Move money between two rows, one of which goes to another day and tier; replace a third by a new one."""
         part = luck.randrange(1, 9)
         a, b, c = mine[first], mine[second], mine[gone]
         moved = (first, luck.choice(_TIERS), START + timedelta(minutes=luck.randrange(14_400)), a[3] - part)
@@ -104,9 +112,13 @@ class Traffic:
         try:
             with conn.transaction():
                 done = [
-                    conn.execute(f"UPDATE {name} SET tier = %s, at = %s, amount = amount - %s WHERE id = %s".encode(),
-                                 (moved[1], moved[2], part, first)).rowcount,
-                    conn.execute(f"UPDATE {name} SET amount = amount + %s WHERE id = %s".encode(), (part, second)).rowcount,
+                    conn.execute(
+                        f"UPDATE {name} SET tier = %s, at = %s, amount = amount - %s WHERE id = %s".encode(),
+                        (moved[1], moved[2], part, first),
+                    ).rowcount,
+                    conn.execute(
+                        f"UPDATE {name} SET amount = amount + %s WHERE id = %s".encode(), (part, second)
+                    ).rowcount,
                     conn.execute(f"DELETE FROM {name} WHERE id = %s".encode(), (gone,)).rowcount,
                     conn.execute(f"INSERT INTO {name} VALUES (%s, %s, %s, %s)".encode(), made).rowcount,
                 ]
@@ -119,7 +131,8 @@ class Traffic:
     def _read(self, conn: Any, name: str, level: psycopg.IsolationLevel) -> None:
         """In a transaction of one snapshot, two looks with a while between them must be the same."""
         conn.isolation_level = level
-        query = f"SELECT count(*), count(DISTINCT id), sum(amount), sum(hashtext(id || tier || amount)) FROM {name}".encode()
+        looked = "count(*), count(DISTINCT id), sum(amount), sum(hashtext(id || tier || amount))"
+        query = f"SELECT {looked} FROM {name}".encode()
         while not self._stop.is_set():
             with conn.transaction():
                 looks = [conn.execute(query).fetchone()]

@@ -165,7 +165,8 @@ def test_everything_that_hangs_on_the_table_follows_it_and_comes_back(conn: Conn
     assert rows_of(conn, rich, "id, t.*") == rows
     t, s = quoted(conn, rich.schema, rich.name), quoted(conn, rich.schema)
     assert conn.execute(
-        "SELECT pg_get_constraintdef(oid), conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'", (t,)
+        "SELECT pg_get_constraintdef(oid), conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'",
+        (t,),
     ).fetchall() == [('PRIMARY KEY (id, at, "Tier")', "Events_pkey")]
     assert conn.execute("SELECT relkind::text FROM pg_class WHERE oid = %s::regclass", (t,)).fetchone() == ("p",)
     about = "SELECT pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE conname = 'about' AND conrelid = %s::regclass"
@@ -182,13 +183,22 @@ def test_everything_that_hangs_on_the_table_follows_it_and_comes_back(conn: Conn
             assert back[what] == value, what
     assert [(row[0], *row[4:]) for row in back["sequences"]] == [(row[0], *row[4:]) for row in before["sequences"]]
     assert rows_of(conn, rich, "id, t.*") == rows
-    assert conn.execute(about, (f"{s}.notes",)).fetchall() == [(f"FOREIGN KEY (id) REFERENCES {t}(id) ON DELETE CASCADE", True)]
+    assert conn.execute(about, (f"{s}.notes",)).fetchall() == [
+        (f"FOREIGN KEY (id) REFERENCES {t}(id) ON DELETE CASCADE", True)
+    ]
     again = use(conn, rich)
     assert again["id"] > used["id"] and again["number"] > used["number"]
     left = conn.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind IN ('r', 'p', 'S')", (s,)
     ).fetchall()
-    assert sorted(name for (name,) in left) == ["Events", "Events_id_seq", "Events_number_seq", "notes", "owners", "told"]
+    assert sorted(name for (name,) in left) == [
+        "Events",
+        "Events_id_seq",
+        "Events_number_seq",
+        "notes",
+        "owners",
+        "told",
+    ]
 
 
 def test_the_end_leaves_the_tree_alone(conn: Connection, rich: Name) -> None:
