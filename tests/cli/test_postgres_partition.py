@@ -23,8 +23,9 @@ _ORDINARY = """
 _SHAPE = """
     SELECT c.relname, c.relkind::text, pg_get_partkeydef(c.oid), pg_get_expr(c.relpartbound, c.oid),
         i.inhparent::regclass::text
-    FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid WHERE c.relnamespace = 'app'::regnamespace AND c.relname ~ '^messages(_[a-z]+)?(_default)?$' AND c.relkind IN ('r', 'p')
-        AND c.relname <> 'messages_unpartitioned'
+    FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+    WHERE c.relnamespace = 'app'::regnamespace AND c.relname ~ '^messages(_[a-z]+)?(_default)?$'
+      AND c.relkind IN ('r', 'p') AND c.relname <> 'messages_unpartitioned'
     ORDER BY 1
 """
 _CATALOGUE = """

@@ -56,7 +56,8 @@ COMMENT ON INDEX {s}.by_at IS 'newest first';
 COMMENT ON CONSTRAINT small ON {t} IS 'since May';
 COMMENT ON TRIGGER a_stamp ON {t} IS 'counts';
 ALTER TABLE {t} ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own ON {t} FOR SELECT TO {reader} USING (seen > 0 AND EXISTS (SELECT 1 FROM {s}.owners o WHERE o.owner_id = owner_id));
+CREATE POLICY own ON {t} FOR SELECT TO {reader}
+    USING (seen > 0 AND EXISTS (SELECT 1 FROM {s}.owners o WHERE o.owner_id = owner_id));
 CREATE POLICY strict ON {t} AS RESTRICTIVE FOR ALL USING (true) WITH CHECK (seen < 99);
 GRANT SELECT, INSERT ON {t} TO {reader};
 GRANT UPDATE (body, seen) ON {t} TO {reader} WITH GRANT OPTION;
@@ -75,31 +76,37 @@ CREATE PUBLICATION {pub} FOR TABLE {t} WITH (publish = 'insert', publish_via_par
 
 # What somebody who uses the table sees of it: names, not the catalogue's numbers.
 _SEEN = {
-    "columns": """SELECT attname, format_type(atttypid, atttypmod), attnotnull, attidentity::text, attgenerated::text, attstorage::text,
-        coalesce(attstattarget, -1), attcollation::regcollation::text, pg_get_expr(d.adbin, d.adrelid), col_description(attrelid, attnum)
+    "columns": """SELECT attname, format_type(atttypid, atttypmod), attnotnull, attidentity::text,
+        attgenerated::text, attstorage::text, coalesce(attstattarget, -1), attcollation::regcollation::text,
+        pg_get_expr(d.adbin, d.adrelid), col_description(attrelid, attnum)
         FROM pg_attribute LEFT JOIN pg_attrdef d ON adrelid = attrelid AND adnum = attnum
         WHERE attrelid = %(t)s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
-    "table": """SELECT relowner::regrole::text, relrowsecurity, relforcerowsecurity, relreplident::text, obj_description(oid, 'pg_class'),
-        (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(relacl) x) FROM pg_class WHERE oid = %(t)s::regclass""",
-    "column grants": """SELECT attname, (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(attacl) x) FROM pg_attribute
+    "table": """SELECT relowner::regrole::text, relrowsecurity, relforcerowsecurity, relreplident::text,
+        obj_description(oid, 'pg_class'), (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(relacl) x) FROM pg_class WHERE oid = %(t)s::regclass""",
+    "column grants": """SELECT attname, (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(attacl) x)
+        FROM pg_attribute
         WHERE attrelid = %(t)s::regclass AND attacl IS NOT NULL ORDER BY 1""",
-    "constraints": """SELECT conname, contype::text, pg_get_constraintdef(oid), convalidated, obj_description(oid, 'pg_constraint')
+    "constraints": """SELECT conname, contype::text, pg_get_constraintdef(oid), convalidated,
+        obj_description(oid, 'pg_constraint')
         FROM pg_constraint WHERE conrelid = %(t)s::regclass AND contype IN ('c', 'f', 'u') ORDER BY 1""",
-    "triggers": """SELECT tgname, pg_get_triggerdef(oid), tgenabled::text, obj_description(oid, 'pg_trigger') FROM pg_trigger
+    "triggers": """SELECT tgname, pg_get_triggerdef(oid), tgenabled::text, obj_description(oid, 'pg_trigger')
+        FROM pg_trigger
         WHERE tgrelid = %(t)s::regclass AND NOT tgisinternal AND tgname NOT LIKE '!%%' ORDER BY 1""",
-    "policies": "SELECT polname, polpermissive, polcmd::text, polroles::regrole[]::text, pg_get_expr(polqual, polrelid),"
-    " pg_get_expr(polwithcheck, polrelid) FROM pg_policy WHERE polrelid = %(t)s::regclass ORDER BY 1",
-    "views": """SELECT c.oid, c.relname, pg_get_viewdef(c.oid), c.reloptions, c.relacl::text, obj_description(c.oid, 'pg_class')
-        FROM pg_class c WHERE c.relkind = 'v' AND c.relnamespace = %(s)s::regnamespace ORDER BY 1""",
+    "policies": "SELECT polname, polpermissive, polcmd::text, polroles::regrole[]::text,"
+    " pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) FROM pg_policy WHERE polrelid = %(t)s::regclass ORDER BY 1",
+    "views": """SELECT c.oid, c.relname, pg_get_viewdef(c.oid), c.reloptions, c.relacl::text,
+        obj_description(c.oid, 'pg_class') FROM pg_class c WHERE c.relkind = 'v' AND c.relnamespace = %(s)s::regnamespace ORDER BY 1""",
     "functions": "SELECT oid, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = %(s)s::regnamespace ORDER BY 1",
-    "publications": "SELECT pubname, attnames FROM pg_publication_tables WHERE schemaname = %(schema)s AND tablename = %(name)s",
+    "publications": "SELECT pubname, attnames FROM pg_publication_tables"
+    " WHERE schemaname = %(schema)s AND tablename = %(name)s",
     "statistics": "SELECT stxname, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext WHERE stxrelid = %(t)s::regclass",
-    "indexes": """SELECT c.relname, replace(pg_get_indexdef(c.oid), ' ON ONLY ', ' ON '), obj_description(c.oid, 'pg_class')
+    "indexes": """SELECT c.relname, replace(pg_get_indexdef(c.oid), ' ON ONLY ', ' ON '),
+        obj_description(c.oid, 'pg_class')
         FROM pg_index i JOIN pg_class c ON c.oid = indexrelid WHERE indrelid = %(t)s::regclass
         AND NOT indisprimary AND c.relname <> 'once' ORDER BY 1""",
-    "sequences": """SELECT c.relname, s.start_value, s.increment_by, s.last_value, s.min_value, s.max_value, c.relacl::text,
-        (SELECT refobjid::regclass::text || '.' || refobjsubid FROM pg_depend d WHERE d.objid = c.oid AND deptype IN ('a', 'i')
-         AND classid = 'pg_class'::regclass) IS NOT NULL
+    "sequences": """SELECT c.relname, s.start_value, s.increment_by, s.last_value, s.min_value, s.max_value,
+        c.relacl::text, (SELECT refobjid::regclass::text || '.' || refobjsubid FROM pg_depend d
+            WHERE d.objid = c.oid AND deptype IN ('a', 'i') AND classid = 'pg_class'::regclass) IS NOT NULL
         FROM pg_class c JOIN pg_sequences s ON s.schemaname = %(schema)s AND s.sequencename = c.relname
         WHERE c.relnamespace = %(s)s::regnamespace AND c.relname NOT LIKE '%%partitioned%%' ORDER BY 1""",
 }
@@ -141,7 +148,8 @@ def use(conn: Connection, table: Name) -> dict[str, Any]:
     """What the application does with it: all of it works, and through the views too."""
     t, s = quoted(conn, table.schema, table.name), quoted(conn, table.schema)
     row = conn.execute(
-        f"INSERT INTO {t} (at, body) VALUES ('2026-06-09 10:00Z', 'new') RETURNING id, \"Tier\", seen, size, number".encode()
+        f"INSERT INTO {t} (at, body) VALUES ('2026-06-09 10:00Z', 'new')"
+        ' RETURNING id, "Tier", seen, size, number'.encode()
     ).fetchone()
     assert row is not None
     conn.execute(f"UPDATE {t} SET body = 'changed', at = at - interval '2 days' WHERE id = %s".encode(), (row[0],))
@@ -169,7 +177,10 @@ def test_everything_that_hangs_on_the_table_follows_it_and_comes_back(conn: Conn
         (t,),
     ).fetchall() == [('PRIMARY KEY (id, at, "Tier")', "Events_pkey")]
     assert conn.execute("SELECT relkind::text FROM pg_class WHERE oid = %s::regclass", (t,)).fetchone() == ("p",)
-    about = "SELECT pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE conname = 'about' AND conrelid = %s::regclass"
+    about = (
+        "SELECT pg_get_constraintdef(oid), convalidated FROM pg_constraint"
+        " WHERE conname = 'about' AND conrelid = %s::regclass"
+    )
     key = f'FOREIGN KEY (id, at, "Tier") REFERENCES {t}(id, at, "Tier") ON DELETE CASCADE'
     assert conn.execute(about, (f"{s}.notes",)).fetchall() == [(key, True)]
     used = use(conn, rich)

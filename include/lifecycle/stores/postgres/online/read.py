@@ -149,7 +149,7 @@ _STATISTICS: LiteralString = """
 
 # Whatever hangs on the table, its row type or its constraints and is not one of the kinds that are carried over.
 _IN_THE_WAY: LiteralString = """
-    SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend d
+    SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) FROM pg_depend d
     JOIN pg_class t ON t.oid = %(oid)s LEFT JOIN pg_type y ON y.oid = t.reltype
     WHERE ((d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
             AND NOT (d.classid = 'pg_rewrite'::regclass
