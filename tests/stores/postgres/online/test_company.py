@@ -145,7 +145,8 @@ def test_triggers_that_write_the_same_rows_again_are_mirrored_in_the_end(conn: C
     conn.execute(
         f"CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         f" IF NEW.id = 7 AND NEW.body = 'first' THEN UPDATE {t} SET body = 'second' WHERE id IN (7, 8); END IF;"
-        f" RETURN NULL; END $$; CREATE TRIGGER again AFTER UPDATE ON {t} FOR EACH ROW EXECUTE FUNCTION {function}()".encode()
+        f" RETURN NULL; END $$;"
+        f" CREATE TRIGGER again AFTER UPDATE ON {t} FOR EACH ROW EXECUTE FUNCTION {function}()".encode()
     )
     conn.execute(f"UPDATE {t} SET body = 'first' WHERE id IN (7, 8)".encode())
     assert go_on(conn, table) is Phase.SWITCHED

@@ -82,7 +82,8 @@ _SEEN = {
         FROM pg_attribute LEFT JOIN pg_attrdef d ON adrelid = attrelid AND adnum = attnum
         WHERE attrelid = %(t)s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
     "table": """SELECT relowner::regrole::text, relrowsecurity, relforcerowsecurity, relreplident::text,
-        obj_description(oid, 'pg_class'), (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(relacl) x) FROM pg_class WHERE oid = %(t)s::regclass""",
+        obj_description(oid, 'pg_class'), (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(relacl) x)
+        FROM pg_class WHERE oid = %(t)s::regclass""",
     "column grants": """SELECT attname, (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(attacl) x)
         FROM pg_attribute
         WHERE attrelid = %(t)s::regclass AND attacl IS NOT NULL ORDER BY 1""",
@@ -93,9 +94,11 @@ _SEEN = {
         FROM pg_trigger
         WHERE tgrelid = %(t)s::regclass AND NOT tgisinternal AND tgname NOT LIKE '!%%' ORDER BY 1""",
     "policies": "SELECT polname, polpermissive, polcmd::text, polroles::regrole[]::text,"
-    " pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) FROM pg_policy WHERE polrelid = %(t)s::regclass ORDER BY 1",
+    " pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)"
+    " FROM pg_policy WHERE polrelid = %(t)s::regclass ORDER BY 1",
     "views": """SELECT c.oid, c.relname, pg_get_viewdef(c.oid), c.reloptions, c.relacl::text,
-        obj_description(c.oid, 'pg_class') FROM pg_class c WHERE c.relkind = 'v' AND c.relnamespace = %(s)s::regnamespace ORDER BY 1""",
+        obj_description(c.oid, 'pg_class') FROM pg_class c
+        WHERE c.relkind = 'v' AND c.relnamespace = %(s)s::regnamespace ORDER BY 1""",
     "functions": "SELECT oid, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = %(s)s::regnamespace ORDER BY 1",
     "publications": "SELECT pubname, attnames FROM pg_publication_tables"
     " WHERE schemaname = %(schema)s AND tablename = %(name)s",
