@@ -53,7 +53,10 @@ def fill(store: Store) -> None:
     store.insert_message(tier="consumer", received_at=AS_OF - timedelta(days=100), object_body="in S3")
 
 
-def test_the_messages_of_a_product_become_the_reference_layout_and_a_run_runs_on_it(store: Store) -> None:
+def test_the_messages_of_a_product_become_the_reference_layout_and_a_run_runs_on_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFECYCLE_VALIDATION", "sql")
     shape = store.sql(_SHAPE)
     store.sql(_ORDINARY)
     fill(store)

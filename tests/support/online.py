@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
@@ -19,7 +19,7 @@ from lifecycle.stores.postgres.online.layout import Interval, Layout
 from lifecycle.stores.postgres.online.locks import Patience
 from lifecycle.stores.postgres.online.refusals import Accepted
 from lifecycle.stores.postgres.online.state import Partitioning
-from lifecycle.stores.postgres.online.work import Work, session
+from lifecycle.stores.postgres.online.work import Report, Work, session
 
 NOW = datetime(2026, 6, 10, 12, tzinfo=UTC)
 TIERS = tuple(tier.value for tier in Tier)
@@ -53,11 +53,18 @@ def layout_of(name: Name, *, tier: str | None = "tier", interval: Interval = Int
     return Layout(name, clock, tier, TIERS if tier else (), interval)
 
 
-def work_on(conn: Connection, report: Callable[[str, int], None] | None = None, **more: Any) -> Work:
-    patience = Patience(lock_ms=200, seconds=20)
-    if report is None:
-        return Work(conn, NOW, **{"patience": patience, "batch_target": 0.05} | more)
-    return Work(conn, NOW, report=report, **{"patience": patience, "batch_target": 0.05} | more)
+def nothing(_step: str, _count: int) -> None:
+    """Nobody is listening."""
+
+
+def work_on(
+    conn: Connection,
+    report: Report = nothing,
+    *,
+    patience: Patience = Patience(lock_ms=200, seconds=20),  # frozen
+    batch_target: float = 0.05,
+) -> Work:
+    return Work(conn, NOW, patience, batch_target, report)
 
 
 def begin(work: Work, layout: Layout, **accepted: bool) -> Partitioning:

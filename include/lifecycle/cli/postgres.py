@@ -6,9 +6,9 @@ import typer
 
 from lifecycle.cli import postgres_partition
 
-app = typer.Typer(no_args_is_help=True, help="Partition tables while they are in use.")
+postgres_app = typer.Typer(no_args_is_help=True, help="PostgreSQL: partition tables while they are in use.")
+postgres_partition.attach(postgres_app)
 
 
-def register(parent: typer.Typer) -> None:
-    postgres_partition.attach(app)
-    parent.add_typer(app, name="postgres")
+def register(app: typer.Typer) -> None:
+    app.add_typer(postgres_app, name="postgres")

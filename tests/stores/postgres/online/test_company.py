@@ -23,6 +23,7 @@ from lifecycle.stores.postgres.online.work import StructureChangedError
 from support.online import begin, connected, convert, layout_of, plain_table, rows_of, work_on
 
 HASTY = Patience(lock_ms=100, seconds=0.5)
+PATIENT = Patience(lock_ms=200, seconds=20)
 
 
 def half_way(conn: Connection, table: Name, upto: Phase, rows: int = 60) -> str:
@@ -31,10 +32,10 @@ def half_way(conn: Connection, table: Name, upto: Phase, rows: int = 60) -> str:
     return table.identifier.as_string(conn)
 
 
-def go_on(conn: Connection, table: Name, **more: object) -> Phase:
+def go_on(conn: Connection, table: Name, patience: Patience = PATIENT) -> Phase:
     found = open_partitioning(conn, table)
     assert found is not None
-    return advance(work_on(conn, **more), found).phase
+    return advance(work_on(conn, patience=patience), found).phase
 
 
 def test_it_waits_for_whoever_still_sees_the_table_before_the_copy(

@@ -46,8 +46,8 @@ _CASES = {
     "unlogged": ("ALTER TABLE {t} SET UNLOGGED", "SET LOGGED"),
     "taken name": ('CREATE TABLE {s}."Events_beta" ()', "Events_beta"),
     "generated clock": (
-        "ALTER TABLE {t} RENAME at TO was; ALTER TABLE {t} ADD at timestamp GENERATED ALWAYS AS (was AT TIME ZONE 'UTC')"
-        " STORED",
+        "ALTER TABLE {t} RENAME at TO was;"
+        " ALTER TABLE {t} ADD at timestamp GENERATED ALWAYS AS (was AT TIME ZONE 'UTC') STORED",
         "is generated",
     ),
     "text clock": ("ALTER TABLE {t} ALTER at TYPE text", "of type text"),
