@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lifecycle.errors import VerificationError
+from lifecycle.errors import PreconditionError, VerificationError
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.online.convert import advance
 from lifecycle.stores.postgres.online.facts import Name
@@ -203,3 +203,34 @@ def test_an_ordinary_role_can_do_it(conn: Connection, conninfo: str, table: Name
         assert rows_of(theirs, table) == expected
         convert(work_on(mine), layout)
         assert rows_of(theirs, table) == expected
+
+
+def test_a_foreign_key_that_cannot_be_extended_is_let_go_and_restored(conn: Connection, table: Name) -> None:
+    plain_table(conn, table, rows=10)
+    t, notes = table.identifier.as_string(conn), table.sibling("notes").identifier.as_string(conn)
+    conn.execute(f"CREATE TABLE {notes} (id bigint CONSTRAINT about REFERENCES {t})".encode())
+    conn.execute(f"INSERT INTO {notes} VALUES (7)".encode())
+    keys = (
+        "SELECT pg_get_constraintdef(oid), convalidated FROM pg_constraint"
+        " WHERE conrelid = %s::regclass AND contype = 'f'"
+    )
+    before = conn.execute(keys, (notes,)).fetchall()
+    done = convert(work_on(conn), layout_of(table, interval=Interval.MONTH), lost_foreign_keys=True)
+    assert conn.execute(keys, (notes,)).fetchall() == []
+    revert(work_on(conn), done)
+    assert conn.execute(keys, (notes,)).fetchall() == before
+
+
+def test_a_foreign_key_is_extended_only_where_it_holds_with_the_new_columns(conn: Connection, table: Name) -> None:
+    plain_table(conn, table, rows=10)
+    t, notes = table.identifier.as_string(conn), table.sibling("notes").identifier.as_string(conn)
+    conn.execute(
+        f"CREATE TABLE {notes} (id bigint CONSTRAINT about REFERENCES {t}, tier text, at timestamptz);"
+        f" INSERT INTO {notes} SELECT id, tier, NULL FROM {t} WHERE id < 3".encode()
+    )
+    with pytest.raises(PreconditionError, match=r"2 row\(s\) .* have another at or tier"):
+        convert(work_on(conn), layout_of(table, interval=Interval.MONTH))
+    conn.execute(f"UPDATE {notes} n SET at = t.at FROM {t} t WHERE t.id = n.id".encode())
+    assert go_on(conn, table) is Phase.SWITCHED
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        conn.execute(f"DELETE FROM {t} WHERE id = 1".encode())

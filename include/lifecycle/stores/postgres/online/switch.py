@@ -9,7 +9,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from lifecycle.errors import PreconditionError
-from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.online import state
 from lifecycle.stores.postgres.online.build import parked_name, tree_name
 from lifecycle.stores.postgres.online.copying import Pages
@@ -21,7 +21,7 @@ from lifecycle.stores.postgres.online.mirror import NOTHING
 from lifecycle.stores.postgres.online.read import oid_of, read_facts
 from lifecycle.stores.postgres.online.refusals import CannotPartitionError, extended_key, refusals, rekeyed
 from lifecycle.stores.postgres.online.state import Partitioning, Phase
-from lifecycle.stores.postgres.online.text import Statement, stmt
+from lifecycle.stores.postgres.online.text import Statement, idents, stmt
 from lifecycle.stores.postgres.online.work import Work, checked_facts, mirror_of, run_all
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def switch(work: Work, partitioning: Partitioning) -> None:
     """One transaction in which the tree takes the table's name and everything that hangs on it."""
     before_switch(work, partitioning)
     layout, conn = partitioning.layout, work.conn
+    _refuse_unmatched(conn, partitioning, read_facts(conn, layout.table))
     seconds = 0.0
 
     def act() -> None:
@@ -88,6 +89,32 @@ def switch(work: Work, partitioning: Partitioning) -> None:
     patiently(conn, work.patience, f"{layout.table} and what refers to it", act)
     log.info("%s is partitioned; its locks were held for %.0f ms", layout.table, seconds * 1000)
     work.report("switched", 1)
+
+
+def _refuse_unmatched(conn: Connection, partitioning: Partitioning, facts: TableFacts) -> None:
+    """A key that is to be extended must hold with the new columns too, or it could not be checked afterwards.
+
+    Raises:
+        PreconditionError: the number of rows whose clock or tier is not that of the row they refer to.
+    """
+    for key in facts.inbound:
+        if rekeyed(key, facts, partitioning.layout) in (None, key.definition):
+            continue
+        more = tuple(name for name in extended_key(facts, partitioning.layout) if name not in key.referenced)
+        query = stmt(
+            "SELECT count(*) FROM {} c JOIN ONLY {} t ON ({}) = ({}) WHERE ({}) IS DISTINCT FROM ({})",
+            key.table.identifier,
+            facts.name.identifier,
+            idents(key.columns, "c"),
+            idents(key.referenced, "t"),
+            idents(more, "c"),
+            idents(more, "t"),
+        )
+        if unmatched := one(conn, query):
+            raise PreconditionError(
+                f"{unmatched:,} row(s) of {key.table} have another {' or '.join(more)} than the row of {facts.name} "
+                f"that foreign key {key.name} refers to; fill them from it, then --resume"
+            )
 
 
 def _without_own_names(facts: TableFacts) -> TableFacts:
