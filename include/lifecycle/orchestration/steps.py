@@ -46,6 +46,7 @@ from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.planning.units import Method, Unit
 from lifecycle.stores.postgres.connect import Connection, connect
 from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.online.unfinished import refuse_unfinished
 from lifecycle.stores.postgres.partitions import create_ahead, drain_default, vacuum
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ def begin(
         check_stores(conn, s3, config.catalog)
         check_clocks(conn, s3, config.policy, config.catalog)
         refuse_locked(conn, config)
+        if not dry_run:
+            refuse_unfinished(conn, config.catalog.messages.table)
         run = runs.begin(
             conn,
             scope=scope,

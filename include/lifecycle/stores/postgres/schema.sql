@@ -199,3 +199,32 @@ ALTER TABLE lifecycle.ledger ADD CONSTRAINT ledger_entry_check CHECK (entry IN (
 ALTER TABLE lifecycle.ledger DROP CONSTRAINT IF EXISTS ledger_disposition_check;
 ALTER TABLE lifecycle.ledger ADD CONSTRAINT ledger_disposition_check
     CHECK (disposition IN ('delete', 'deidentify', 'quarantine', 'restore', 'move', 'approve', 'reject'));
+
+-- Tables on their way from ordinary to partitioned, `lifecycle postgres partition`. `position` is where the copy is.
+CREATE TABLE IF NOT EXISTS lifecycle.partitionings (
+    partitioning_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    table_schema    text NOT NULL,
+    table_name      text NOT NULL,
+    clock           text NOT NULL,
+    tier            text,
+    tiers           text[] NOT NULL DEFAULT '{}',
+    interval        text NOT NULL CHECK (interval IN ('day', 'month')),
+    ahead           interval NOT NULL,
+    accepted        jsonb NOT NULL DEFAULT '{}',
+    phase           text NOT NULL CHECK (phase IN ('building', 'built', 'mirrored', 'copied', 'verified', 'switched',
+                                                   'finishing', 'finished', 'reverting', 'reverted')),
+    structure       text NOT NULL,      -- of the ordinary table when it began; of the tree once it has switched
+    key             text[] NOT NULL,    -- the columns that order the copy
+    indexes         text[] NOT NULL,
+    foreign_keys    jsonb NOT NULL DEFAULT '[]',
+    position        text[],
+    copied          bigint NOT NULL DEFAULT 0,
+    checked         bigint NOT NULL DEFAULT 0,
+    snapshots       text[],             -- transactions that were open when the copy ended and may not see all of it
+    started_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    switched_at     timestamptz,
+    finished_at     timestamptz
+);
+CREATE UNIQUE INDEX IF NOT EXISTS partitionings_open ON lifecycle.partitionings (table_schema, table_name)
+    WHERE phase NOT IN ('finished', 'reverted');
