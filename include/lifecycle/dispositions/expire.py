@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TypeVar
 from uuid import UUID
 
+import psycopg
 from psycopg import sql
 
 from lifecycle.dispositions.bodies import body_chars
@@ -20,15 +21,13 @@ from lifecycle.errors import DispositionError
 from lifecycle.planning.units import Method
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
+from lifecycle.stores.postgres.clone import CloneError
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.partitions import (
-    Partition,
-    lock_for_swap,
-    partitions_of,
-    swap_in,
-    unknown_tier_partition,
-    vacuum,
-)
+from lifecycle.stores.postgres.locks import lock_tables
+from lifecycle.stores.postgres.partitions import vacuum
+from lifecycle.stores.postgres.references import ReferencedError, refuse_references, violated
+from lifecycle.stores.postgres.swap import NotSwappableError, drop_partition, keep_still, swap_in
+from lifecycle.stores.postgres.tree import Partition, partitions_of, unclassified_label, unclassified_partitions
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -42,6 +41,7 @@ def expire(context: RunContext, unit: str) -> dict[str, dict[str, int]]:
 
     Raises:
         DispositionError: some objects could not be destroyed; everything else was done.
+        ReferencedError: a foreign key that nobody configured would act; nothing was destroyed.
     """
     lease = take_lease(context.conn, context.run.run_id, unit)
     row = load_unit(context.conn, context.run.run_id, unit)
@@ -51,14 +51,15 @@ def expire(context: RunContext, unit: str) -> dict[str, dict[str, int]]:
     if leaf is None:
         _close(context, lease, unit)
         return load_unit(context.conn, context.run.run_id, unit).progress
-    if any(counts.get("objects") for counts in row.planned.values()):
-        write_intents(context, row)
     work = _Work(context, lease, row, leaf)
-    failed = work.destroy_objects()
-    if row.method == Method.SWAP:
-        work.swap(finish=not failed)
-    else:
-        work.take_rows_out(finish=not failed)
+    try:
+        work.refuse_references()
+        if any(counts.get("objects") for counts in row.planned.values()):
+            write_intents(context, row)
+        failed = work.carry_out()
+    except ReferencedError:
+        mark(context.conn, context.run.run_id, unit, "failed")
+        raise
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"objects failed": failed})
@@ -71,12 +72,13 @@ def _close(context: RunContext, lease: UnitLease, unit: str) -> None:
 
 def _leaf(context: RunContext, row: UnitRow) -> Partition | None:
     """The partition of a unit, or None when it is gone already."""
+    conn, dataset = context.conn, context.messages
     if row.tier is None:
-        return unknown_tier_partition(context.messages)
-    for leaf in partitions_of(context.conn, context.messages, Tier(row.tier)):
-        if (leaf.lower.date() if leaf.lower else None) == row.day:
-            return leaf
-    return None
+        named = {f"{dataset.id}/{unclassified_label(leaf)}": leaf for leaf in unclassified_partitions(conn, dataset)}
+    else:
+        leaves = partitions_of(conn, dataset, Tier(row.tier))
+        named = {f"{dataset.id}/{row.tier}/{leaf.label}": leaf for leaf in leaves}
+    return named.get(row.unit)
 
 
 class _Work:
@@ -89,6 +91,19 @@ class _Work:
         self.going = sql.SQL("({} AND m.{} IS NULL AND m.{} < %(as_of)s)").format(
             rows.is_due(self.fate), sql.Identifier(self.dataset.objects.column), sql.Identifier(self.dataset.clock)
         )
+
+    def carry_out(self) -> int:
+        """Objects, then rows. Returns how many objects failed."""
+        failed = self.destroy_objects()
+        if self.row.method == Method.SWAP:
+            self.swap(finish=not failed)
+        else:
+            self.take_rows_out(finish=not failed)
+        return failed
+
+    def refuse_references(self) -> None:
+        context = self.context
+        refuse_references(context.conn, context.catalog, self.leaf, self.row.unit, context.run.as_of)
 
     # -- objects first ------------------------------------------------------------------------------------------
 
@@ -117,7 +132,17 @@ class _Work:
         )
 
     def _through(self, act: Callable[[Gate], Result]) -> Result:
-        return through_gate(self.context.conn, self.context.catalog, self.lease, act)
+        """Act inside the gate, where nobody can add a foreign key to the partition any more."""
+
+        def guarded(gate: Gate) -> Result:
+            lock_tables(gate.conn, [(self.leaf.identifier, "ROW EXCLUSIVE")])
+            self.refuse_references()
+            return act(gate)
+
+        try:
+            return through_gate(self.context.conn, self.context.catalog, self.lease, guarded)
+        except psycopg.errors.ForeignKeyViolation as error:
+            raise violated(self.row.unit, error) from None
 
     def _stage_lengths(self, batch: Sequence[rows.DueRow]) -> None:
         """Commit the body lengths of what will be de-identified before its object goes (promise 3)."""
@@ -228,24 +253,28 @@ class _Work:
     # -- or the whole partition at once --------------------------------------------------------------------------
 
     def swap(self, *, finish: bool) -> None:
-        self._through(partial(self._swap_inside, finish))
+        """Replace the partition; where something holds on to the partition itself, take its rows out instead."""
+        try:
+            self._through(partial(self._swap_inside, finish))
+        except (NotSwappableError, CloneError) as error:
+            log.warning("%s: %s; its rows are taken out one by one", self.row.unit, error)
+            self.take_rows_out(finish=finish)
 
     def _swap_inside(self, finish: bool, gate: Gate) -> None:
-        """One short transaction: count, carry survivors over, drop the rest, write the ledger."""
+        """One transaction: count and copy survivors beside the readers, then drop the rest and write the ledger."""
         conn, params, leaf = gate.conn, self.context.params, self.leaf
-        lock_for_swap(conn, leaf)
+        keep_still(conn, leaf)
         counted = rows.tallies(conn, self.dataset, leaf.identifier, self.fate, self.going, params).get(leaf.name, [])
         done = {tally.fate: {"records": tally.records} for tally in counted}
         if done:
             self._publish_whole(conn, done)
             gone = rows.delete_children_of_dropped(conn, self.context.catalog, leaf.identifier, self.going, params)
             next(iter(done.values()))["children"] = gone
-            survivors = sql.SQL("SELECT m.* FROM {} m WHERE NOT {}").format(leaf.identifier, self.going)
-            kept = swap_in(conn, leaf, survivors, params)
+            kept = swap_in(conn, leaf, sql.SQL("{} IS NOT TRUE").format(self.going), params)
             log.info("%s: %d kept, the rest dropped with the old partition", self.row.unit, kept)
             record_progress(conn, self.context.run.run_id, self.row.unit, done)
-        elif rows.is_empty(conn, leaf.identifier):
-            conn.execute(sql.SQL("DROP TABLE {}").format(leaf.identifier))
+        elif leaf.bounded and rows.is_empty(conn, leaf.identifier):
+            drop_partition(conn, leaf)
         if finish:
             close_unit(self.context, self.row.unit)
 

@@ -16,7 +16,13 @@ from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
-from lifecycle.stores.postgres.partitions import Partition, partitions_of, unknown_tier_partition
+from lifecycle.stores.postgres.tree import (
+    Partition,
+    partitions_of,
+    tier_root,
+    unclassified_label,
+    unclassified_partitions,
+)
 
 
 def survey(context: RunContext) -> list[Unit]:
@@ -57,8 +63,10 @@ def _deadline(context: RunContext, tier: Tier | None, found: list[Tally]) -> dat
 def _message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
     """Partitions with due rows: those behind the cut-off, and newer ones in which an exception makes rows due."""
     dataset, fate, params = context.messages, context.fate(tier), context.params
+    source = tier_root(context.conn, dataset, tier)
+    if source is None:
+        return
     leaves = {leaf.name: leaf for leaf in partitions_of(context.conn, dataset, tier)}
-    source = sql.Identifier(dataset.table.split(".", 1)[0], f"{dataset.table.split('.', 1)[1]}_{tier.value}")
     where = sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(dataset.clock))
     counted = tallies(context.conn, dataset, source, fate, where, params)
     cutoff = context.cutoff(tier)
@@ -71,7 +79,7 @@ def _message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
         leaf = leaves[name]
         shown = (*going, *staying)
         yield Unit(
-            unit=f"{dataset.id}/{tier.value}/{_label(leaf)}",
+            unit=f"{dataset.id}/{tier.value}/{leaf.label}",
             dataset=dataset.id,
             method=_method(context, leaf, shown),
             tallies=shown,
@@ -85,7 +93,7 @@ def _message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
 def _method(context: RunContext, leaf: Partition, shown: tuple[Tally, ...]) -> Method:
     if leaf.is_default or context.run.scope == ERASURE_SCOPE:
         return Method.ROWS
-    if leaf.upper is not None and leaf.upper > context.run.as_of:
+    if leaf.upper is None or leaf.upper > context.run.as_of:
         return Method.ROWS
     return choose_method(shown)
 
@@ -95,25 +103,22 @@ def _in_scope(context: RunContext, tally: Tally) -> bool:
     return context.run.scope != ERASURE_SCOPE or tally.rule == context.erasure_rule
 
 
-def _label(leaf: Partition) -> str:
-    return leaf.lower.date().isoformat() if leaf.lower else "default"
-
-
 def _unclassified_units(context: RunContext) -> Iterator[Unit]:
     """Rows of a tier nobody declared: counted, shown, and under the strictest deadline (hard case 23)."""
     dataset = context.messages
-    leaf = unknown_tier_partition(dataset)
     where = sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(dataset.clock))
-    found = tallies(context.conn, dataset, leaf.identifier, context.fate(None), where, context.params).get(leaf.name)
-    if found:
-        yield Unit(
-            unit=f"{dataset.id}/unclassified",
-            dataset=dataset.id,
-            method=Method.ROWS,
-            tallies=tuple(found),
-            cutoff=context.cutoff(None),
-            deadline=_deadline(context, None, found),
-        )
+    for leaf in unclassified_partitions(context.conn, dataset):
+        counted = tallies(context.conn, dataset, leaf.identifier, context.fate(None), where, context.params)
+        found = counted.get(leaf.name)
+        if found:
+            yield Unit(
+                unit=f"{dataset.id}/{unclassified_label(leaf)}",
+                dataset=dataset.id,
+                method=Method.ROWS,
+                tallies=tuple(found),
+                cutoff=context.cutoff(None),
+                deadline=_deadline(context, None, found),
+            )
 
 
 def _by_day(rows: list[tuple[date, str, int, int, datetime]]) -> dict[date, list[Tally]]:
