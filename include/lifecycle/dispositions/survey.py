@@ -29,7 +29,7 @@ def survey(context: RunContext) -> list[Unit]:
     """Every unit of the run's scope, the earliest deadline first."""
     units: list[Unit] = []
     for tier in context.tiers:
-        units.extend(_message_units(context, tier))
+        units.extend(message_units(context, tier))
         if context.run.scope != ERASURE_SCOPE:
             units.extend(_quarantine_units(context, tier))
             units.extend(survey_orphans(context, tier))
@@ -60,7 +60,7 @@ def _deadline(context: RunContext, tier: Tier | None, found: list[Tally]) -> dat
     return period.end(min(oldest), round_up=False)
 
 
-def _message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
+def message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
     """Partitions with due rows: those behind the cut-off, and newer ones in which an exception makes rows due."""
     dataset, fate, params = context.messages, context.fate(tier), context.params
     source = tier_root(context.conn, dataset, tier)

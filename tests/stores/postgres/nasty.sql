@@ -46,6 +46,7 @@ ALTER TABLE shop."Gold 1" ADD CONSTRAINT "owner known" FOREIGN KEY (owner_id) RE
 ALTER TABLE shop.mess_gold ATTACH PARTITION shop."Gold 1" FOR VALUES FROM ('2026-01-01') TO ('2026-01-02');
 INSERT INTO shop."Gold 1" (note, "Tier", at, id, owner_id) OVERRIDING SYSTEM VALUE
     SELECT 'n', 'gold', timestamptz '2026-01-01 00:00+00' + g * interval '1 minute', g, g % 3 + 1 FROM generate_series(1, 1000) g;
+SELECT setval(pg_get_serial_sequence('shop."Mess ages"', 'id'), 5000);
 ALTER TABLE shop."Gold 1" ADD CONSTRAINT "later only" CHECK (id > 1) NOT VALID;
 CREATE INDEX ON shop."Gold 1" ((lower(body)) text_pattern_ops) WHERE note IS NOT NULL;
 CREATE INDEX "whole row" ON shop."Gold 1" (("Gold 1" IS NOT NULL));

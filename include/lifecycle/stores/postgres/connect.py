@@ -27,8 +27,13 @@ _SETTINGS = (
 def connect() -> Iterator[Connection]:
     """Open the product database. Sessions run in UTC whatever the server's setting (hard case 10)."""
     with psycopg.connect(postgres_conninfo(), autocommit=True) as conn:
-        conn.execute(_SETTINGS)
-        yield conn
+        yield prepared(conn)
+
+
+def prepared(conn: Connection) -> Connection:
+    """A connection of somebody else's making, with the settings that this project relies on."""
+    conn.execute(_SETTINGS)
+    return conn
 
 
 def one(conn: Connection, query: Any, params: Any = None) -> Any:

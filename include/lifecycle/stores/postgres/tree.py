@@ -327,7 +327,7 @@ def _narrow(
 
 def _clock_order(part: Partition | Branch) -> tuple[bool, datetime, datetime]:
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    return part.default, part.lower or first, part.upper or last
+    return part.default, part.lower or (last if part.default else first), part.upper or last
 
 
 def _refuse_twins(tree: Branch | Partition) -> None:
