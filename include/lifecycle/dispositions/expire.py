@@ -23,10 +23,16 @@ from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres.clone import CloneError
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.locks import lock_tables
+from lifecycle.stores.postgres.locks import QUIET
 from lifecycle.stores.postgres.partitions import vacuum
 from lifecycle.stores.postgres.references import ReferencedError, refuse_references, violated
-from lifecycle.stores.postgres.swap import NotSwappableError, drop_partition, keep_still, swap_in
+from lifecycle.stores.postgres.swap import (
+    NotSwappableError,
+    drop_partition,
+    keep_still,
+    lock_from_above,
+    swap_in,
+)
 from lifecycle.stores.postgres.tree import Partition, partitions_of, unclassified_label, unclassified_partitions
 
 log = logging.getLogger(__name__)
@@ -131,11 +137,11 @@ class _Work:
             only=self.context.narrowed(self.fate),
         )
 
-    def _through(self, act: Callable[[Gate], Result]) -> Result:
+    def _through(self, act: Callable[[Gate], Result], mode: str = "ROW EXCLUSIVE") -> Result:
         """Act inside the gate, where nobody can add a foreign key to the partition any more."""
 
         def guarded(gate: Gate) -> Result:
-            lock_tables(gate.conn, [(self.leaf.identifier, "ROW EXCLUSIVE")])
+            lock_from_above(gate.conn, self.leaf, mode)
             self.refuse_references()
             return act(gate)
 
@@ -255,7 +261,7 @@ class _Work:
     def swap(self, *, finish: bool) -> None:
         """Replace the partition; where something holds on to the partition itself, take its rows out instead."""
         try:
-            self._through(partial(self._swap_inside, finish))
+            self._through(partial(self._swap_inside, finish), QUIET)
         except (NotSwappableError, CloneError) as error:
             log.warning("%s: %s; its rows are taken out one by one", self.row.unit, error)
             self.take_rows_out(finish=finish)

@@ -20,7 +20,12 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 EXCLUSIVE = "ACCESS EXCLUSIVE"
 QUIET = "SHARE ROW EXCLUSIVE"
+SHARED = "ACCESS SHARE"
 PATIENCE_SECONDS = 30.0
+# While others may wait for what we hold already, we wait for them hardly at all: of two sessions in a deadlock PostgreSQL
+# ends the one that has waited for a second, and that must never be the application's.
+BRIEF_MS = 100
+_AT_ONCE_MS = 5
 
 
 def limit_waits(conn: Connection, milliseconds: int) -> None:
@@ -40,7 +45,7 @@ def lock_tables(
     for name, mode in tables:
         limit_waits(conn, round((ends - time.monotonic()) * 1000))
         conn.execute(sql.SQL("LOCK TABLE ONLY {} IN {} MODE").format(name, sql.SQL(mode)))
-    limit_waits(conn, LOCK_TIMEOUT_MS)
+    limit_waits(conn, BRIEF_MS)
 
 
 def somebody_waits(conn: Connection) -> bool:
@@ -63,8 +68,8 @@ def at_a_free_moment(
 ) -> Result:
     """Act under strong locks as soon as all of them are free at once, keeping what the transaction did before.
 
-    Between tries nothing strong is held. Whoever waits for what we hold already goes first: then the whole transaction
-    gives way.
+    Between tries nothing strong is held. Whoever waits for what we hold already may hold what we ask for: then that has
+    to be free at once, or the whole transaction gives way.
 
     Raises:
         psycopg.errors.LockNotAvailable: there was no free moment, or somebody waits for us.
@@ -73,7 +78,7 @@ def at_a_free_moment(
     while True:
         try:
             with conn.transaction():
-                lock_tables(conn, tables)
+                lock_tables(conn, tables, _AT_ONCE_MS if somebody_waits(conn) else LOCK_TIMEOUT_MS)
                 return act()
         except psycopg.errors.LockNotAvailable:
             if time.monotonic() > ends or somebody_waits(conn):

@@ -18,7 +18,7 @@ from lifecycle.stores.postgres.clone import (
     write_down,
 )
 from lifecycle.stores.postgres.connect import Connection, one
-from lifecycle.stores.postgres.locks import EXCLUSIVE, QUIET, at_a_free_moment, lock_tables
+from lifecycle.stores.postgres.locks import EXCLUSIVE, QUIET, SHARED, at_a_free_moment, lock_tables
 from lifecycle.stores.postgres.references import (
     can_be_carried,
     carry_away,
@@ -44,7 +44,21 @@ def keep_still(conn: Connection, leaf: Partition) -> None:
     What a policy of the table would hide from this role is an error from here on, never a row overlooked.
     """
     conn.execute("SELECT set_config('row_security', 'off', true)")
-    lock_tables(conn, [(leaf.identifier, QUIET)])
+    lock_from_above(conn, leaf, QUIET)
+
+
+def lock_from_above(conn: Connection, leaf: Partition, mode: str) -> None:
+    """Lock a partition as everybody does who comes through the tables above it: those first, then the partition.
+
+    Who changes the definition of a table above then waits there, holding nothing, and not below, holding it.
+    """
+    above = conn.execute(
+        "SELECT n.nspname, c.relname FROM pg_partition_ancestors(to_regclass(%(leaf)s)) WITH ORDINALITY p(relid, place)"
+        " JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE p.relid <> to_regclass(%(leaf)s) ORDER BY p.place DESC",
+        {"leaf": leaf.identifier.as_string(conn)},
+    ).fetchall()
+    lock_tables(conn, [*((sql.Identifier(*name), SHARED) for name in above), (leaf.identifier, mode)])
 
 
 def swap_in(conn: Connection, leaf: Partition, keep: sql.Composable, params: dict[str, object]) -> int:
