@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -18,6 +19,7 @@ from lifecycle.dispositions.context import RunContext, UnitRow
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
 from lifecycle.dispositions.plan_store import LOCKED_FATE, close_unit, load_unit, mark, record_progress, write_intents
 from lifecycle.errors import DispositionError
+from lifecycle.planning.spans import span_of
 from lifecycle.planning.units import Method
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
@@ -84,7 +86,20 @@ def _leaf(context: RunContext, row: UnitRow) -> Partition | None:
     else:
         leaves = partitions_of(conn, dataset, Tier(row.tier))
         named = {f"{dataset.id}/{row.tier}/{leaf.label}": leaf for leaf in leaves}
-    return named.get(row.unit)
+    return named.get(row.unit) or _larger(row, named.values())
+
+
+def _larger(row: UnitRow, leaves: Iterable[Partition]) -> Partition | None:
+    """The partition that a unit's partition was merged into since it was planned."""
+    span = span_of(row.unit.rsplit("/", 1)[1])
+    if span is None:
+        return None
+    within = (leaf for leaf in leaves if leaf.bounded and _contains(leaf, span))
+    return next(within, None)
+
+
+def _contains(leaf: Partition, span: tuple[datetime, datetime]) -> bool:
+    return leaf.lower is not None and leaf.upper is not None and leaf.lower <= span[0] and span[1] <= leaf.upper
 
 
 class _Work:
@@ -93,6 +108,7 @@ class _Work:
     def __init__(self, context: RunContext, lease: UnitLease, row: UnitRow, leaf: Partition) -> None:
         self.context, self.lease, self.row, self.leaf = context, lease, row, leaf
         self.dataset = context.messages
+        self.merged = row.tier is not None and row.unit.rsplit("/", 1)[1] != leaf.label
         self.fate = context.fate(Tier(row.tier) if row.tier else None)
         self.going = sql.SQL("({} AND m.{} IS NULL AND m.{} < %(as_of)s)").format(
             rows.is_due(self.fate), sql.Identifier(self.dataset.objects.column), sql.Identifier(self.dataset.clock)
@@ -101,7 +117,7 @@ class _Work:
     def carry_out(self) -> int:
         """Objects, then rows. Returns how many objects failed."""
         failed = self.destroy_objects()
-        if self.row.method == Method.SWAP:
+        if self.row.method == Method.SWAP and not self.merged:
             self.swap(finish=not failed)
         else:
             self.take_rows_out(finish=not failed)
@@ -110,6 +126,17 @@ class _Work:
     def refuse_references(self) -> None:
         context = self.context
         refuse_references(context.conn, context.catalog, self.leaf, self.row.unit, context.run.as_of)
+
+    @property
+    def only(self) -> sql.Composable:
+        """Narrows what is due to what this run is for, and in a partition that was merged since, to the unit's own."""
+        narrowed = self.context.narrowed(self.fate)
+        span = span_of(self.row.unit.rsplit("/", 1)[1]) if self.merged else None
+        if span is None:
+            return narrowed
+        return sql.SQL("({} AND m.{clock} >= {} AND m.{clock} < {})").format(
+            narrowed, *map(sql.Literal, span), clock=sql.Identifier(self.dataset.clock)
+        )
 
     # -- objects first ------------------------------------------------------------------------------------------
 
@@ -134,14 +161,14 @@ class _Work:
             after=after,
             limit=limit,
             objects_only=objects_only,
-            only=self.context.narrowed(self.fate),
+            only=self.only,
         )
 
     def _through(self, act: Callable[[Gate], Result], mode: str = "ROW EXCLUSIVE") -> Result:
         """Act inside the gate, where nobody can add a foreign key to the partition any more."""
 
         def guarded(gate: Gate) -> Result:
-            lock_from_above(gate.conn, self.leaf, mode)
+            lock_from_above(gate.conn, [self.leaf], mode)
             self.refuse_references()
             return act(gate)
 
@@ -191,7 +218,7 @@ class _Work:
                     c=sql.Identifier(self.dataset.record),
                     a=sql.Literal(start),
                     b=sql.Literal(end),
-                    n=self.context.narrowed(self.fate),
+                    n=self.only,
                 ),
             )
             if self._staged_or_deleted(row, gate)

@@ -55,6 +55,21 @@ def span_label(lower: datetime | None, upper: datetime | None, *, default: bool 
     return f"{label}-{DEFAULT}" if default else label
 
 
+def span_of(label: str) -> tuple[datetime, datetime] | None:
+    """The day, month or year that a label names; None for every other label."""
+    try:
+        if len(label) == len("2026-08-01"):
+            lower = start_of(date.fromisoformat(label))
+            return lower, lower + _DAY
+        if len(label) == len("2026-08"):
+            lower = start_of(date.fromisoformat(f"{label}-01"))
+            return lower, next_month(lower)
+        lower = start_of(date.fromisoformat(f"{label}-01-01"))
+    except ValueError:
+        return None
+    return lower, next_year(lower)
+
+
 def _calendar(lower: datetime | None, upper: datetime | None) -> str | None:
     """The name of the UTC day, month or year that a span is, if it is one."""
     if lower is None or upper is None or lower != start_of(lower.date()):

@@ -199,6 +199,18 @@ def settle_in(conn: Connection, clone: Clone, rest: Remainder) -> None:
     _run(conn, clone, rest.attached)
 
 
+def fingerprint(conn: Connection, schema: str, name: str) -> frozenset[str]:
+    """What a table has of its own beside its rows and what its parent gives it; equal for tables that are alike."""
+    oid = one(conn, "SELECT to_regclass(format('%%I.%%I', %s::text, %s::text))::oid", (schema, name))
+    clone = Clone(schema, name, oid)
+    found = (
+        row[-1]
+        for query in clone_sql.alike(conn.info.server_version)
+        for row in _rows(conn, clone, query, clone.source)
+    )
+    return frozenset(str(statement).replace(name, "") for statement in found)
+
+
 # -- statements from the catalogue ----------------------------------------------------------------------------------
 
 

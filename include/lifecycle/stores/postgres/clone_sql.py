@@ -57,6 +57,16 @@ WHERE i.indrelid = %(source)s AND i.indisvalid AND NOT i.indisexclusion
 ORDER BY h.inhparent NULLS LAST, x.oid
 """
 
+_OWN_INDEXES = """
+SELECT pg_get_indexdef(i.indexrelid) FROM pg_index i
+WHERE i.indrelid = %(source)s AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid)
+"""
+
+_KIND = """
+SELECT format('%%s %%s %%s %%s', relpersistence, relam, reltablespace, relreplident)
+FROM pg_class WHERE oid = %(source)s
+"""
+
 _EXCLUSIONS = """
 SELECT coalesce(s.spcname, ''),
     format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %(target)s::text, k.conname, pg_get_constraintdef(k.oid))
@@ -274,6 +284,12 @@ def in_place(server_version: int) -> tuple[str, ...]:
         _POLICIES,
         publications,
     )
+
+
+def alike(server_version: int) -> tuple[str, ...]:
+    """What tells two partitions of one parent apart, beside their rows, bounds and names."""
+    own = (_TABLE_OPTIONS, _COLUMN_SETTINGS, _OWN_INDEXES, _KIND, _OWNER, _GRANTS, _CHECKS, _STATES, _COMMENTS, _LABELS)
+    return (*own, _STATISTICS, *in_place(server_version)[2:])
 
 
 OWNER, GRANTS = _OWNER, _GRANTS

@@ -22,8 +22,8 @@ EXCLUSIVE = "ACCESS EXCLUSIVE"
 QUIET = "SHARE ROW EXCLUSIVE"
 SHARED = "ACCESS SHARE"
 PATIENCE_SECONDS = 30.0
-# While others may wait for what we hold already, we wait for them hardly at all: of two sessions in a deadlock PostgreSQL
-# ends the one that has waited for a second, and that must never be the application's.
+# While others may wait for what we hold already, we hardly wait for them at all: PostgreSQL resolves a deadlock by
+# ending a session that has waited for a second, and that must never be one of the application's.
 BRIEF_MS = 100
 _AT_ONCE_MS = 5
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 from psycopg import sql
@@ -38,17 +38,17 @@ class NotSwappableError(LifecycleError):
         super().__init__(f"{table} cannot be replaced because of {'; '.join(holders)}")
 
 
-def keep_still(conn: Connection, leaf: Partition) -> None:
-    """Let nobody write to a partition until the transaction ends; it can be read, and all others can be written.
+def keep_still(conn: Connection, *leaves: Partition) -> None:
+    """Let nobody write to partitions of one parent until the transaction ends; they can be read, others be written.
 
     What a policy of the table would hide from this role is an error from here on, never a row overlooked.
     """
     conn.execute("SELECT set_config('row_security', 'off', true)")
-    lock_from_above(conn, leaf, QUIET)
+    lock_from_above(conn, leaves, QUIET)
 
 
-def lock_from_above(conn: Connection, leaf: Partition, mode: str) -> None:
-    """Lock a partition as everybody does who comes through the tables above it: those first, then the partition.
+def lock_from_above(conn: Connection, leaves: Sequence[Partition], mode: str) -> None:
+    """Lock partitions as everybody does who comes through the tables above them: those first, then the partitions.
 
     Who changes the definition of a table above then waits there, holding nothing, and not below, holding it.
     """
@@ -56,9 +56,10 @@ def lock_from_above(conn: Connection, leaf: Partition, mode: str) -> None:
         "SELECT n.nspname, c.relname FROM pg_partition_ancestors(to_regclass(%(leaf)s)) WITH ORDINALITY p(relid, place)"
         " JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE p.relid <> to_regclass(%(leaf)s) ORDER BY p.place DESC",
-        {"leaf": leaf.identifier.as_string(conn)},
+        {"leaf": leaves[0].identifier.as_string(conn)},
     ).fetchall()
-    lock_tables(conn, [*((sql.Identifier(*name), SHARED) for name in above), (leaf.identifier, mode)])
+    own = ((leaf.identifier, mode) for leaf in leaves)
+    lock_tables(conn, [*((sql.Identifier(*name), SHARED) for name in above), *own])
 
 
 def swap_in(conn: Connection, leaf: Partition, keep: sql.Composable, params: dict[str, object]) -> int:
@@ -150,17 +151,26 @@ def bound_of(conn: Connection, leaf: Partition) -> str:
 
 
 def exchange(
-    conn: Connection, leaves: Sequence[Partition], clone: Clone, bound: str, *, name: str | None = None
+    conn: Connection,
+    leaves: Sequence[Partition],
+    clone: Clone,
+    bound: str,
+    *,
+    name: str | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> None:
     """Drop partitions of one parent and attach the finished clone in their place. All tables involved are locked.
 
     Args:
         bound: ``FOR VALUES ...`` or ``DEFAULT``.
         name: what it is called from now on, if not like its source.
+        meanwhile: done once nothing refers to the rows of the clone where they were.
     """
     rest, first = write_down(conn, clone), leaves[0]
     references = [each for each in incoming(conn, first.schema, first.name) if not each.direct]
     carried = carry_away(conn, references, clone.made)
+    if meanwhile is not None:
+        meanwhile()
     for statement in rest.release:
         conn.execute(statement.encode())
     for leaf in leaves:
