@@ -16,6 +16,7 @@ from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
+from lifecycle.stores.postgres.references import warn_of_strangers
 from lifecycle.stores.postgres.tree import (
     Partition,
     partitions_of,
@@ -28,6 +29,8 @@ from lifecycle.stores.postgres.tree import (
 def survey(context: RunContext) -> list[Unit]:
     """Every unit of the run's scope, the earliest deadline first."""
     units: list[Unit] = []
+    if context.tiers:
+        warn_of_strangers(context.conn, context.catalog)
     for tier in context.tiers:
         units.extend(message_units(context, tier))
         if context.run.scope != ERASURE_SCOPE:

@@ -6,6 +6,7 @@ or change what no rule was asked about. Rows of tables that are named go first, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.fates import HOLDS
 from lifecycle.stores.postgres.tree import Partition
 
+log = logging.getLogger(__name__)
 # The triggers of a foreign key on what it refers to are found by index, however many constraints the database has.
 _INCOMING = """
 SELECT k.conname, n.nspname, c.relname, f.oid::regclass::text, k.confdeltype::text, k.confrelid = %(target)s::regclass,
@@ -129,16 +131,10 @@ def refuse_references(
         ReferencedError: see there.
     """
     dataset = catalog.messages
-    children = {child.table: child.key for child in dataset.children}
     to_records = incoming(conn, leaf.schema, leaf.name)
-    to_children = [reference for child in dataset.children for reference in incoming(conn, *child.table.split(".", 1))]
-    strangers = [
-        reference
-        for reference in to_records
-        if reference.direct or not _belongs(reference, children.get(reference.table), dataset.record)
-    ] + [reference for reference in to_children if reference.table not in children]
-    if strangers:
-        raise ReferencedError(unit, strangers, _remedy(strangers[0]))
+    found = strangers(conn, catalog, to_records, direct=True)
+    if found:
+        raise ReferencedError(unit, found, _remedy(found[0]))
     staying = {child.table for child in dataset.children if not child.moves}
     left = [reference for reference in to_records if moving and reference.table in staying]
     if left:
@@ -149,6 +145,33 @@ def refuse_references(
     if held:
         raise ReferencedError(
             unit, held, f"A hold keeps the rows of {held[0].table}, and so the records they refer to; release it first"
+        )
+
+
+def strangers(
+    conn: Connection, catalog: Catalog, to_records: Sequence[Reference], *, direct: bool = False
+) -> list[Reference]:
+    """Of the foreign keys to messages, and to their children, those of tables that nobody configured.
+
+    Args:
+        direct: those to the table itself count whoever has them: it is a partition, which may be replaced.
+    """
+    dataset = catalog.messages
+    children = {child.table: child.key for child in dataset.children}
+    to_children = [each for child in dataset.children for each in incoming(conn, *child.table.split(".", 1))]
+    return [
+        each
+        for each in to_records
+        if (direct and each.direct) or not _belongs(each, children.get(each.table), dataset.record)
+    ] + [each for each in to_children if each.table not in children]
+
+
+def warn_of_strangers(conn: Connection, catalog: Catalog) -> None:
+    """Say at planning time what units of messages will be refused for."""
+    found = strangers(conn, catalog, incoming(conn, *catalog.messages.table.split(".", 1)))
+    for reference in found:
+        log.error(
+            "nothing of %s will be destroyed, because of %s. %s", catalog.messages.table, reference, _remedy(reference)
         )
 
 
