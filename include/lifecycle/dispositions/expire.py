@@ -30,10 +30,11 @@ from lifecycle.stores.postgres.partitions import vacuum
 from lifecycle.stores.postgres.references import ReferencedError, refuse_references, violated
 from lifecycle.stores.postgres.swap import (
     NotSwappableError,
+    copy_survivors,
     drop_partition,
     keep_still,
     lock_from_above,
-    swap_in,
+    put_in_place,
 )
 from lifecycle.stores.postgres.tree import Partition, partitions_of, unclassified_label, unclassified_partitions
 
@@ -110,9 +111,10 @@ class _Work:
         self.dataset = context.messages
         self.merged = row.tier is not None and row.unit.rsplit("/", 1)[1] != leaf.label
         self.fate = context.fate(Tier(row.tier) if row.tier else None)
-        self.going = sql.SQL("({} AND m.{} IS NULL AND m.{} < %(as_of)s)").format(
-            rows.is_due(self.fate), sql.Identifier(self.dataset.objects.column), sql.Identifier(self.dataset.clock)
+        self.ready = sql.SQL("(m.{} IS NULL AND m.{} < %(as_of)s)").format(
+            sql.Identifier(self.dataset.objects.column), sql.Identifier(self.dataset.clock)
         )
+        self.going = sql.SQL("({} AND {})").format(self.ready, rows.is_due(self.fate))
 
     def carry_out(self) -> int:
         """Objects, then rows. Returns how many objects failed."""
@@ -297,14 +299,19 @@ class _Work:
         """One transaction: count and copy survivors beside the readers, then drop the rest and write the ledger."""
         conn, params, leaf = gate.conn, self.context.params, self.leaf
         keep_still(conn, leaf)
-        counted = rows.tallies(conn, self.dataset, leaf.identifier, self.fate, self.going, params).get(leaf.name, [])
-        done = {tally.fate: {"records": tally.records} for tally in counted}
+        # Every row's fate is found once, and which of them go is told by what was found.
+        counted = rows.tallies(conn, self.dataset, leaf.identifier, self.fate, self.ready, params).get(leaf.name, [])
+        going = [tally for tally in counted if tally.disposition in rows.GOING]
+        done = {tally.fate: {"records": tally.records} for tally in going}
         if done:
             self._publish_whole(conn, done)
-            gone = rows.delete_children_of_dropped(conn, self.context.catalog, leaf.identifier, self.going, params)
+            survivors = copy_survivors(conn, leaf, sql.SQL("{} IS NOT TRUE").format(self.going), params)
+            # Not by their fate: that was judged, and the survivors are few.
+            rest = survivors.lack(self.dataset.record, self.dataset.clock)
+            gone = rows.delete_children_of_dropped(conn, self.context.catalog, leaf.identifier, rest, params)
             next(iter(done.values()))["children"] = gone
-            kept = swap_in(conn, leaf, sql.SQL("{} IS NOT TRUE").format(self.going), params)
-            log.info("%s: %d kept, the rest dropped with the old partition", self.row.unit, kept)
+            put_in_place(conn, survivors)
+            log.info("%s: %d kept, the rest dropped with the old partition", self.row.unit, survivors.rows)
             record_progress(conn, self.context.run.run_id, self.row.unit, done)
         elif leaf.bounded and rows.is_empty(conn, leaf.identifier):
             drop_partition(conn, leaf)

@@ -116,7 +116,7 @@ def test_row_security_that_would_hide_rows_is_an_error_and_never_a_loss(nasty: t
     with conn.transaction(force_rollback=True):
         conn.execute(
             """GRANT ALL ON SCHEMA lifecycle TO nasty_owner; ALTER TABLE shop.mess_gold OWNER TO nasty_owner;
-               GRANT SELECT ON shop.owners TO nasty_owner;
+               GRANT SELECT ON shop.owners, shop."Mess ages" TO nasty_owner;
                ALTER TABLE shop."Gold 1" FORCE ROW LEVEL SECURITY; SET LOCAL ROLE nasty_owner"""
         )
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"), conn.transaction():

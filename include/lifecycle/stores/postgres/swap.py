@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
@@ -62,35 +63,69 @@ def lock_from_above(conn: Connection, leaves: Sequence[Partition], mode: str) ->
     lock_tables(conn, [*((sql.Identifier(*name), SHARED) for name in above), *own])
 
 
-def swap_in(conn: Connection, leaf: Partition, keep: sql.Composable, params: dict[str, object]) -> int:
-    """Replace a partition by a fresh one that holds only its survivors, inside the caller's transaction.
+@dataclass(frozen=True)
+class Survivors:
+    """What is left of a partition, copied beside it. ``clone``: None where nothing is, and the partition may go."""
 
-    Everything else about the partition stays as it was (see `clone`). The rows that survive are copied before any
-    reader is kept out; then parent and partition are locked, for as long as the catalogue takes to change.
+    leaf: Partition
+    clone: Clone | None
+    rows: int
+
+    def lack(self, *keys: str) -> sql.Composable:
+        """A condition on a row of the partition, alias ``m``: that it is not among them."""
+        if self.clone is None:
+            return sql.SQL("true")
+        same = (sql.SQL("s.{key} = m.{key}").format(key=sql.Identifier(key)) for key in keys)
+        return sql.SQL("NOT EXISTS (SELECT FROM {} s WHERE {})").format(self.clone.made, sql.SQL(" AND ").join(same))
+
+
+def copy_survivors(conn: Connection, leaf: Partition, keep: sql.Composable, params: dict[str, object]) -> Survivors:
+    """Copy what stays of a partition into a faithful clone, indexes and all, beside everybody who reads.
 
     Args:
         keep: a condition on the rows to keep, alias ``m``.
 
-    Returns:
-        the number of rows carried over. A bounded partition without survivors is dropped and not replaced.
-
     Raises:
         NotSwappableError: something depends on the partition; nothing was changed.
-        psycopg.errors.LockNotAvailable: there was no free moment; the transaction has to be tried again.
     """
     refuse_dependents(conn, leaf)
     clone = begin_clone(conn, leaf.schema, leaf.name)
     kept = copy_rows(conn, clone, leaf.identifier, keep, params)
     if kept == 0 and leaf.bounded:
         conn.execute(sql.SQL("DROP TABLE {}").format(clone.made))
-        drop_partition(conn, leaf)
-        return 0
+        return Survivors(leaf, None, 0)
     refuse_uncarriable(conn, leaf)
     finish_clone(conn, clone, bounds=True)
     if one(conn, sql.SQL("SELECT count(*) FROM {}").format(clone.made)) != kept:
         raise VerificationError(f"{leaf.schema}.{leaf.name}: the copy does not hold the {kept} rows that were copied")
-    at_a_free_moment(conn, tables_to_lock(conn, [leaf]), lambda: exchange(conn, [leaf], clone, bound_of(conn, leaf)))
-    return kept
+    return Survivors(leaf, clone, kept)
+
+
+def put_in_place(conn: Connection, survivors: Survivors) -> None:
+    """Let the survivors be the partition: parent and partition are locked for as long as the catalogue takes to change.
+
+    A bounded partition without survivors is dropped and not replaced.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: there was no free moment; the transaction has to be tried again.
+    """
+    leaf, clone = survivors.leaf, survivors.clone
+    if clone is None:
+        drop_partition(conn, leaf)
+        return
+    bound = bound_of(conn, leaf)
+    at_a_free_moment(conn, tables_to_lock(conn, [leaf]), lambda: exchange(conn, [leaf], clone, bound))
+
+
+def swap_in(conn: Connection, leaf: Partition, keep: sql.Composable, params: dict[str, object]) -> int:
+    """Replace a partition by a fresh one that holds only its survivors, inside the caller's transaction.
+
+    Everything else about the partition stays as it was (see `clone`). Returns the number of rows carried over; see
+    `copy_survivors` and `put_in_place`.
+    """
+    survivors = copy_survivors(conn, leaf, keep, params)
+    put_in_place(conn, survivors)
+    return survivors.rows
 
 
 def drop_partition(conn: Connection, leaf: Partition) -> None:
