@@ -47,9 +47,15 @@ class Clone:
 
 
 def begin_clone(conn: Connection, schema: str, name: str) -> Clone:
-    """Make an empty table like another one, without indexes and constraints, inside the caller's transaction."""
+    """Make an empty table like another one, without indexes and constraints, inside the caller's transaction.
+
+    Raises:
+        CloneError: there is no room for it.
+    """
     oid = one(conn, "SELECT to_regclass(format('%%I.%%I', %s::text, %s::text))::oid", (schema, name))
     clone = Clone(schema, name, oid)
+    if one(conn, "SELECT to_regclass(%s) IS NOT NULL", (clone.made.as_string(conn),)):
+        raise CloneError(f"{schema}.{name}", f"schema {WORKSHOP}, in which it would be copied, has a table of its name")
     persistence, method, space = conn.execute(
         "SELECT c.relpersistence::text, a.amname, coalesce(s.spcname, '') FROM pg_class c LEFT JOIN pg_am a ON a.oid ="
         " c.relam LEFT JOIN pg_tablespace s ON s.oid = c.reltablespace WHERE c.oid = %s",
