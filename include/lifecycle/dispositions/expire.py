@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from typing import TypeVar
 from uuid import UUID
 
+import psycopg
 from psycopg import sql
 
 from lifecycle.dispositions.bodies import body_chars
@@ -17,18 +19,24 @@ from lifecycle.dispositions.context import RunContext, UnitRow
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
 from lifecycle.dispositions.plan_store import LOCKED_FATE, close_unit, load_unit, mark, record_progress, write_intents
 from lifecycle.errors import DispositionError
+from lifecycle.planning.spans import span_of
 from lifecycle.planning.units import Method
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
+from lifecycle.stores.postgres.clone import CloneError
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.partitions import (
-    Partition,
-    lock_for_swap,
-    partitions_of,
-    swap_in,
-    unknown_tier_partition,
-    vacuum,
+from lifecycle.stores.postgres.locks import QUIET
+from lifecycle.stores.postgres.partitions import vacuum
+from lifecycle.stores.postgres.references import ReferencedError, refuse_references, violated
+from lifecycle.stores.postgres.swap import (
+    NotSwappableError,
+    copy_survivors,
+    drop_partition,
+    keep_still,
+    lock_from_above,
+    put_in_place,
 )
+from lifecycle.stores.postgres.tree import Partition, partitions_of, unclassified_label, unclassified_partitions
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -42,6 +50,7 @@ def expire(context: RunContext, unit: str) -> dict[str, dict[str, int]]:
 
     Raises:
         DispositionError: some objects could not be destroyed; everything else was done.
+        ReferencedError: a foreign key that nobody configured would act; nothing was destroyed.
     """
     lease = take_lease(context.conn, context.run.run_id, unit)
     row = load_unit(context.conn, context.run.run_id, unit)
@@ -51,14 +60,15 @@ def expire(context: RunContext, unit: str) -> dict[str, dict[str, int]]:
     if leaf is None:
         _close(context, lease, unit)
         return load_unit(context.conn, context.run.run_id, unit).progress
-    if any(counts.get("objects") for counts in row.planned.values()):
-        write_intents(context, row)
     work = _Work(context, lease, row, leaf)
-    failed = work.destroy_objects()
-    if row.method == Method.SWAP:
-        work.swap(finish=not failed)
-    else:
-        work.take_rows_out(finish=not failed)
+    try:
+        work.refuse_references()
+        if any(counts.get("objects") for counts in row.planned.values()):
+            write_intents(context, row)
+        failed = work.carry_out()
+    except ReferencedError:
+        mark(context.conn, context.run.run_id, unit, "failed")
+        raise
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"objects failed": failed})
@@ -71,12 +81,26 @@ def _close(context: RunContext, lease: UnitLease, unit: str) -> None:
 
 def _leaf(context: RunContext, row: UnitRow) -> Partition | None:
     """The partition of a unit, or None when it is gone already."""
+    conn, dataset = context.conn, context.messages
     if row.tier is None:
-        return unknown_tier_partition(context.messages)
-    for leaf in partitions_of(context.conn, context.messages, Tier(row.tier)):
-        if (leaf.lower.date() if leaf.lower else None) == row.day:
-            return leaf
-    return None
+        named = {f"{dataset.id}/{unclassified_label(leaf)}": leaf for leaf in unclassified_partitions(conn, dataset)}
+    else:
+        leaves = partitions_of(conn, dataset, Tier(row.tier))
+        named = {f"{dataset.id}/{row.tier}/{leaf.label}": leaf for leaf in leaves}
+    return named.get(row.unit) or _larger(row, named.values())
+
+
+def _larger(row: UnitRow, leaves: Iterable[Partition]) -> Partition | None:
+    """The partition that a unit's partition was merged into since it was planned."""
+    span = span_of(row.unit.rsplit("/", 1)[1])
+    if span is None:
+        return None
+    within = (leaf for leaf in leaves if leaf.bounded and _contains(leaf, span))
+    return next(within, None)
+
+
+def _contains(leaf: Partition, span: tuple[datetime, datetime]) -> bool:
+    return leaf.lower is not None and leaf.upper is not None and leaf.lower <= span[0] and span[1] <= leaf.upper
 
 
 class _Work:
@@ -85,9 +109,35 @@ class _Work:
     def __init__(self, context: RunContext, lease: UnitLease, row: UnitRow, leaf: Partition) -> None:
         self.context, self.lease, self.row, self.leaf = context, lease, row, leaf
         self.dataset = context.messages
+        self.merged = row.tier is not None and row.unit.rsplit("/", 1)[1] != leaf.label
         self.fate = context.fate(Tier(row.tier) if row.tier else None)
-        self.going = sql.SQL("({} AND m.{} IS NULL AND m.{} < %(as_of)s)").format(
-            rows.is_due(self.fate), sql.Identifier(self.dataset.objects.column), sql.Identifier(self.dataset.clock)
+        self.ready = sql.SQL("(m.{} IS NULL AND m.{} < %(as_of)s)").format(
+            sql.Identifier(self.dataset.objects.column), sql.Identifier(self.dataset.clock)
+        )
+        self.going = sql.SQL("({} AND {})").format(self.ready, rows.is_due(self.fate))
+
+    def carry_out(self) -> int:
+        """Objects, then rows. Returns how many objects failed."""
+        failed = self.destroy_objects()
+        if self.row.method == Method.SWAP and not self.merged:
+            self.swap(finish=not failed)
+        else:
+            self.take_rows_out(finish=not failed)
+        return failed
+
+    def refuse_references(self) -> None:
+        context = self.context
+        refuse_references(context.conn, context.catalog, self.leaf, self.row.unit, context.run.as_of)
+
+    @property
+    def only(self) -> sql.Composable:
+        """Narrows what is due to what this run is for, and in a partition that was merged since, to the unit's own."""
+        narrowed = self.context.narrowed(self.fate)
+        span = span_of(self.row.unit.rsplit("/", 1)[1]) if self.merged else None
+        if span is None:
+            return narrowed
+        return sql.SQL("({} AND m.{clock} >= {} AND m.{clock} < {})").format(
+            narrowed, *map(sql.Literal, span), clock=sql.Identifier(self.dataset.clock)
         )
 
     # -- objects first ------------------------------------------------------------------------------------------
@@ -113,11 +163,21 @@ class _Work:
             after=after,
             limit=limit,
             objects_only=objects_only,
-            only=self.context.narrowed(self.fate),
+            only=self.only,
         )
 
-    def _through(self, act: Callable[[Gate], Result]) -> Result:
-        return through_gate(self.context.conn, self.context.catalog, self.lease, act)
+    def _through(self, act: Callable[[Gate], Result], mode: str = "ROW EXCLUSIVE") -> Result:
+        """Act inside the gate, where nobody can add a foreign key to the partition any more."""
+
+        def guarded(gate: Gate) -> Result:
+            lock_from_above(gate.conn, [self.leaf], mode)
+            self.refuse_references()
+            return act(gate)
+
+        try:
+            return through_gate(self.context.conn, self.context.catalog, self.lease, guarded)
+        except psycopg.errors.ForeignKeyViolation as error:
+            raise violated(self.row.unit, error) from None
 
     def _stage_lengths(self, batch: Sequence[rows.DueRow]) -> None:
         """Commit the body lengths of what will be de-identified before its object goes (promise 3)."""
@@ -160,7 +220,7 @@ class _Work:
                     c=sql.Identifier(self.dataset.record),
                     a=sql.Literal(start),
                     b=sql.Literal(end),
-                    n=self.context.narrowed(self.fate),
+                    n=self.only,
                 ),
             )
             if self._staged_or_deleted(row, gate)
@@ -228,24 +288,33 @@ class _Work:
     # -- or the whole partition at once --------------------------------------------------------------------------
 
     def swap(self, *, finish: bool) -> None:
-        self._through(partial(self._swap_inside, finish))
+        """Replace the partition; where something holds on to the partition itself, take its rows out instead."""
+        try:
+            self._through(partial(self._swap_inside, finish), QUIET)
+        except (NotSwappableError, CloneError) as error:
+            log.warning("%s: %s; its rows are taken out one by one", self.row.unit, error)
+            self.take_rows_out(finish=finish)
 
     def _swap_inside(self, finish: bool, gate: Gate) -> None:
-        """One short transaction: count, carry survivors over, drop the rest, write the ledger."""
+        """One transaction: count and copy survivors beside the readers, then drop the rest and write the ledger."""
         conn, params, leaf = gate.conn, self.context.params, self.leaf
-        lock_for_swap(conn, leaf)
-        counted = rows.tallies(conn, self.dataset, leaf.identifier, self.fate, self.going, params).get(leaf.name, [])
-        done = {tally.fate: {"records": tally.records} for tally in counted}
+        keep_still(conn, leaf)
+        # Every row's fate is found once, and which of them go is told by what was found.
+        counted = rows.tallies(conn, self.dataset, leaf.identifier, self.fate, self.ready, params).get(leaf.name, [])
+        going = [tally for tally in counted if tally.disposition in rows.GOING]
+        done = {tally.fate: {"records": tally.records} for tally in going}
         if done:
             self._publish_whole(conn, done)
-            gone = rows.delete_children_of_dropped(conn, self.context.catalog, leaf.identifier, self.going, params)
+            survivors = copy_survivors(conn, leaf, sql.SQL("{} IS NOT TRUE").format(self.going), params)
+            # Not by their fate: that was judged, and the survivors are few.
+            rest = survivors.lack(self.dataset.record, self.dataset.clock)
+            gone = rows.delete_children_of_dropped(conn, self.context.catalog, leaf.identifier, rest, params)
             next(iter(done.values()))["children"] = gone
-            survivors = sql.SQL("SELECT m.* FROM {} m WHERE NOT {}").format(leaf.identifier, self.going)
-            kept = swap_in(conn, leaf, survivors, params)
-            log.info("%s: %d kept, the rest dropped with the old partition", self.row.unit, kept)
+            put_in_place(conn, survivors)
+            log.info("%s: %d kept, the rest dropped with the old partition", self.row.unit, survivors.rows)
             record_progress(conn, self.context.run.run_id, self.row.unit, done)
-        elif rows.is_empty(conn, leaf.identifier):
-            conn.execute(sql.SQL("DROP TABLE {}").format(leaf.identifier))
+        elif leaf.bounded and rows.is_empty(conn, leaf.identifier):
+            drop_partition(conn, leaf)
         if finish:
             close_unit(self.context, self.row.unit)
 

@@ -94,6 +94,20 @@ def _lock_exceptions(conn: Connection, catalog: Catalog) -> None:
 
 
 @contextmanager
+def in_turn(conn: Connection) -> Iterator[None]:
+    """One transaction that changes partitions and destroys nothing: it queues with the gates, and needs no unit."""
+    with conn.transaction():
+        _queue(conn)
+        yield
+
+
+def _queue(conn: Connection) -> None:
+    conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_BUDGET_SECONDS:.0f}s",))
+    conn.execute("SELECT pg_advisory_xact_lock(%s)", (_QUEUE_LOCK,))
+    conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_TIMEOUT_MS}ms",))
+
+
+@contextmanager
 def open_gate(conn: Connection, catalog: Catalog, lease: UnitLease) -> Iterator[Gate]:
     """One transaction in which something may be destroyed. Commits when the block ends, rolls back on an error.
 
@@ -102,9 +116,7 @@ def open_gate(conn: Connection, catalog: Catalog, lease: UnitLease) -> Iterator[
         psycopg.errors.LockNotAvailable: the locks were not to be had at once; see `through_gate`.
     """
     with conn.transaction():
-        conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_BUDGET_SECONDS:.0f}s",))
-        conn.execute("SELECT pg_advisory_xact_lock(%s)", (_QUEUE_LOCK,))
-        conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_TIMEOUT_MS}ms",))
+        _queue(conn)
         row = conn.execute(
             "SELECT fence FROM lifecycle.plan_units WHERE run_id = %s AND unit = %s FOR UPDATE",
             (lease.run_id, lease.unit),

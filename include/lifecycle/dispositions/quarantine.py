@@ -21,12 +21,15 @@ from lifecycle.dispositions.plan_store import LOCKED_FATE, close_unit, load_unit
 from lifecycle.dispositions.quarantine_exit import leave
 from lifecycle.dispositions.sources import remove_copied, version_to_copy, versions_at
 from lifecycle.errors import DispositionError, LifecycleError
+from lifecycle.planning.spans import start_of
 from lifecycle.planning.units import Progress
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres import quarantine as index
 from lifecycle.stores.postgres.fates import fate_parameters
-from lifecycle.stores.postgres.partitions import Partition, partitions_of, vacuum
+from lifecycle.stores.postgres.partitions import vacuum
+from lifecycle.stores.postgres.references import refuse_references
+from lifecycle.stores.postgres.tree import Partition, partitions_of
 
 if TYPE_CHECKING:
     from lifecycle.stores.s3.versions import ObjectVersion
@@ -52,13 +55,16 @@ def quarantine_unit(context: RunContext, unit: str) -> Progress:
 
     Raises:
         DispositionError: some messages could not be moved; they stand where they were, and everything else was done.
+        ReferencedError: a foreign key would act on what stays behind; nothing was moved.
     """
     lease = take_lease(context.conn, context.run.run_id, unit)
     row = load_unit(context.conn, context.run.run_id, unit)
     if row.status == "done":
         return row.progress
-    write_intents(context, row)
     tier = Tier(row.tier or "")
+    for leaf in _leaves_of(context, tier, row.day):
+        refuse_references(context.conn, context.catalog, leaf, unit, context.run.as_of, moving=True)
+    write_intents(context, row)
     failed = _move_in(context, lease, tier, row.day)
     failed += leave(context, lease, tier, row.day)
     if failed:
@@ -89,7 +95,7 @@ def _leaves_of(context: RunContext, tier: Tier, day: date) -> list[Partition]:
     return [
         leaf
         for leaf in partitions_of(context.conn, context.messages, tier)
-        if leaf.lower is not None and leaf.lower.date() == day
+        if (leaf.lower is None or leaf.lower.date() <= day) and (leaf.upper is None or leaf.upper > start_of(day))
     ]
 
 

@@ -16,14 +16,23 @@ from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
-from lifecycle.stores.postgres.partitions import Partition, partitions_of, unknown_tier_partition
+from lifecycle.stores.postgres.references import warn_of_strangers
+from lifecycle.stores.postgres.tree import (
+    Partition,
+    partitions_of,
+    tier_root,
+    unclassified_label,
+    unclassified_partitions,
+)
 
 
 def survey(context: RunContext) -> list[Unit]:
     """Every unit of the run's scope, the earliest deadline first."""
     units: list[Unit] = []
+    if context.tiers:
+        warn_of_strangers(context.conn, context.catalog)
     for tier in context.tiers:
-        units.extend(_message_units(context, tier))
+        units.extend(message_units(context, tier))
         if context.run.scope != ERASURE_SCOPE:
             units.extend(_quarantine_units(context, tier))
             units.extend(survey_orphans(context, tier))
@@ -54,11 +63,13 @@ def _deadline(context: RunContext, tier: Tier | None, found: list[Tally]) -> dat
     return period.end(min(oldest), round_up=False)
 
 
-def _message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
+def message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
     """Partitions with due rows: those behind the cut-off, and newer ones in which an exception makes rows due."""
     dataset, fate, params = context.messages, context.fate(tier), context.params
+    source = tier_root(context.conn, dataset, tier)
+    if source is None:
+        return
     leaves = {leaf.name: leaf for leaf in partitions_of(context.conn, dataset, tier)}
-    source = sql.Identifier(dataset.table.split(".", 1)[0], f"{dataset.table.split('.', 1)[1]}_{tier.value}")
     where = sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(dataset.clock))
     counted = tallies(context.conn, dataset, source, fate, where, params)
     cutoff = context.cutoff(tier)
@@ -71,7 +82,7 @@ def _message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
         leaf = leaves[name]
         shown = (*going, *staying)
         yield Unit(
-            unit=f"{dataset.id}/{tier.value}/{_label(leaf)}",
+            unit=f"{dataset.id}/{tier.value}/{leaf.label}",
             dataset=dataset.id,
             method=_method(context, leaf, shown),
             tallies=shown,
@@ -85,7 +96,7 @@ def _message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
 def _method(context: RunContext, leaf: Partition, shown: tuple[Tally, ...]) -> Method:
     if leaf.is_default or context.run.scope == ERASURE_SCOPE:
         return Method.ROWS
-    if leaf.upper is not None and leaf.upper > context.run.as_of:
+    if leaf.upper is None or leaf.upper > context.run.as_of:
         return Method.ROWS
     return choose_method(shown)
 
@@ -95,25 +106,22 @@ def _in_scope(context: RunContext, tally: Tally) -> bool:
     return context.run.scope != ERASURE_SCOPE or tally.rule == context.erasure_rule
 
 
-def _label(leaf: Partition) -> str:
-    return leaf.lower.date().isoformat() if leaf.lower else "default"
-
-
 def _unclassified_units(context: RunContext) -> Iterator[Unit]:
     """Rows of a tier nobody declared: counted, shown, and under the strictest deadline (hard case 23)."""
     dataset = context.messages
-    leaf = unknown_tier_partition(dataset)
     where = sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(dataset.clock))
-    found = tallies(context.conn, dataset, leaf.identifier, context.fate(None), where, context.params).get(leaf.name)
-    if found:
-        yield Unit(
-            unit=f"{dataset.id}/unclassified",
-            dataset=dataset.id,
-            method=Method.ROWS,
-            tallies=tuple(found),
-            cutoff=context.cutoff(None),
-            deadline=_deadline(context, None, found),
-        )
+    for leaf in unclassified_partitions(context.conn, dataset):
+        counted = tallies(context.conn, dataset, leaf.identifier, context.fate(None), where, context.params)
+        found = counted.get(leaf.name)
+        if found:
+            yield Unit(
+                unit=f"{dataset.id}/{unclassified_label(leaf)}",
+                dataset=dataset.id,
+                method=Method.ROWS,
+                tallies=tuple(found),
+                cutoff=context.cutoff(None),
+                deadline=_deadline(context, None, found),
+            )
 
 
 def _by_day(rows: list[tuple[date, str, int, int, datetime]]) -> dict[date, list[Tally]]:

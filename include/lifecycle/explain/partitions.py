@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,20 +20,21 @@ from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.explained import (
     Group,
     day_start,
-    exists,
     message_groups,
     quarantine_groups,
     record_groups,
 )
-from lifecycle.stores.postgres.partitions import Partition, day_partition, leaf_name, unknown_tier_partition
+from lifecycle.stores.postgres.tree import partitions_of, unclassified_label, unclassified_partitions
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 FORMS = (
-    "messages/<tier>/<YYYY-MM-DD>, messages/<tier>/default, messages/unclassified, quarantine/<tier>/<YYYY-MM-DD>,"
+    "messages/<tier>/<YYYY-MM-DD> (or <YYYY-MM>, <YYYY>, <from>..<to>: the partition's span), messages/<tier>/default,"
+    " messages/unclassified, quarantine/<tier>/<YYYY-MM-DD>,"
     " <logs>/<YYYY-MM-DD>, or the id of a table's dataset"
 )
+_SPAN = re.compile(r"default|all|(\d{4}(-\d{2}(-\d{2})?)?|[0-9T:Z.-]*\.\.[0-9T:Z.-]*)(-default)?")
 
 
 class NoSuchPartitionError(ValueError):
@@ -80,9 +82,11 @@ def _groups(conn: Connection, config: Configuration, dataset: str, rest: str, as
     ordinary = dataset_of(config, dataset)
     if ordinary is not None and not rest:
         return record_groups(conn, policy, catalog, ordinary, as_of)
-    if dataset == catalog.messages.id and rest == "unclassified":
-        leaf = unknown_tier_partition(catalog.messages)
-        return message_groups(conn, policy, catalog, None, as_of, source=leaf.identifier)
+    if dataset == catalog.messages.id and rest.split("/", 1)[0] == "unclassified":
+        others = {unclassified_label(leaf): leaf for leaf in unclassified_partitions(conn, catalog.messages)}
+        if rest not in others:
+            return []
+        return message_groups(conn, policy, catalog, None, as_of, source=others[rest].identifier)
     tier_name, _, label = rest.partition("/")
     if dataset == "quarantine":
         start = day_start(_day(label))
@@ -90,18 +94,12 @@ def _groups(conn: Connection, config: Configuration, dataset: str, rest: str, as
     if dataset != catalog.messages.id:
         raise NoSuchPartitionError
     tier = _tier(tier_name)
-    leaf = _leaf(config, tier, label)
-    if not exists(conn, leaf.schema, leaf.name):
+    if not _SPAN.fullmatch(label):
+        raise NoSuchPartitionError
+    leaf = next((leaf for leaf in partitions_of(conn, catalog.messages, tier) if leaf.label == label), None)
+    if leaf is None:
         return []
     return message_groups(conn, policy, catalog, tier, as_of, source=leaf.identifier)
-
-
-def _leaf(config: Configuration, tier: Tier, label: str) -> Partition:
-    messages = config.catalog.messages
-    if label == "default":
-        parent = leaf_name(messages, tier)
-        return Partition(messages.table.split(".", 1)[0], f"{parent}_default", parent, None, None)
-    return day_partition(messages, tier, _day(label))
 
 
 def _told(found: Sequence[Group], config: Configuration, name: str) -> dict[str, Any]:

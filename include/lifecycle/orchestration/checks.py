@@ -9,6 +9,7 @@ from lifecycle.catalog.models import Catalog
 from lifecycle.errors import PreconditionError
 from lifecycle.policy.models import Policy
 from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.tree import check_tree
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -48,10 +49,11 @@ def check_clocks(conn: Connection, s3: S3Client, policy: Policy, catalog: Catalo
 
 
 def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
-    """Every configured table and bucket exists, and the buckets can keep what they promise.
+    """Every configured table and bucket exists, and can keep what it promises.
 
     Raises:
-        PreconditionError: one is missing, or a bucket lacks versioning or Object Lock.
+        PreconditionError: one is missing, a bucket lacks versioning or Object Lock, or messages are partitioned so
+            that they cannot be disposed of partition by partition (UnsupportedPartitioningError).
     """
     from lifecycle.stores.s3.buckets import check_bucket
 
@@ -64,6 +66,7 @@ def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
     messages = catalog.messages
     if one(conn, "SELECT to_regclass(%s)", (messages.research.table,)) is None:
         raise PreconditionError(f"table {messages.research.table} does not exist; run 'lifecycle store create'")
+    check_tree(conn, messages)
     check_bucket(s3, messages.objects.bucket, versioned=False, object_lock=False)
     for logs in catalog.logs:
         check_bucket(s3, logs.bucket, versioned=False, object_lock=False)

@@ -33,6 +33,7 @@ from lifecycle.dispositions.plan_store import (
 )
 from lifecycle.dispositions.quarantine import quarantine_unit, sync_holds
 from lifecycle.dispositions.records import expire_accounts, expire_records
+from lifecycle.dispositions.rollup import roll_up
 from lifecycle.dispositions.survey import survey
 from lifecycle.errors import DispositionError, PreconditionError, ValidationFailedError
 from lifecycle.ledger import runs
@@ -119,9 +120,9 @@ def _close_abandoned(context: RunContext) -> None:
 
 
 def partition(run_id: int) -> dict[str, int]:
-    """Create partitions ahead, drain defaults, move landing objects to their day."""
+    """Create partitions ahead, drain defaults, merge what is left of past days, move landing objects to their day."""
     with run_context(run_id) as context:
-        counts = {"created": 0, "drained": 0, "moved": 0}
+        counts = {"created": 0, "drained": 0, "moved": 0, "dropped": 0, "merged": 0}
         if context.run.dry_run or context.run.scope in (RECORDS_SCOPE, ERASURE_SCOPE):
             return counts
         for tier in context.tiers:
@@ -129,6 +130,8 @@ def partition(run_id: int) -> dict[str, int]:
             if context.waits(context.messages.id):
                 continue
             counts["drained"] += drain_default(context.conn, context.messages, tier)
+            for name, count in roll_up(context, tier).items():
+                counts[name] += count
             moved = partition_landing(context, tier)
             counts["moved"] += sum(part.get("objects", 0) for part in moved.values())
         return counts

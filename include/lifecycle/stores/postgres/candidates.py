@@ -29,7 +29,6 @@ from lifecycle.stores.postgres.fates import (
     record_fate,
     table,
 )
-from lifecycle.stores.postgres.partitions import unknown_tier_partition
 
 _UUID = (
     "(SELECT CASE WHEN lower(btrim(x.target)) ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'"
@@ -110,7 +109,11 @@ def of_messages(policy: Policy, catalog: Catalog, tier: Tier | None) -> Source:
     rule = policy.rule_for(Trigger.DEFAULT, dataset.category, tier) if tier else policy.strictest(dataset.category)
     if rule is None:
         raise ValueError(f"no default rule covers {dataset.category.value} of tier {tier}")
-    which = sql.SQL("m.{} = {}").format(sql.Identifier(dataset.tier), sql.Literal(tier.value)) if tier else TRUE
+    which = (
+        sql.SQL("m.{} = {}").format(sql.Identifier(dataset.tier), sql.Literal(tier.value))
+        if tier
+        else _undeclared(dataset)
+    )
     return Source(
         catalog,
         policy,
@@ -118,13 +121,20 @@ def of_messages(policy: Policy, catalog: Catalog, tier: Tier | None) -> Source:
         dataset.category,
         tier,
         rule,
-        relation=table(dataset.table) if tier else unknown_tier_partition(dataset).identifier,
+        relation=table(dataset.table),
         which=which,
         columns=Columns.of(dataset),
         names=(dataset.clock, dataset.subject, dataset.record, dataset.group),
         fate=message_fate(policy, catalog, tier),
         deadline=message_deadline(policy, catalog, tier),
         unkept=message_deadline(without(policy, KEEPERS), catalog, tier),
+    )
+
+
+def _undeclared(dataset: Messages) -> sql.Composed:
+    """Rows of no declared tier. PostgreSQL prunes by it, so that the tiers' own partitions are not looked at."""
+    return sql.SQL("(m.{tier} <> ALL ({known}) OR m.{tier} IS NULL)").format(
+        tier=sql.Identifier(dataset.tier), known=sql.Literal([tier.value for tier in Tier])
     )
 
 

@@ -16,6 +16,7 @@ from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import HOLDS, table
 
 Params = dict[str, Any]
+GOING = ("delete", "deidentify")
 DUE = sql.SQL("(split_part({fate}, ':', 1) IN ('delete', 'deidentify'))")
 
 

@@ -1,184 +1,241 @@
-"""Day partitions of the messages table: found, created ahead, drained of strays, swapped for their survivors."""
+"""Partitions of the messages table: created ahead, drained of strays. Found by `tree`, replaced by `swap`."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from psycopg import sql
 
 from lifecycle.catalog.models import Messages
+from lifecycle.errors import PreconditionError, VerificationError
+from lifecycle.planning.spans import free_spans, start_of
 from lifecycle.policy.models import Tier
-from lifecycle.stores.postgres.connect import LOCK_TIMEOUT_MS, Connection
+from lifecycle.stores.postgres.clone import columns_of
+from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.locks import EXCLUSIVE, QUIET, at_a_free_moment
+from lifecycle.stores.postgres.references import Carried, can_be_carried, carry_away, carry_back, incoming
+from lifecycle.stores.postgres.tree import Branch, Partition, partitions_of, tier_tree
+
+__all__ = ["NameTakenError", "Partition", "create_ahead", "drain_default", "partitions_of", "vacuum"]
 
 log = logging.getLogger(__name__)
-_BOUNDS = re.compile(r"FROM \('([^']+)'\) TO \('([^']+)'\)")
 DAY = timedelta(days=1)
+# What day partitions are called by ourselves, and by pg_partman 4 and 5; a new one is called like its siblings.
+_NAMES = ("{parent}_{day:%Y%m%d}", "{parent}_p{day:%Y%m%d}", "{parent}_p{day:%Y_%m_%d}")
 
 
-@dataclass(frozen=True)
-class Partition:
-    """A leaf of the messages tree; a default partition has no bounds."""
+class NameTakenError(PreconditionError):
+    """A table has the name that a new partition needs, and is no part of the tree."""
 
-    schema: str
-    name: str
-    parent: str
-    lower: datetime | None
-    upper: datetime | None
-
-    @property
-    def identifier(self) -> sql.Identifier:
-        return sql.Identifier(self.schema, self.name)
-
-    @property
-    def is_default(self) -> bool:
-        return self.lower is None
-
-
-def leaf_name(dataset: Messages, tier: Tier) -> str:
-    return f"{dataset.table.split('.', 1)[1]}_{tier.value}"
-
-
-def _parse_bounds(text: str) -> tuple[datetime, datetime] | None:
-    found = _BOUNDS.search(text)
-    if found is None:
-        return None
-    lower, upper = (datetime.fromisoformat(value).astimezone(UTC) for value in found.groups())
-    return lower, upper
-
-
-def partitions_of(conn: Connection, dataset: Messages, tier: Tier) -> list[Partition]:
-    """Every leaf of a tier, in clock order, its default partition last. Reads the catalogue, not the table."""
-    schema = dataset.table.split(".", 1)[0]
-    parent = leaf_name(dataset, tier)
-    rows = conn.execute(
-        "SELECT n.nspname, c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits i"
-        " JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE i.inhparent = to_regclass(format('%%I.%%I', %s::text, %s::text))",
-        (schema, parent),
-    ).fetchall()
-    found = []
-    for nspname, relname, bound in rows:
-        if bound is None:
-            continue  # another shard dropped it while the catalogue was being read
-        bounds = _parse_bounds(bound)
-        found.append(Partition(nspname, relname, parent, *(bounds or (None, None))))
-    return sorted(found, key=lambda p: (p.lower is None, p.lower or datetime.max.replace(tzinfo=UTC)))
-
-
-def unknown_tier_partition(dataset: Messages) -> Partition:
-    """Where rows of a tier that nobody declared end up."""
-    schema, name = dataset.table.split(".", 1)
-    return Partition(schema, f"{name}_default", name, None, None)
-
-
-def day_partition(dataset: Messages, tier: Tier, day: date) -> Partition:
-    schema = dataset.table.split(".", 1)[0]
-    lower = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    parent = leaf_name(dataset, tier)
-    return Partition(schema, f"{parent}_{day:%Y%m%d}", parent, lower, lower + DAY)
-
-
-def _attach(conn: Connection, partition: Partition) -> None:
-    conn.execute(
-        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-            sql.Identifier(partition.schema, partition.parent),
-            partition.identifier,
-            sql.Literal(partition.lower),
-            sql.Literal(partition.upper),
+    def __init__(self, table: str, parent: str) -> None:
+        self.table, self.parent = table, parent
+        super().__init__(
+            f"table {table} exists and is no partition of {parent}. If it was detached on purpose, rename it;"
+            f" otherwise attach it again: ALTER TABLE {parent} ATTACH PARTITION {table} FOR VALUES FROM (...) TO (...)"
         )
-    )
-
-
-def _create_like(conn: Connection, name: sql.Identifier, template: sql.Identifier) -> None:
-    conn.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(name, template))
 
 
 def create_ahead(conn: Connection, dataset: Messages, tier: Tier, as_of: datetime) -> int:
-    """Create the partitions of today and of the days to come, so that no insert has to land in the default."""
-    have = {p.lower for p in partitions_of(conn, dataset, tier)}
+    """Create the partitions of today and of the days to come, so that no insert has to land in the default.
+
+    A day of which other partitions cover a part already is left to them and to `drain_default`.
+    """
+    tree = tier_tree(conn, dataset, tier)
+    if not isinstance(tree, Branch):
+        return 0
     today = as_of.date()
     days = [today + DAY * n for n in range(dataset.create_ahead.longest().days + 1)]
-    wanted = [day_partition(dataset, tier, day) for day in days]
-    missing = [p for p in wanted if p.lower not in have]
-    for partition in missing:
-        _adopt_day(conn, dataset, partition)
-    return len(missing)
+    taken = [(leaf.lower, leaf.upper) for leaf in tree.leaves() if not leaf.default]
+    made = 0
+    for day in days:
+        span = (start_of(day), start_of(day + DAY))
+        parent = _parent_of(tree, *span)
+        if free_spans(*span, taken) == [span] and parent is not None:
+            made += adopt(conn, dataset, tier, parent, span) is not None
+    return made
 
 
 def drain_default(conn: Connection, dataset: Messages, tier: Tier) -> int:
-    """Move the rows of a tier's default partition to the partition of their day (hard case 12).
+    """Move the rows of a tier's default partitions to partitions of their days (hard case 12).
 
     Returns:
         the number of rows moved. One transaction per day, so that a kill loses nothing and a rerun goes on.
     """
-    default = next((p for p in partitions_of(conn, dataset, tier) if p.is_default), None)
-    if default is None:
+    tree = tier_tree(conn, dataset, tier)
+    if not isinstance(tree, Branch):
         return 0
-    clock = sql.Identifier(dataset.clock)
-    days = conn.execute(
-        sql.SQL("SELECT DISTINCT ({} AT TIME ZONE 'UTC')::date FROM {} ORDER BY 1").format(clock, default.identifier)
-    ).fetchall()
-    return sum(_adopt_day(conn, dataset, day_partition(dataset, tier, day)) for (day,) in days)
-
-
-def _adopt_day(conn: Connection, dataset: Messages, partition: Partition) -> int:
-    """Make sure a day has its partition, and move there what the default partition holds of that day."""
-    parent = sql.Identifier(partition.schema, partition.parent)
-    default = sql.Identifier(partition.schema, f"{partition.parent}_default")
-    with conn.transaction():
-        conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_TIMEOUT_MS * 10}ms",))
-        exists = conn.execute("SELECT to_regclass(%s)", (f"{partition.schema}.{partition.name}",)).fetchone()
-        fresh = exists is None or exists[0] is None
-        if fresh:
-            conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(parent))
-            _create_like(conn, partition.identifier, parent)
-        moved = conn.execute(
-            sql.SQL(
-                "WITH stray AS (DELETE FROM {default} WHERE {clock} >= {lower} AND {clock} < {upper} RETURNING *)"
-                " INSERT INTO {target} SELECT * FROM stray"
-            ).format(
-                default=default,
-                clock=sql.Identifier(dataset.clock),
-                lower=sql.Literal(partition.lower),
-                upper=sql.Literal(partition.upper),
-                target=partition.identifier,
+    moved = 0
+    for branch in tree.branches():
+        default = _default_of(branch)
+        if default is None:
+            continue
+        days = _days_in(conn, dataset, default)
+        hindrance = _hindrance(conn, dataset, branch, default) if days else None
+        if hindrance is not None:
+            log.warning(
+                "%s.%s: rows of %d day(s) stay in its default partition until they are due: %s",
+                branch.schema,
+                branch.name,
+                len(days),
+                hindrance,
             )
-        ).rowcount
-        if fresh:
-            _attach(conn, partition)
+            continue
+        moved += sum(_drain_day(conn, dataset, tier, branch, day) for day in days)
     return moved
 
 
-def swap_in(conn: Connection, partition: Partition, survivors: sql.Composable, params: dict[str, object]) -> int:
-    """Replace a partition by a fresh table that holds only its survivors, inside the caller's transaction.
+def _hindrance(conn: Connection, dataset: Messages, branch: Branch, default: Partition) -> str | None:
+    """Why rows cannot leave a default partition for one of their day."""
+    if not _takes_days(branch):
+        return "the partitions beside it are partitioned themselves, and whoever makes those has not made theirs"
+    children = {child.table for child in dataset.children}
+    for reference in incoming(conn, default.schema, default.name):
+        if reference.table not in children or not can_be_carried(conn, reference):
+            return f"{reference} would act on it"
+    return None
 
-    Args:
-        survivors: a query for the rows to keep, over the old partition.
+
+def _days_in(conn: Connection, dataset: Messages, default: Partition) -> list[date]:
+    rows = conn.execute(
+        sql.SQL("SELECT DISTINCT ({} AT TIME ZONE 'UTC')::date FROM {} ORDER BY 1").format(
+            sql.Identifier(dataset.clock), default.identifier
+        )
+    ).fetchall()
+    return [day for (day,) in rows]
+
+
+def _drain_day(conn: Connection, dataset: Messages, tier: Tier, branch: Branch, day: date) -> int:
+    taken = [(child.lower, child.upper) for child in branch.children if not child.default]
+    spans = free_spans(
+        max(start_of(day), branch.lower or start_of(day)),
+        min(start_of(day + DAY), branch.upper or start_of(day + DAY)),
+        taken,
+    )
+    return sum(adopt(conn, dataset, tier, branch, span) or 0 for span in spans)
+
+
+def _parent_of(tree: Branch, lower: datetime, upper: datetime) -> Branch | None:
+    """The lowest partitioned table that covers a span and takes partitions of days; None where another level misses."""
+    fitting = [
+        branch
+        for branch in tree.branches()
+        if not branch.default
+        and (branch.lower is None or branch.lower <= lower)
+        and (branch.upper is None or upper <= branch.upper)
+    ]
+    return fitting[-1] if fitting and _takes_days(fitting[-1]) else None
+
+
+def _takes_days(branch: Branch) -> bool:
+    """Whether the newest partition below is one of rows; else whoever made it makes the next."""
+    bounded = [child for child in branch.children if not child.default]
+    return not bounded or isinstance(bounded[-1], Partition)
+
+
+def _default_of(branch: Branch) -> Partition | None:
+    return next((child for child in branch.children if child.default and isinstance(child, Partition)), None)
+
+
+def _name_of(branch: Branch, lower: datetime, upper: datetime) -> str:
+    if (lower, upper) != (start_of(lower.date()), start_of(lower.date() + DAY)):
+        return f"{branch.name}_{lower:%Y%m%dT%H%M%S}"
+    siblings = [child for child in branch.children if isinstance(child, Partition) and child.lower is not None]
+    for sibling in reversed(siblings):
+        for pattern in _NAMES:
+            if pattern.format(parent=branch.name, day=sibling.lower) == sibling.name:
+                return pattern.format(parent=branch.name, day=lower)
+    return _NAMES[0].format(parent=branch.name, day=lower)
+
+
+def adopt(
+    conn: Connection, dataset: Messages, tier: Tier, branch: Branch, span: tuple[datetime, datetime]
+) -> int | None:
+    """Give a span a partition, and move there what the default partition holds of it.
 
     Returns:
-        the number of rows carried over. Without survivors the partition is dropped and not replaced.
+        how many rows were moved; None when another run was quicker.
+
+    Raises:
+        NameTakenError: a table outside the tree has its name.
     """
-    fresh = sql.Identifier(partition.schema, f"{partition.name}_swap")
-    _create_like(conn, fresh, partition.identifier)
-    kept = conn.execute(sql.SQL("INSERT INTO {} {}").format(fresh, survivors), params).rowcount
-    conn.execute(sql.SQL("DROP TABLE {}").format(partition.identifier))
-    if kept == 0:
-        conn.execute(sql.SQL("DROP TABLE {}").format(fresh))
-        return 0
-    conn.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(fresh, sql.Identifier(partition.name)))
-    _attach(conn, partition)
-    return kept
+    lower, upper = span
+    partition = Partition(branch.schema, _name_of(branch, lower, upper), branch.name, lower, upper)
+    default = _default_of(branch)
+    tables: list[tuple[sql.Composable, str]] = [(branch.identifier, EXCLUSIVE)]
+    references = incoming(conn, default.schema, default.name) if default is not None else []
+    tables += [(default.identifier, EXCLUSIVE)] if default is not None else []
+    tables += [(reference.identifier, QUIET) for reference in references]
+
+    def attach() -> int | None:
+        if not _is_free(conn, dataset, tier, span):
+            return None
+        _create(conn, branch, partition)
+        moved, carried = 0, list[Carried]()
+        if default is not None:
+            moved = _copy(conn, dataset, default, partition)
+            carried = carry_away(conn, references, partition.identifier) if moved else []
+            _cut(conn, dataset, default, partition, moved)
+        conn.execute(
+            sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+                branch.identifier, partition.identifier, sql.Literal(lower), sql.Literal(upper)
+            )
+        )
+        carry_back(conn, carried)
+        return moved
+
+    with conn.transaction():
+        return at_a_free_moment(conn, tables, attach)
 
 
-def lock_for_swap(conn: Connection, partition: Partition) -> None:
-    """Take the locks a swap needs, parent first as the application does; gives up after the session's lock_timeout."""
-    parent = sql.Identifier(partition.schema, partition.parent)
-    conn.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(parent))
-    conn.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(partition.identifier))
+def _is_free(conn: Connection, dataset: Messages, tier: Tier, span: tuple[datetime, datetime]) -> bool:
+    """Whether still nothing covers a span: a merge or another run may have come first."""
+    leaves = partitions_of(conn, dataset, tier)
+    return free_spans(*span, [(leaf.lower, leaf.upper) for leaf in leaves if not leaf.default]) == [span]
+
+
+def _create(conn: Connection, branch: Branch, partition: Partition) -> None:
+    if one(conn, "SELECT to_regclass(%s) IS NOT NULL", (partition.identifier.as_string(conn),)):
+        raise NameTakenError(f"{partition.schema}.{partition.name}", f"{branch.schema}.{branch.name}")
+    conn.execute(
+        sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY)").format(
+            partition.identifier, branch.identifier
+        )
+    )
+    owner = one(
+        conn,
+        "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = to_regclass(%s)",
+        (branch.identifier.as_string(conn),),
+    )
+    conn.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(partition.identifier, sql.Identifier(owner)))
+
+
+def _span(dataset: Messages, partition: Partition) -> sql.Composed:
+    return sql.SQL("m.{clock} >= {lower} AND m.{clock} < {upper}").format(
+        clock=sql.Identifier(dataset.clock), lower=sql.Literal(partition.lower), upper=sql.Literal(partition.upper)
+    )
+
+
+def _copy(conn: Connection, dataset: Messages, default: Partition, partition: Partition) -> int:
+    """Rows go by the names of their columns, which may be in another order in each partition."""
+    oid = one(conn, "SELECT to_regclass(%s)::oid", (partition.identifier.as_string(conn),))
+    columns = columns_of(conn, oid)
+    return conn.execute(
+        sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} m WHERE {}").format(
+            partition.identifier, columns, columns, default.identifier, _span(dataset, partition)
+        )
+    ).rowcount
+
+
+def _cut(conn: Connection, dataset: Messages, default: Partition, partition: Partition, copied: int) -> None:
+    gone = conn.execute(
+        sql.SQL("DELETE FROM {} m WHERE {}").format(default.identifier, _span(dataset, partition))
+    ).rowcount
+    if gone != copied:
+        raise VerificationError(
+            f"{default.schema}.{default.name}: {copied} row(s) were copied to {partition.name} and {gone} would go"
+        )
 
 
 def vacuum(conn: Connection, tables: Sequence[sql.Identifier]) -> None:

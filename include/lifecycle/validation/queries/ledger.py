@@ -202,13 +202,15 @@ def held_checks(scene: Scene, tier: Tier) -> Iterator[Check]:
         "WITH judged AS (SELECT r.run_id, r.as_of FROM lifecycle.runs r WHERE r.scope = %(tier)s AND NOT r.dry_run"
         " AND CASE WHEN %(run_id)s::bigint IS NULL THEN r.status = 'succeeded' AND r.as_of <= %(as_of)s"
         " ELSE r.run_id = %(run_id)s END ORDER BY r.as_of DESC, r.run_id DESC LIMIT 1),"
-        " kept AS (SELECT u.day, sum((u.planned -> %(fate)s ->> 'records')::bigint) AS records FROM"
-        " lifecycle.plan_units u"
+        " kept AS (SELECT u.day, CASE WHEN u.unit ~ '/[0-9]{{4}}$' THEN u.day + interval '1 year'"
+        " WHEN u.unit ~ '/[0-9]{{4}}-[0-9]{{2}}$' THEN u.day + interval '1 month' ELSE u.day + interval '1 day' END"
+        " AS ends,"
+        " sum((u.planned -> %(fate)s ->> 'records')::bigint) AS records FROM lifecycle.plan_units u"
         " JOIN judged USING (run_id) WHERE u.method <> 'quarantine' AND u.tier = %(tier)s AND u.day IS NOT NULL"
-        " AND u.planned ? %(fate)s GROUP BY 1)"
+        " AND u.unit ~ '/[0-9]{{4}}(-[0-9]{{2}}){{0,2}}$' AND u.planned ? %(fate)s GROUP BY 1, 2)"
         " SELECT 1 AS violation FROM kept k, generate_series(1, k.records - (SELECT count(*) FROM {messages} m"
         " WHERE {tier} = %(tier)s AND {clock} >= k.day::timestamp AT TIME ZONE 'UTC'"
-        " AND {clock} < (k.day + 1)::timestamp AT TIME ZONE 'UTC' AND {held}))"
+        " AND {clock} < k.ends AT TIME ZONE 'UTC' AND {held}))"
     ).format(**names, held=scene.reasons.held(scene.message_subject, sql.SQL("(SELECT j.as_of FROM judged j)")))
     yield Check(
         f"held_messages_lost.{tier.value}",

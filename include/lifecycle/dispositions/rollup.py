@@ -1,0 +1,129 @@
+"""Keeping the number of partitions bounded: emptied ones are dropped, past days become months, past months years.
+
+Nothing is disposed of here, so nothing is planned and nothing is written to the ledger: every row is copied, counted,
+and found where it was, by the same queries. It is done before a run plans, so that a unit's partition has the name that
+it is planned under, and only with what the last successful run has been through, so that only survivors are copied.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+import psycopg
+
+from lifecycle.dispositions.context import RunContext
+from lifecycle.dispositions.gate import in_turn
+from lifecycle.errors import LifecycleError
+from lifecycle.planning.rollup import Merge, months_to_merge, years_to_merge
+from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.connect import one
+from lifecycle.stores.postgres.merge import drop_if_empty, merge, referred_to_by_others, rows_in
+from lifecycle.stores.postgres.tree import Branch, Partition, tier_tree
+
+log = logging.getLogger(__name__)
+BUDGET_SECONDS = 300.0
+# Copied in one transaction, during which nobody can write to these partitions.
+MOST_ROWS = 2_000_000
+
+
+def roll_up(context: RunContext, tier: Tier) -> dict[str, int]:
+    """Drop and merge what the last successful run of a tier has left of its past.
+
+    Safe to kill and to repeat: each drop and each merge is a transaction of its own. What is busy, or cannot be merged,
+    stays as it is and is tried again by the next run.
+
+    Returns:
+        how many partitions were dropped because nothing was in them, and how many went into a larger one.
+    """
+    counts = {"dropped": 0, "merged": 0}
+    before = _settled(context, tier)
+    if context.run.planned_at is not None or before is None:
+        return counts
+    gives_up = time.monotonic() + BUDGET_SECONDS
+    for branch in _branches(context, tier):
+        for leaf in _leaves(branch):
+            if leaf.upper is not None and leaf.upper <= before and time.monotonic() < gives_up:
+                counts["dropped"] += _try(context, leaf.name, partial(drop_if_empty, context.conn, leaf))
+    for find, suffix in ((months_to_merge, "%Y%m"), (years_to_merge, "%Y")):
+        for branch in _branches(context, tier):
+            for wanted in find([(child.lower, child.upper) for child in _beside(branch)], before):
+                if time.monotonic() < gives_up and not _waits(context, tier, wanted):
+                    name = f"{branch.name}_{wanted.lower.strftime(suffix)}"
+                    counts["merged"] += _try(context, name, partial(_merge, context, tier, branch, wanted, name))
+    return counts
+
+
+def _merge(context: RunContext, tier: Tier, branch: Branch, wanted: Merge, name: str) -> int:
+    """Returns how many partitions became one; 0 where they are not to be merged."""
+    conn, dataset = context.conn, context.messages
+    children = [_beside(branch)[place] for place in wanted.parts]
+    parts = [child for child in children if isinstance(child, Partition)]
+    if len(parts) < len(children) or referred_to_by_others(conn, parts[0], {child.table for child in dataset.children}):
+        return 0
+    rows = rows_in(conn, parts)
+    if rows > MOST_ROWS:
+        log.info("%s: its %d partitions hold %d rows; more than %d are not merged", name, len(parts), rows, MOST_ROWS)
+        return 0
+    found = merge(conn, dataset, tier, parts, (wanted.lower, wanted.upper), name)
+    if found is None:
+        return 0
+    log.info("%s: %d rows of %d partitions", name, found, len(parts))
+    return len(parts)
+
+
+def _try(context: RunContext, name: str, act: Callable[[], int]) -> int:
+    """Act when it is our turn; what stands in the way is said, and stays."""
+    try:
+        with in_turn(context.conn):
+            return act()
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        log.info("%s is in use; the next run tries again", name)
+    except LifecycleError as error:
+        log.warning("%s stays as it is: %s", name, error)
+    return 0
+
+
+def _branches(context: RunContext, tier: Tier) -> list[Branch]:
+    tree = tier_tree(context.conn, context.messages, tier)
+    return tree.branches() if isinstance(tree, Branch) else []
+
+
+def _beside(branch: Branch) -> list[Partition | Branch]:
+    return [child for child in branch.children if not child.default]
+
+
+def _leaves(branch: Branch) -> list[Partition]:
+    return [child for child in branch.children if isinstance(child, Partition) and child.bounded]
+
+
+def _settled(context: RunContext, tier: Tier) -> datetime | None:
+    """The cut-off of the tier's last successful run: what is older has been judged, and only survivors are left."""
+    as_of = one(
+        context.conn,
+        "SELECT max(r.as_of) FROM lifecycle.runs r WHERE r.scope = %s AND r.status = 'succeeded' AND NOT r.dry_run"
+        " AND r.as_of <= %s",
+        (tier.value, context.run.as_of),
+    )
+    if as_of is None:
+        return None
+    cutoff: datetime = replace(context, run=replace(context.run, as_of=as_of)).cutoff(tier)
+    return cutoff
+
+
+def _waits(context: RunContext, tier: Tier, wanted: Merge) -> bool:
+    """Whether a run that may go on still has units of these days to carry out, or to be approved."""
+    return bool(
+        one(
+            context.conn,
+            "SELECT EXISTS (SELECT FROM lifecycle.plan_units u JOIN lifecycle.runs r USING (run_id)"
+            " WHERE u.dataset = %s AND u.tier = %s AND u.day >= %s AND u.day < %s AND u.status <> 'done'"
+            " AND NOT r.dry_run AND (r.status IN ('running', 'failed') OR r.status = 'succeeded' AND r.as_of ="
+            " (SELECT max(l.as_of) FROM lifecycle.runs l WHERE l.scope = r.scope AND l.status = 'succeeded')))",
+            (context.messages.id, tier.value, wanted.lower.date(), wanted.upper.date()),
+        )
+    )

