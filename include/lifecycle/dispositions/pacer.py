@@ -106,11 +106,8 @@ class Pacer:
         return taken
 
     def _timed(self, size: int, act: Callable[[int, Gate], Taken], gate: Gate) -> tuple[float, Taken]:
-        """Compiling the expression of a fate costs more than a batch does, so that is left out."""
         milliseconds = f"{self._pace.statement_timeout.total_seconds() * 1000:.0f}ms"
-        gate.conn.execute(
-            "SELECT set_config('statement_timeout', %s, true), set_config('jit', 'off', true)", (milliseconds,)
-        )
+        gate.conn.execute("SELECT set_config('statement_timeout', %s, true)", (milliseconds,))
         return time.monotonic(), act(size, gate)
 
     def _wait_out(self) -> bool:

@@ -24,7 +24,7 @@ class Aim:
     seconds: float
     smallest: int = 1
     largest: int = 50_000
-    first: int = 500
+    first: int = 100
 
 
 def next_size(aim: Aim, size: int, examined: int, seconds: float) -> int:

@@ -15,6 +15,12 @@ from psycopg import sql
 from lifecycle.stores.postgres.connect import Connection
 
 Params = Mapping[str, Any]
+# Rows are probed for by their key, however large the batch: to read the table instead costs what the table holds.
+# Compiling the expression of a fate costs more than a batch does.
+_BY_PROBES = (
+    "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
+    " set_config('jit', 'off', true)"
+)
 # As text: whatever the types of clock and key, and whether or not Python knows the instant (infinity, years B.C.).
 Position = tuple[str, ...]
 
@@ -76,6 +82,7 @@ def take_batch(conn: Connection, walk: Walk, span: Span, size: int, *, wait: boo
         wait: wait for rows that somebody has locked, as long as the session's lock_timeout; otherwise leave them.
     """
     bound = {**walk.params, **_positions(span), "size": size}
+    conn.execute(_BY_PROBES)
     # A plan for unknown parameters would expect a tenth of the table and read all of it.
     rows = conn.execute(_statement(walk, span, wait=wait), bound, prepare=False).fetchall()
     examined, width = rows[0][0], len(walk.order)
