@@ -1,4 +1,4 @@
-"""Tables without partitions: the run's budget, its pace, rows in use, and what is said about what was left (case 19)."""
+"""Tables without partitions: the run's budget, its pace, rows in use, and what is said of what was left (case 19)."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_rows_in_use_are_left_to_the_end_and_then_waited_for(scores: Scores) -> 
     """Whoever works with three rows does not hold up the other ninety-seven; once they are done the three go too."""
     scores.insert(100)
     run_id = scores.planned()
-    failed: list[BaseException] = []
+    failed: list[psycopg.Error] = []
 
     def work_until_the_others_are_gone() -> None:
         try:
@@ -149,7 +149,7 @@ def test_rows_in_use_are_left_to_the_end_and_then_waited_for(scores: Scores) -> 
                 locked.set()
                 while watch.execute("SELECT count(*) FROM app.safety_scores").fetchone() != (3,):
                     pass
-        except BaseException as error:
+        except psycopg.Error as error:
             failed.append(error)
 
     locked = threading.Event()

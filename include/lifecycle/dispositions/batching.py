@@ -33,6 +33,26 @@ def disposed(progress: Progress) -> int:
     return sum(n.get("records", 0) for fate, n in progress.items() if fate.split(":", 1)[0] in DISPOSING)
 
 
+def short_of_plan(context: RunContext, unit: str) -> int:
+    row = load_unit(context.conn, context.run.run_id, unit)
+    return max(disposed(row.planned) - disposed(row.progress), 0)
+
+
+def note_left(context: RunContext, lease: UnitLease) -> None:
+    """Say in a unit's progress what the run's budget did not reach."""
+    left = short_of_plan(context, lease.unit)
+    if not left:
+        return
+    log.warning("%s: the run's budget is spent, %d record(s) are left to the next run", lease.unit, left)
+    note = {BUDGET_FATE: {"records": left}}
+    through_gate(
+        context.conn,
+        context.catalog,
+        lease,
+        lambda gate: record_progress(gate.conn, context.run.run_id, lease.unit, note),
+    )
+
+
 class RowWork:
     """One unit's rows on their way out of one table."""
 
@@ -47,9 +67,8 @@ class RowWork:
         """``name_of``: the fate under which the records of a fate are counted."""
         self._context, self._lease, self._unit = context, lease, lease.unit
         self._name_of = name_of
-        unit = load_unit(context.conn, context.run.run_id, lease.unit)
-        self._planned = disposed(unit.planned)
-        self._pacer = Pacer(context, lease.unit, dataset, relation, disposed(unit.progress))
+        gone = disposed(load_unit(context.conn, context.run.run_id, lease.unit).progress)
+        self._pacer = Pacer(context, lease.unit, dataset, relation, gone)
         self._passed_over: list[tuple[Walk, Span]] = []
         self._spent = False
 
@@ -71,8 +90,7 @@ class RowWork:
     @property
     def short_of_plan(self) -> int:
         """Records that the plan has and that are not gone: held since, changed since, or beyond the budget."""
-        progress = load_unit(self._context.conn, self._context.run.run_id, self._unit).progress
-        return max(self._planned - disposed(progress), 0)
+        return short_of_plan(self._context, self._unit)
 
     @property
     def spent(self) -> bool:
@@ -80,18 +98,8 @@ class RowWork:
         return self._spent
 
     def note_left(self) -> None:
-        """Say in the unit's progress what the budget did not reach, in the transaction that closes nothing else."""
-        left = self.short_of_plan
-        if not self._spent or not left:
-            return
-        log.warning("%s: the run's budget is spent, %d record(s) are left to the next run", self._unit, left)
-        note = {BUDGET_FATE: {"records": left}}
-        through_gate(
-            self._context.conn,
-            self._context.catalog,
-            self._lease,
-            lambda gate: record_progress(gate.conn, self._context.run.run_id, self._unit, note),
-        )
+        if self._spent:
+            note_left(self._context, self._lease)
 
     def _through(self, walk: Walk, span: Span, *, wait: bool) -> None:
         while not self._spent:

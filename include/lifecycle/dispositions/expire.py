@@ -12,12 +12,14 @@ from uuid import UUID
 
 from psycopg import sql
 
+from lifecycle.dispositions.batching import disposed, note_left
 from lifecycle.dispositions.bodies import body_chars
 from lifecycle.dispositions.context import RunContext, UnitRow
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
+from lifecycle.dispositions.pacer import Pacer, Taken
 from lifecycle.dispositions.plan_store import LOCKED_FATE, close_unit, load_unit, mark, record_progress, write_intents
 from lifecycle.errors import DispositionError
-from lifecycle.planning.units import Method
+from lifecycle.planning.units import Method, Progress
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres.connect import Connection
@@ -33,7 +35,6 @@ from lifecycle.stores.postgres.partitions import (
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 OBJECT_BATCH = 500
-ROW_BATCH = 5_000
 READERS = 8
 
 
@@ -212,18 +213,30 @@ class _Work:
     # -- then rows, one by one ----------------------------------------------------------------------------------
 
     def take_rows_out(self, *, finish: bool) -> None:
-        """Take due rows out in keyset batches, then vacuum, for partitions of which most stays."""
-        while self._through(self._delete_batch):
-            pass
+        """Take due rows out in paced keyset batches, then vacuum, for partitions of which most stays."""
+        pacer = Pacer(self.context, self.row.unit, self.dataset, self.leaf.identifier, disposed(self._progress()))
+        after: UUID | None = None
+        while size := pacer.next_size():
+            batch: list[rows.DueRow] = []
+            taken = pacer.batch(self.lease, size, partial(self._delete_batch, after, batch))
+            if taken is not None and taken.examined < size:
+                break
+            if taken is not None:
+                after = batch[-1].record
+        else:
+            note_left(self.context, self.lease)
         vacuum(self.context.conn, [self.leaf.identifier])
         if finish:
             _close(self.context, self.lease, self.row.unit)
 
-    def _delete_batch(self, gate: Gate) -> int:
-        batch = self._due(None, ROW_BATCH, objects_only=False)
+    def _delete_batch(self, after: UUID | None, batch: list[rows.DueRow], size: int, gate: Gate) -> Taken:
+        batch[:] = self._due(after, size, objects_only=False)
         if batch:
             self._remove(gate, batch, with_objects=False)
-        return len(batch)
+        return Taken(len(batch), len(batch))
+
+    def _progress(self) -> Progress:
+        return load_unit(self.context.conn, self.context.run.run_id, self.row.unit).progress
 
     # -- or the whole partition at once --------------------------------------------------------------------------
 

@@ -49,9 +49,9 @@ def conn(conninfo: str) -> Iterator[Connection]:
 def fill(conn: Connection, count: int, rule: str = "CASE n % 3 WHEN 0 THEN 'kept' ELSE 'old' END") -> None:
     """Rows in an order unlike that of their keys, four to an instant."""
     query = (
-        "INSERT INTO rows SELECT n, timestamptz '2020-01-01Z' + (n * 7919 % {count} / 4) * interval '1 s', {rule}"
-        " FROM generate_series(1, {count}) n"
-    ).format(count=count, rule=rule)
+        f"INSERT INTO rows SELECT n, timestamptz '2020-01-01Z' + (n * 7919 % {count} / 4) * interval '1 s', {rule}"
+        f" FROM generate_series(1, {count}) n"
+    )
     conn.execute(query.encode())
     conn.execute("ANALYZE rows")
 
