@@ -18,7 +18,20 @@ from lifecycle.logs import configure_cli_logging
 EXIT_FAILED, EXIT_CONFIGURATION = 1, 2
 # Each module of this package with these names registers its own commands; none of them may import Airflow, boto3,
 # pandas or Great Expectations at its top level.
-_MODULES = ("run", "status", "explain", "audit", "coverage", "policy", "hold", "erase", "ledger", "store", "demo")
+_MODULES = (
+    "run",
+    "status",
+    "explain",
+    "audit",
+    "coverage",
+    "policy",
+    "hold",
+    "erase",
+    "ledger",
+    "postgres",
+    "store",
+    "demo",
+)
 _TRACEBACK = "LIFECYCLE_TRACEBACK"
 
 

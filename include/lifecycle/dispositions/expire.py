@@ -17,7 +17,15 @@ from lifecycle.dispositions.bodies import body_chars
 from lifecycle.dispositions.context import RunContext, UnitRow
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
 from lifecycle.dispositions.pacer import Pacer, Taken
-from lifecycle.dispositions.plan_store import LOCKED_FATE, close_unit, load_unit, mark, record_progress, write_intents
+from lifecycle.dispositions.plan_store import (
+    LOCKED_FATE,
+    close_unit,
+    has_disposed,
+    load_unit,
+    mark,
+    record_progress,
+    write_intents,
+)
 from lifecycle.errors import DispositionError
 from lifecycle.planning.units import Method, Progress
 from lifecycle.policy.models import Tier
@@ -29,8 +37,8 @@ from lifecycle.stores.postgres.partitions import (
     partitions_of,
     swap_in,
     unknown_tier_partition,
-    vacuum,
 )
+from lifecycle.stores.postgres.reclaim import note_deleted, reclaim
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -225,7 +233,8 @@ class _Work:
                 after = batch[-1].record
         else:
             note_left(self.context, self.lease)
-        vacuum(self.context.conn, [self.leaf.identifier])
+        run_id, unit = self.context.run.run_id, self.row.unit
+        reclaim(self.context.conn, run_id, unit, [self.leaf.identifier], deleted=has_disposed(self.context, unit))
         if finish:
             _close(self.context, self.lease, self.row.unit)
 
@@ -242,6 +251,9 @@ class _Work:
 
     def swap(self, *, finish: bool) -> None:
         self._through(partial(self._swap_inside, finish))
+        if has_disposed(self.context, self.row.unit):
+            name = self.leaf.identifier.as_string(self.context.conn)
+            note_deleted(self.context.conn, self.context.run.run_id, self.row.unit, name, dropped=True)
 
     def _swap_inside(self, finish: bool, gate: Gate) -> None:
         """One short transaction: count, carry survivors over, drop the rest, write the ledger."""

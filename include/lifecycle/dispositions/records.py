@@ -10,11 +10,11 @@ from lifecycle.catalog.models import Accounts, Records
 from lifecycle.dispositions.batching import RowWork
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import UnitLease, take_lease, through_gate
-from lifecycle.dispositions.plan_store import close_unit, load_unit
+from lifecycle.dispositions.plan_store import close_unit, has_disposed, load_unit
 from lifecycle.dispositions.walks import walks_of, whole_table
 from lifecycle.planning.units import Progress
 from lifecycle.stores.postgres.fates import table
-from lifecycle.stores.postgres.partitions import vacuum
+from lifecycle.stores.postgres.reclaim import reclaim
 
 
 def expire_records(context: RunContext, unit: str) -> Progress:
@@ -68,7 +68,8 @@ def _carry_out(
     if row.status == "done":
         return row.progress
     work(lease)
-    vacuum(context.conn, [table(dataset.table)])
+    deleted = has_disposed(context, unit)
+    reclaim(context.conn, context.run.run_id, unit, [table(dataset.table)], deleted=deleted)
     through_gate(context.conn, context.catalog, lease, lambda gate: close_unit(context, unit))
     return load_unit(context.conn, context.run.run_id, unit).progress
 

@@ -65,7 +65,7 @@ def _missing(conn: Connection, dataset: Messages | Records | Accounts) -> Missin
     columns = [sql.Identifier(dataset.clock)]
     if isinstance(dataset, Records | Accounts):
         columns.append(sql.Identifier(dataset.key))
-    # A partitioned table takes no CONCURRENTLY: its index is made on the parent alone and then partition by partition.
+    # A partitioned table takes no CONCURRENTLY; writers of one partition at a time wait for theirs.
     partitioned = _kind(conn, dataset.table) == "p"
     text = "CREATE INDEX ON {} ({});" if partitioned else "CREATE INDEX CONCURRENTLY ON {} ({});"
     statement = sql.SQL(text).format(name, sql.SQL(", ").join(columns)).as_string(conn)
