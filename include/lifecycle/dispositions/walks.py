@@ -42,6 +42,7 @@ def walks_of(
     if rule is None or rule.period is None:
         yield whole  # no clock decides, so any row may be due
         return
+    whole = replace(whole, clock=dataset.clock)
     bound = min(rule.period.cutoff_bound(horizon(context.policy, context.run.as_of)), context.run.as_of)
     erasing = context.run.scope == ERASURE_SCOPE
     params: dict[str, Any] = {**whole.params, "bound": _EVER if erasing else bound}
@@ -63,12 +64,12 @@ def whole_table(
     only: sql.Composable = TRUE,
     change: sql.Composable | None = None,
 ) -> Walk:
-    """Every row that had arrived: once through the table, in clock order."""
+    """Every row that had arrived: once through the table, in the order of its key, which always has an index."""
     fate, relation = context.record_fate(dataset), table(dataset.table)
     return Walk(
         relation=relation,
         source=relation,
-        clock=dataset.clock,
+        clock=dataset.key,
         keys=(dataset.key,),
         where=sql.SQL("{} AND m.{} < %(as_of)s").format(which, sql.Identifier(dataset.clock)),
         fate=fate,

@@ -5,7 +5,7 @@ An estimate is a time, or unknown with the reason. Nothing here says "gone" of w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -173,8 +173,3 @@ def _backups(facts: Facts, deletion: Deletion, backups: Period) -> Iterator[Hold
 
 def _minute(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def latest(deletions: Iterable[Deletion]) -> Deletion | None:
-    """The last deletion: what holds the others holds it too, or has let go of them before."""
-    return max(deletions, key=lambda one: one.at, default=None)

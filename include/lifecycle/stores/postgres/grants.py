@@ -44,7 +44,7 @@ DECLARE
 BEGIN
     FOR part IN SELECT c.oid::regclass AS name, c.relowner AS owner FROM pg_partition_tree({tree}) t
                 JOIN pg_class c ON c.oid = t.relid WHERE c.relowner <> {owner_name}::regrole LOOP
-        IF NOT pg_has_role(part.owner, {owner_name}, 'MEMBER') THEN
+        IF NOT pg_has_role(part.owner, {owner_bare}, 'MEMBER') THEN
             EXECUTE format('GRANT {owner} TO %s', part.owner::regrole);
         END IF;
         EXECUTE format('ALTER TABLE %s OWNER TO {owner}', part.name);
@@ -92,7 +92,7 @@ BEGIN
     FOREACH name IN ARRAY {vacuumed}::text[] LOOP
         SELECT relowner INTO old FROM pg_class WHERE oid = name::regclass;
         IF old <> {owner_name}::regrole THEN
-            IF NOT pg_has_role(old, {owner_name}, 'MEMBER') THEN
+            IF NOT pg_has_role(old, {owner_bare}, 'MEMBER') THEN
                 EXECUTE format('GRANT {owner} TO %s', old::regrole);
             END IF;
             EXECUTE format('ALTER TABLE %s OWNER TO {owner}', name);
@@ -125,6 +125,7 @@ def grants_script(catalog: Catalog, role: str) -> str:
         "role": _name(role),
         "owner": _name(owner),
         "bare": _text(role),
+        "owner_bare": _text(owner),
         "owner_name": _text(_name(owner)),
         "tree": _text(_table(catalog.messages.table)),
         "vacuumed": _array(vacuumed_tables(catalog)),
