@@ -84,7 +84,7 @@ def test_what_can_still_hold_what_was_deleted_is_shown(store: Store) -> None:
     """`lifecycle postgres physical`, before the first deletion and after one."""
     assert "Nothing has been deleted yet" in store.cli("postgres", "physical").stdout
     store.sql(
-        "INSERT INTO lifecycle.physical_erasure VALUES (1, 'u', 'app.feedback', now(), pg_current_wal_lsn(), NULL)"
+        "INSERT INTO lifecycle.physical_erasure VALUES (1, 'u', 'app.feedback', now(), pg_current_wal_lsn(), '1', NULL)"
     )
     shown = store.cli("postgres", "physical")
     assert "1 table(s) with dead rows" in shown.stdout

@@ -12,7 +12,7 @@ from psycopg import sql
 from lifecycle.demo.servers import Postgres
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.physical import facts, last_deletion
-from lifecycle.stores.postgres.reclaim import note_deleted, reclaim, reclaim_pending
+from lifecycle.stores.postgres.reclaim import _Said, note_deleted, reclaim, reclaim_pending
 from support.servers import fresh_database, with_database
 
 TABLE = sql.Identifier("app", "feedback")
@@ -103,6 +103,39 @@ def test_a_later_vacuum_settles_what_earlier_runs_left(conn: Connection, conninf
         reclaim(conn, 1, "feedback", [TABLE])
     assert reclaim(conn, 2, "feedback", [TABLE], deleted=False)
     assert reclaimed(conn) == [True]
+
+
+def test_others_at_work_in_the_table_do_not_hide_that_ours_is_gone(conn: Connection, conninfo: str) -> None:
+    """A busy table is never without dead rows; how far the vacuum got is what tells."""
+    conn.execute("DELETE FROM app.feedback WHERE comment::int <= 25")
+    note_deleted(conn, 1, "feedback", NAME)
+    with psycopg.connect(conninfo) as busy:
+        busy.execute("UPDATE app.feedback SET rating = 1")  # under way, and begun after ours had ended
+        with psycopg.connect(conninfo, autocommit=True) as other:
+            other.execute("DELETE FROM app.agreements")
+        assert reclaim(conn, 2, "feedback", [TABLE], deleted=False)
+    assert reclaimed(conn) == [True]
+    stats = "SELECT n_dead_tup > 0 FROM pg_stat_user_tables WHERE relname = 'feedback'"
+    assert conn.execute(stats).fetchone() == (True,), "the test saw a table without dead rows"
+
+
+def test_a_transaction_older_than_ours_is_waited_for_a_little_and_not_believed_away(
+    conn: Connection, conninfo: str
+) -> None:
+    with psycopg.connect(conninfo) as older:
+        older.execute("UPDATE app.agreements SET category = 'x'")
+        older.execute("SELECT pg_current_xact_id()").fetchone()
+        conn.execute("DELETE FROM app.feedback")
+        assert not reclaim(conn, 1, "feedback", [TABLE])
+    assert reclaim_pending(conn) == 0
+
+
+def test_what_a_vacuum_says_is_read_as_the_last_half_of_a_long_number() -> None:
+    said = _Said(cutoffs=[5, 2**32 - 3])
+    assert said.cutoff(2**32 + 10) == 2**32 - 3
+    assert _Said(cutoffs=[7]).cutoff(3 * 2**32 + 7) == 3 * 2**32 + 7
+    assert _Said().cutoff(10) is None
+    assert _Said(cutoffs=[5], missed=True).cutoff(10) is None
 
 
 def test_a_table_that_is_gone_holds_nothing(conn: Connection) -> None:

@@ -213,6 +213,7 @@ CREATE TABLE IF NOT EXISTS lifecycle.physical_erasure (
     relation     text NOT NULL,
     deleted_at   timestamptz NOT NULL,
     lsn          pg_lsn,
+    bound        xid8 NOT NULL,         -- every transaction that deleted came before this one
     reclaimed_at timestamptz,
     PRIMARY KEY (run_id, unit, relation)
 );
