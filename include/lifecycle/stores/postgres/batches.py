@@ -10,17 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
-from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.connect import Connection, one
 
 Params = Mapping[str, Any]
 # Rows are probed for by their key, however large the batch: to read the table instead costs what the table holds.
 # Compiling the expression of a fate costs more than a batch does.
 _BY_PROBES = (
-    "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
-    " set_config('jit', 'off', true)"
+    "SELECT current_setting('lock_timeout'), set_config('enable_hashjoin', 'off', true),"
+    " set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)"
 )
+_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
+# So long a batch waits for a row before it leaves out what is locked.
+_BRIEFLY = "50ms"
 # As text: whatever the types of clock and key, and whether or not Python knows the instant (infinity, years B.C.).
 Position = tuple[str, ...]
 
@@ -76,22 +80,33 @@ class Step:
 def take_batch(conn: Connection, walk: Walk, span: Span, size: int, *, wait: bool) -> Step:
     """Look at the next ``size`` rows of a span and take out those that are due, inside the caller's transaction.
 
-    The fate is judged again on the locked row: one that changed under us is judged as it is now.
+    A row that changes under us is judged again as it is then.
 
     Args:
         wait: wait for rows that somebody has locked, as long as the session's lock_timeout; otherwise leave them.
     """
-    bound = {**walk.params, **_positions(span), "size": size}
-    conn.execute(_BY_PROBES)
+    usual = one(conn, _BY_PROBES)
+    if wait:
+        return _take(conn, walk, span, size, _plain(walk, span))
+    try:
+        with conn.transaction():
+            conn.execute(_LOCK_TIMEOUT, (_BRIEFLY,))
+            step = _take(conn, walk, span, size, _plain(walk, span))
+            conn.execute(_LOCK_TIMEOUT, (usual,))
+            return step
+    except psycopg.errors.LockNotAvailable:
+        step = _take(conn, walk, span, size, _skipping(walk, span))
+    if step.last is None:
+        return step
+    return Step(step.examined, step.gone, left_due(conn, walk, Span(span.after, step.last)), step.last)
+
+
+def _take(conn: Connection, walk: Walk, span: Span, size: int, statement: sql.Composed) -> Step:
     # A plan for unknown parameters would expect a tenth of the table and read all of it.
-    rows = conn.execute(_statement(walk, span, wait=wait), bound, prepare=False).fetchall()
+    rows = conn.execute(statement, {**walk.params, **_positions(span), "size": size}, prepare=False).fetchall()
     examined, width = rows[0][0], len(walk.order)
     last = tuple(rows[0][1 : 1 + width]) if examined else None
-    gone = {row[-2]: row[-1] for row in rows if row[-2] is not None}
-    step = Step(examined, gone, 0, last)
-    if wait or last is None or step.total == examined:
-        return step
-    return Step(examined, gone, left_due(conn, walk, Span(span.after, last)), last)
+    return Step(examined, {row[-2]: row[-1] for row in rows if row[-2] is not None}, 0, last)
 
 
 def left_due(conn: Connection, walk: Walk, span: Span) -> int:
@@ -111,14 +126,36 @@ def left_due(conn: Connection, walk: Walk, span: Span) -> int:
     return int(found[0]) if found is not None else 0
 
 
-def _statement(walk: Walk, span: Span, *, wait: bool) -> sql.Composed:
-    same = sql.SQL("{} = {}")
+def _plain(walk: Walk, span: Span) -> sql.Composed:
+    """Without locking first, which would write each row to the log a second time."""
+    looked = sql.SQL("look g WHERE {} AND {} RETURNING {} AS fate").format(_same(walk, "m", "g"), walk.due, walk.fate)
+    return _whole(walk, span, sql.SQL("gone AS ({} {})").format(_change(walk, "m"), looked))
+
+
+def _skipping(walk: Walk, span: Span) -> sql.Composed:
+    """Leaving out what somebody has locked."""
+    return _whole(
+        walk,
+        span,
+        sql.SQL(
+            "going AS MATERIALIZED (SELECT {own}, {fate} AS fate FROM {relation} m JOIN look w ON {looked} WHERE {due}"
+            " FOR UPDATE OF m SKIP LOCKED), gone AS ({change} going g WHERE {same} RETURNING g.fate)"
+        ).format(
+            own=_names("m", walk.keys),
+            fate=walk.fate,
+            relation=walk.relation,
+            looked=_same(walk, "m", "w"),
+            due=walk.due,
+            change=_change(walk, "d"),
+            same=_same(walk, "d", "g"),
+        ),
+    )
+
+
+def _whole(walk: Walk, span: Span, gone: sql.Composable) -> sql.Composed:
     return sql.SQL(
         "WITH look AS MATERIALIZED (SELECT {shown} FROM {source} m WHERE {where} AND {within}"
-        " ORDER BY {shown} LIMIT %(size)s),"
-        " going AS MATERIALIZED (SELECT {own}, {fate} AS fate FROM {relation} m JOIN look w ON {looked} WHERE {due}"
-        " FOR UPDATE OF m{skip}),"
-        " gone AS ({change} RETURNING g.fate)"
+        " ORDER BY {shown} LIMIT %(size)s), {gone}"
         " SELECT c.n, {ends}, f.fate, f.n FROM (SELECT count(*) AS n FROM look) c"
         " LEFT JOIN (SELECT {bare} FROM look ORDER BY {back} LIMIT 1) l ON true"
         " LEFT JOIN (SELECT fate, count(*) AS n FROM gone GROUP BY 1) f ON true"
@@ -127,23 +164,23 @@ def _statement(walk: Walk, span: Span, *, wait: bool) -> sql.Composed:
         source=walk.source,
         where=walk.where,
         within=_within(walk, span),
-        own=_names("m", walk.keys),
-        fate=walk.fate,
-        relation=walk.relation,
-        looked=same.format(_row("m", walk.keys), _row("w", walk.keys)),
-        due=walk.due,
-        skip=sql.SQL("" if wait else " SKIP LOCKED"),
-        change=_change(walk, same.format(_row("d", walk.keys), _row("g", walk.keys))),
+        gone=gone,
         ends=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("l", name)) for name in walk.order),
         bare=sql.SQL(", ").join(map(sql.Identifier, walk.order)),
         back=sql.SQL(", ").join(sql.SQL("{} DESC").format(sql.Identifier(name)) for name in walk.order),
     )
 
 
-def _change(walk: Walk, keys: sql.Composable) -> sql.Composed:
+def _change(walk: Walk, alias: str) -> sql.Composed:
+    """Up to where the rows come from that tell which ones."""
+    row = sql.Identifier(alias)
     if walk.change is None:
-        return sql.SQL("DELETE FROM {} d USING going g WHERE {}").format(walk.relation, keys)
-    return sql.SQL("UPDATE {} d SET {} FROM going g WHERE {}").format(walk.relation, walk.change, keys)
+        return sql.SQL("DELETE FROM {} {} USING").format(walk.relation, row)
+    return sql.SQL("UPDATE {} {} SET {} FROM").format(walk.relation, row, walk.change)
+
+
+def _same(walk: Walk, one_alias: str, other: str) -> sql.Composed:
+    return sql.SQL("{} = {}").format(_row(one_alias, walk.keys), _row(other, walk.keys))
 
 
 def _names(alias: str, columns: tuple[str, ...]) -> sql.Composed:

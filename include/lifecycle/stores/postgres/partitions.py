@@ -182,6 +182,6 @@ def lock_for_swap(conn: Connection, partition: Partition) -> None:
 
 
 def vacuum(conn: Connection, tables: Sequence[sql.Identifier]) -> None:
-    """Give back the space of deleted rows, so that "deleted" becomes "erased" (hard case 18); says how far, in notices."""
+    """Give back the space of deleted rows, so that "deleted" becomes "erased" (hard case 18). Notices say how far."""
     for name in tables:
         conn.execute(sql.SQL("VACUUM (VERBOSE, INDEX_CLEANUP ON, TRUNCATE ON) {}").format(name))
