@@ -12,7 +12,7 @@ from psycopg import sql
 from lifecycle.demo.servers import Postgres
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.physical import facts, last_deletion
-from lifecycle.stores.postgres.reclaim import _Said, note_deleted, reclaim, reclaim_pending
+from lifecycle.stores.postgres.reclaim import _SPOTLESS, _Said, note_deleted, reclaim, reclaim_pending
 from support.servers import fresh_database, with_database
 
 TABLE = sql.Identifier("app", "feedback")
@@ -93,6 +93,18 @@ def test_content_in_toast_counts_as_well(conn: Connection, conninfo: str) -> Non
         ).fetchone()
         assert toast is not None and toast[0] > 0
     assert reclaim(conn, 1, "feedback", [TABLE])
+
+
+def test_a_table_whose_toast_was_not_vacuumed_is_not_spotless(conn: Connection) -> None:
+    began = conn.execute("SELECT clock_timestamp()").fetchone()
+    assert began is not None
+    params = {"since": began[0], "relation": NAME}
+    conn.execute("DELETE FROM app.feedback")
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    conn.execute("VACUUM (PROCESS_TOAST FALSE) app.feedback")
+    assert conn.execute(_SPOTLESS, params).fetchone() == (False,)
+    conn.execute("VACUUM app.feedback")
+    assert conn.execute(_SPOTLESS, params).fetchone() == (True,)
 
 
 def test_a_later_vacuum_settles_what_earlier_runs_left(conn: Connection, conninfo: str) -> None:

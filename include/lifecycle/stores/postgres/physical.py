@@ -32,7 +32,7 @@ _PREPARED = "SELECT count(*), min(prepared) FROM pg_prepared_xacts"
 _SESSIONS = (
     "SELECT min(xact_start) FILTER (WHERE backend_xmin IS NOT NULL OR backend_xid IS NOT NULL),"
     " count(*) FILTER (WHERE backend_type IS NULL OR (backend_type = 'client backend' AND state IS NULL))"
-    " FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND (datname = current_database() OR backend_type IS NULL)"
+    " FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
 )
 _REPLICAS = "SELECT count(*), max(coalesce(replay_lag, flush_lag, write_lag)) FROM pg_stat_replication"
 _MEGABYTE = 1024 * 1024
