@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from lifecycle.config import load_configuration
+from lifecycle.console.app import render_page
+from lifecycle.console.data import overview
 from lifecycle.planning.limits import Part, over_limit
 from lifecycle.planning.units import Method, Tally, Unit
 from lifecycle.policy.models import Limits
@@ -74,6 +77,26 @@ def test_what_is_over_a_limit_waits_and_the_rest_proceeds(store: Store) -> None:
     warned = store.value("SELECT violations FROM lifecycle.validations WHERE name = 'units_awaiting_approval'"
                          " ORDER BY run_id DESC OFFSET 2 LIMIT 1")  # fmt: skip
     assert warned == 1
+
+
+def test_what_waits_is_shown_where_people_look(store: Store) -> None:
+    """In the console, and beside the explanation of what is part of it; of nothing else."""
+    run_id = consumer().json["scopes"]["consumer"]["run_id"]
+    with store.connect() as conn:
+        shown = overview(conn, store.s3, load_configuration(), AS_OF)
+    [asked] = shown.questions
+    assert (asked.subject, asked.about, asked.records) == ("plan", f"run {run_id} (consumer)", 6)
+    assert asked.until == MANY[0].received_at + DAY * 90
+    assert f"approval {asked.approval_id} of run {run_id} (consumer) waits for an answer" in shown.alarms
+    assert "Waiting for an answer" in render_page(shown, "nonce")
+    day = f"{MANY[0].received_at:%Y-%m-%d}"
+    for name in (("message", str(MANY[0].message_id)), ("partition", f"messages/consumer/{day}")):
+        told = json.loads(store.cli("explain", *name, "--as-of", at(AS_OF), "--json").stdout)
+        [waits] = told["waits"]
+        assert f"partition messages/consumer/{day} is over a limit and waits for approval {asked.approval_id}" in waits
+        assert told["text"].endswith(waits)
+    other = store.cli("explain", "message", str(FRESH[0].message_id), "--as-of", at(AS_OF), "--json")
+    assert json.loads(other.stdout)["waits"] == []
 
 
 def test_a_dry_run_foretells_what_waits_case_21(store: Store) -> None:

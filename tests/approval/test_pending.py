@@ -101,6 +101,25 @@ def test_a_shorter_period_waits_and_the_undisputed_part_goes_on(begun: Callable[
     assert len(place.approvals()) == 2, "one request, however many runs find it unanswered"
 
 
+def test_an_explanation_says_what_the_policy_in_force_decides_otherwise(begun: Callable[..., Place]) -> None:
+    disputed, young = message("disputed", age=DAY * 50), message("young", age=DAY)
+    place = begun(World(messages=(disputed, young)))
+    place.load(period("consumer_default", "P30D"))
+    assert place.run().code == 0
+
+    def told(*name: str) -> list[str]:
+        shown = place.store.cli("explain", *name, "--as-of", at(TOMORROW), "--json")
+        found: list[str] = json.loads(shown.stdout)["waits"]
+        return found
+
+    [says] = told("message", str(disputed.message_id))
+    until = f"{disputed.received_at + DAY * 90:%Y-%m-%d}"
+    assert f"decides otherwise: keep until {until} (rule consumer_default)" in says
+    assert told("message", str(young.message_id)) == [], "both keep it"
+    [general] = told("partition", f"messages/consumer/{disputed.received_at:%Y-%m-%d}")
+    assert general.endswith("until then runs do only what the one in force decides alike.")
+
+
 def test_what_was_kept_for_want_of_an_approval_is_shown(begun: Callable[..., Place]) -> None:
     near = message("goes", age=DAY * 87 - timedelta(hours=12))
     waits = message("waits", age=DAY * 87 - timedelta(hours=11), conversation="w")
@@ -175,6 +194,37 @@ def test_below_the_thresholds_it_approves_itself_and_says_so(begun: Callable[...
     assert place.approvals()[-1] == ("policy", "automatic", "lifecycle")
     assert place.here(old) == [False]
     assert done.json["scopes"]["consumer"]["approvals"][0]["status"] == "automatic"
+
+
+def test_many_small_steps_are_one_large_one(begun: Callable[..., Place]) -> None:
+    """Each touches one record, which two may be; the third is asked about, and a yes by name begins a new count."""
+    old = [message(f"aged {age}", age=DAY * age) for age in (63, 53, 43, 33)]
+    many = tuple(message(f"other {n}", "business", DAY) for n in range(30))
+    few = put("approval", records=2, share=0.9)
+    place = begun(World(messages=(*old, *many)), few)
+    for step, days in enumerate((60, 50, 40)):
+        place.load(few, period("consumer_default", f"P{days}D"))
+        assert place.run(TOMORROW + DAY * step).code == 0
+    assert [status for _, status, _ in place.approvals()] == ["automatic", "automatic", "automatic", "pending"]
+    assert place.here(*old) == [False, False, True, True]
+    asked = place.store.value("SELECT shown ->> 'reason' FROM lifecycle.approvals WHERE status = 'pending'")
+    assert asked == "it touches 1 records with the 2 of changes that approved themselves, more than 2"
+    place.store.cli("policy", "approve", load_configuration().policy_hash, "--by", "counsel", "--yes")
+    place.load(few, period("consumer_default", "P30D"))
+    assert place.run(TOMORROW + DAY * 3).code == 0
+    assert (place.approvals()[-1][1], place.here(*old)) == ("automatic", [False] * 4)
+
+
+def test_a_promise_is_not_lengthened_on_a_day_on_which_nothing_is_due(begun: Callable[..., Place]) -> None:
+    """No record's fate differs today, so there is nothing to count, and all would stay longer from tomorrow on."""
+    generous = put("approval", records=10**6, share=1.0)
+    place = begun(World(messages=(message("young", age=DAY),)), generous)
+    place.load(generous, period("consumer_default", "P10Y"))
+    assert place.run().code == 0
+    [(affected, loosened)] = place.store.sql(
+        "SELECT shown ->> 'affected', shown ->> 'loosened' FROM lifecycle.approvals WHERE status = 'pending'"
+    )
+    assert (affected, loosened) == ("0", '["rules.consumer_default"]')
 
 
 def test_a_change_that_loosens_the_safeguards_never_approves_itself(begun: Callable[..., Place]) -> None:

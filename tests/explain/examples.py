@@ -115,6 +115,7 @@ How to read one:
 - **The run of** is the day on which a run takes it if nothing changes: ahead of the deadline by the lead, whose terms are in the policy file.
 - **When that ends** is what the next rule in precedence would do at once.
 - **no longer counts** is what used to concern it.
+- **is not approved** or **waits for approval**, at the end: somebody has to say yes before a run acts on this (docs/operators.md).
 
 What is printed is for whoever asked. It is never logged; on the page the name travels in the body of the request, not in its address.
 """  # noqa: E501

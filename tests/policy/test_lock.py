@@ -113,3 +113,16 @@ def test_what_loosens_the_safeguards_is_named() -> None:
         "rules.research",
     )
     assert loosened(LOCKED, shipped_policy(locked, period("consumer_default", "P5D"))) == ()
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (period("consumer_default", "P91D"), "rules.consumer_default"),
+        (minimum("P9Y"), "rules.feedback"),
+        (lead("failed_runs", "PT0S"), "lead.failed_runs"),
+    ],
+)
+def test_what_keeps_longer_or_protects_less_never_approves_itself(edit: Edit, named: str) -> None:
+    old = shipped_policy(minimum("P10Y")) if named == "rules.feedback" else shipped_policy()
+    assert loosened(old, shipped_policy(edit)) == (named,)

@@ -15,7 +15,7 @@ from psycopg.errors import QueryCanceled
 from lifecycle.catalog.models import Accounts, Logs, Records
 from lifecycle.config import Configuration
 from lifecycle.console.model import Line, Overview
-from lifecycle.console.runs import ledger_state, queues, recent_runs, scope_states
+from lifecycle.console.runs import ledger_state, questions, queues, recent_runs, scope_states
 from lifecycle.orchestration.standing import standings
 from lifecycle.planning.risk import Standing
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
@@ -70,6 +70,7 @@ def overview(conn: Connection, s3: S3Client, config: Configuration, as_of: datet
         runs=tuple(recent_runs(conn)),
         ledger=ledger_state(conn),
         queues=queues(conn, config, as_of),
+        questions=tuple(questions(conn)),
     )
 
 

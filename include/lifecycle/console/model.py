@@ -99,6 +99,23 @@ class Queues:
 
 
 @dataclass(frozen=True)
+class Question:
+    """Something that nobody has answered yet: a configuration, or a part of a plan that is over its limits.
+
+    ``records``: that the change touches, or that the plan would destroy. ``until``: the earliest deadline among them.
+    """
+
+    approval_id: int
+    subject: str
+    about: str
+    records: int
+    reason: str | None
+    asked_by: str
+    asked_at: datetime
+    until: datetime | None
+
+
+@dataclass(frozen=True)
 class Overview:
     """The whole page."""
 
@@ -112,6 +129,7 @@ class Overview:
     runs: tuple[RunLine, ...]
     ledger: Ledger
     queues: Queues
+    questions: tuple[Question, ...] = ()
 
     @property
     def overdue(self) -> int:
@@ -139,6 +157,7 @@ class Overview:
                 found.append(f"{state.scope}: the last run found {state.last.broken:,} check(s) broken")
             elif state.last is not None and state.last.status in ("failed", "abandoned"):
                 found.append(f"{state.scope}: the last run {state.last.status}")
+        found += [f"approval {each.approval_id} of {each.about} waits for an answer" for each in self.questions]
         if self.ledger.intact is False:
             found.append("the ledger's hash chain is broken")
         return tuple(found)

@@ -9,7 +9,8 @@ from typing import Any
 from psycopg import sql
 
 from lifecycle.config import Configuration
-from lifecycle.console.model import Ledger, Queues, RunLine, ScopeState
+from lifecycle.console.model import Ledger, Question, Queues, RunLine, ScopeState
+from lifecycle.ledger import approvals
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.checks import SCOPES
@@ -104,3 +105,21 @@ def queues(conn: Connection, config: Configuration, as_of: datetime) -> Queues:
     if row is None:
         raise LookupError("the query returned no row")
     return Queues(*row)
+
+
+def questions(conn: Connection) -> Iterator[Question]:
+    """What waits for an answer, the most urgent first."""
+    if not approvals.kept(conn):
+        return
+    for asked in approvals.waiting(conn):
+        is_policy = asked.subject == approvals.POLICY
+        yield Question(
+            approval_id=asked.approval_id,
+            subject=asked.subject,
+            about=f"configuration {asked.key.short}" if is_policy else f"run {asked.run_id} ({asked.scope})",
+            records=int(asked.shown.get("affected", 0)) if is_policy else sum(asked.units.values()),
+            reason=asked.shown.get("reason"),
+            asked_by=asked.requested_by,
+            asked_at=asked.requested_at,
+            until=asked.deadline,
+        )

@@ -13,6 +13,7 @@ from lifecycle.explain.account import explain_account
 from lifecycle.explain.objects import explain_object
 from lifecycle.explain.partitions import NoSuchPartitionError, explain_partition
 from lifecycle.explain.records import dataset_of, explain_message, explain_record
+from lifecycle.explain.waiting import what_waits
 from lifecycle.stores.postgres.connect import Connection
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class QuestionError(LifecycleError):
 def ask(
     conn: Connection, s3: Callable[[], S3Client], config: Configuration, kind: str, name: str, as_of: datetime
 ) -> dict[str, Any]:
-    """Explain one thing: its location, what decides, until when, and the text for people.
+    """Explain one thing: its location, what decides, until when, what waits for an approval, and the text for people.
 
     Args:
         s3: makes the client; only called where objects are asked about.
@@ -47,6 +48,14 @@ def ask(
     Raises:
         QuestionError: the name is not one of that kind.
     """
+    found = _explained(conn, s3, config, kind, name, as_of)
+    waits = what_waits(conn, config, kind, found, lambda other: _explained(conn, s3, other, kind, name, as_of))
+    return found | {"waits": waits, "text": "\n".join([found["text"], *waits])}
+
+
+def _explained(
+    conn: Connection, s3: Callable[[], S3Client], config: Configuration, kind: str, name: str, as_of: datetime
+) -> dict[str, Any]:
     match kind:
         case "message":
             return explain_message(conn, config, _uuid(kind, name), as_of)

@@ -139,6 +139,16 @@ def in_force(conn: Connection) -> Key | None:
     return None if row is None else Key(*row)
 
 
+def touched_without_a_name(conn: Connection) -> int:
+    """Records that changes touched which approved themselves since the last approval by a person, or the first."""
+    row = conn.execute(
+        "SELECT coalesce(sum((shown ->> 'affected')::bigint), 0)::bigint FROM lifecycle.approvals"
+        " WHERE subject = 'policy' AND status = 'automatic' AND approval_id > (SELECT coalesce(max(approval_id), 0)"
+        " FROM lifecycle.approvals WHERE subject = 'policy' AND status = 'approved')"
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def of_last_run(conn: Connection) -> Key | None:
     """What the last successful run worked with, in a database from before there was a register."""
     row = conn.execute(

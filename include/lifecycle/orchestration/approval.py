@@ -125,6 +125,7 @@ def compare(conn: Connection, old: Known, new: Known, as_of: datetime) -> Policy
         total=total_records(conn, new.catalog),
         waiting=tuple(sorted(waiting | gone)),
         loosened=lock.loosened(old.policy, new.policy),
+        already=approvals.touched_without_a_name(conn) if approvals.kept(conn) else 0,
     )
 
 

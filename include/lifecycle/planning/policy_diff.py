@@ -82,8 +82,9 @@ class PolicyDiff:
     """A change of configuration, measured at an instant.
 
     ``waiting``: datasets that the dataset files bind differently, whose records cannot be compared one by one.
-    ``loosened``: safeguards that the change takes away. ``total``: records there are, about. Lines of log objects are
-    not among them: counting those would mean reading them.
+    ``loosened``: safeguards that the change takes away. ``total``: records there are, about. ``already``: records that
+    changes touched which have approved themselves since somebody last said yes: many small steps are one large one.
+    Lines of log objects are not among any of them: counting those would mean reading them.
     """
 
     as_of: datetime
@@ -91,6 +92,7 @@ class PolicyDiff:
     total: int
     waiting: tuple[str, ...] = ()
     loosened: tuple[str, ...] = ()
+    already: int = 0
 
     @property
     def affected(self) -> int:
@@ -101,7 +103,9 @@ class PolicyDiff:
 
     @property
     def share(self) -> float:
-        return min(1.0, self.affected / max(1, self.total, self.affected))
+        """Of all records, with those that earlier changes touched."""
+        touched = self.affected + self.already
+        return min(1.0, touched / max(1, self.total, touched))
 
     def needs_a_name(self, approval: Approval) -> str | None:
         """Why somebody has to approve this by name; None when it approves itself."""
@@ -109,10 +113,13 @@ class PolicyDiff:
             return f"the dataset file binds {', '.join(self.waiting)} differently"
         if self.loosened:
             return f"it takes away safeguards ({', '.join(self.loosened)})"
-        if self.affected > approval.records:
-            return f"it touches {self.affected} records, more than {approval.records}"
+        if self.affected == 0:
+            return None
+        earlier = f" with the {self.already} of changes that approved themselves" if self.already else ""
+        if self.affected + self.already > approval.records:
+            return f"it touches {self.affected} records{earlier}, more than {approval.records}"
         if self.share > approval.share:
-            return f"it touches {self.share:.2%} of all records, more than {approval.share:.2%}"
+            return f"it touches {self.share:.2%} of all records{earlier}, more than {approval.share:.2%}"
         return None
 
     def as_dict(self) -> dict[str, Any]:
@@ -122,6 +129,7 @@ class PolicyDiff:
             "affected": self.affected,
             "share": round(self.share, 6),
             "total": self.total,
+            "already": self.already,
             **{kind.value: self.count(kind) for kind in Kind},
             "changes": [change.as_dict() for change in self.changes],
             "waiting": list(self.waiting),

@@ -125,24 +125,28 @@ def _limits(old: Policy, new: Policy) -> Iterator[tuple[tuple[str, str], object,
 def loosened(old: Policy, new: Policy) -> tuple[str, ...]:
     """What a change takes away of the safeguards themselves: it never approves itself, however few records it touches.
 
+    What keeps records longer than before, or protects them for less long, is among them: on the day of the change no
+    record need be due by either, so that there is nothing to count, and the promise is another from then on.
+
     Returns:
-        names of sections and rules: stricter figures of ``approval`` and ``limits``, the lock, and what keeps data.
+        names of sections and rules: stricter figures of ``approval`` and ``limits``, the lock, the lead, and rules.
     """
     found = [".".join(path) for path, _, fine in _limits(old, new) if not fine and path[0] != "thresholds"]
     if old.locked and not new.locked:
         found.append("locked")
     if new.precedence != old.precedence:
         found.append("precedence")
+    found.extend(
+        f"lead.{name}"
+        for name in type(old.lead).model_fields
+        if not no_longer(getattr(old.lead, name), getattr(new.lead, name))
+    )
     found.extend(f"rules.{rule.id}" for rule in old.rules if not _still_there(rule, new))
+    found.extend(f"rules.{rule.id}" for rule in new.rules if rule.id not in {each.id for each in old.rules})
     return tuple(dict.fromkeys(found))
 
 
 def _still_there(rule: Rule, new: Policy) -> bool:
-    """Whether the new policy has the rule, for everything it covered."""
+    """Whether the new policy has the rule as it was, save for a period that promises more than before."""
     other = next((item for item in new.rules if item.id == rule.id), None)
-    return (
-        other is not None
-        and other.trigger is rule.trigger
-        and set(rule.tiers) <= set(other.tiers)
-        and set(rule.category) <= set(other.category)
-    )
+    return other is not None and next(_rule(rule, other, 0), None) is None

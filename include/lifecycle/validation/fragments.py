@@ -218,7 +218,7 @@ class Reasons:
         return sql.SQL(
             "(SELECT a.{retain} FROM {agreements} a WHERE a.{subject} = {account} AND a.{category} = {this}"
             " AND a.{since} <= {at} AND (a.{until} IS NULL OR a.{until} > {at})"
-            " ORDER BY a.{since} DESC, {clock} AT TIME ZONE 'UTC' + a.{retain} LIMIT 1)"
+            " AND a.{retain} IS NOT NULL ORDER BY a.{since} DESC, {clock} AT TIME ZONE 'UTC' + a.{retain} LIMIT 1)"
         ).format(
             clock=clock,
             retain=sql.Identifier(terms.retain),

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from dateutil.relativedelta import relativedelta
@@ -193,3 +193,30 @@ def test_the_sql_and_the_core_agree_record_by_record(store: Store, as_of: dateti
                 compared[found] = compared.get(found, 0) + 1
     assert sum(compared.values()) > 100
     assert len(compared) >= 8
+
+
+def test_an_agreement_that_names_no_length_sets_none(store: Store) -> None:
+    """An adopter's column may be nullable. What is agreed before still counts, else the tier's default."""
+    as_of = datetime(2026, 11, 1, tzinfo=UTC)
+    store.sql("ALTER TABLE app.agreements ALTER COLUMN retain DROP NOT NULL")
+    config = load_configuration()
+    expected = {}
+    for agreed in (None, timedelta(days=400)):
+        clock = as_of - timedelta(days=100)
+        record = store.insert_message(tier="business", received_at=clock, body="x")
+        account = store.value("SELECT account_id FROM app.messages WHERE message_id = %s", record)
+        for days, retain in ((20, agreed), (10, None)):
+            row = {"agreement_id": uuid4(), "account_id": account, "category": "prompts_and_outputs", "retain": retain}
+            if days == 10 or agreed is not None:
+                store.insert("app.agreements", **row, effective_from=as_of - timedelta(days=days))
+        expected[record] = "delete:business_default" if agreed is None else "keep:business_agreement"
+    fate = message_fate(config.policy, config.catalog, Tier.BUSINESS)
+    with store.connect() as conn:
+        query = sql.SQL("SELECT m.message_id, {} FROM app.messages m").format(fate)
+        assert dict(conn.execute(query, fate_parameters(config.policy, as_of)).fetchall()) == expected
+        for record, wanted in expected.items():
+            found = locate(conn, config.catalog, record)
+            assert found is not None
+            facts = message_facts(conn, config.catalog, record, found)
+            decision = decide(config.catalog.messages.category, found.tier, found.clock, facts, config.policy, as_of)
+            assert f"{decision.disposition.value}:{decision.rule}" == wanted

@@ -140,7 +140,7 @@ def _agreements(
         sql.SQL(
             "SELECT {s}::text, {f}, {u}, (extract(year FROM {r}) * 12 + extract(month FROM {r}))::int,"
             " extract(day FROM {r})::int, extract(epoch FROM {r} - date_trunc('day', {r}))::float8 FROM {t}"
-            " WHERE {c} = %(category)s AND (%(subject)s::text IS NULL OR {s}::text = %(subject)s)"
+            " WHERE {c} = %(category)s AND {r} IS NOT NULL AND (%(subject)s::text IS NULL OR {s}::text = %(subject)s)"
         ).format(
             s=sql.Identifier(terms.subject),
             f=sql.Identifier(terms.effective_from),

@@ -185,14 +185,14 @@ def consented(group: sql.Composable, catalog: Catalog, rule: Rule) -> sql.Compos
 def agreed_end(columns: Columns, catalog: Catalog, category: Category) -> sql.Composable:
     """When the agreement in force lets the row end; null without one.
 
-    The latest replaces earlier ones; of equally late ones the one that ends first, which is decided by the calendar:
-    PostgreSQL's own order of intervals takes a year for 360 days.
+    One that names no length sets none. The latest replaces earlier ones; of equally late ones the one that ends first,
+    which is decided by the calendar: PostgreSQL's own order of intervals takes a year for 360 days.
     """
     terms = catalog.exceptions.agreements
     return sql.SQL(
         "(SELECT lifecycle.period_end({clock}, a.{retain}, false) FROM {t} a WHERE a.{subject} = {row}"
         " AND a.{category} = {this} AND a.{since} <= %(as_of)s AND (a.{until} IS NULL OR a.{until} > %(as_of)s)"
-        " ORDER BY a.{since} DESC, 1 LIMIT 1)"
+        " AND a.{retain} IS NOT NULL ORDER BY a.{since} DESC, 1 LIMIT 1)"
     ).format(
         clock=columns.clock,
         retain=sql.Identifier(terms.retain),
