@@ -69,6 +69,18 @@ class DispositionError(LifecycleError):
         super().__init__(f"{partition}: {failed} item(s) could not be disposed of ({shown}); run again to retry them")
 
 
+class StatementTooSlowError(LifecycleError):
+    """Not even the smallest batch of a unit ends within its statement_timeout, or somebody cancels each of them."""
+
+    def __init__(self, unit: str, rows: int, seconds: float) -> None:
+        self.unit, self.rows, self.seconds = unit, rows, seconds
+        super().__init__(
+            f"{unit}: a batch of {rows} row(s) was cancelled, statement_timeout is {seconds:g} s. "
+            "Is there an index for each foreign key and trigger that a deletion fires? `lifecycle policy validate "
+            "--connect` names a missing index on the clock"
+        )
+
+
 class VerificationError(LifecycleError):
     """A copy does not equal its source; the source was left in place."""
 

@@ -124,6 +124,8 @@ def _explain(
             return _value(str(detail["ctx"]["error"]), given)
         case "calendar_date":
             return f"{_shown(given)} is not a date", f"Write it as YYYY-MM-DD, for example `{name}: {like}`"
+        case "duration":
+            return f"{_shown(given)} {detail['msg']}", f"Write for example `{name}: {detail['ctx']['like']}`"
         case "string_type":
             return f"must be text, not {_shown(given)}", f"Put it in quotes, or write for example `{name}: {like}`"
         case "tuple_type":

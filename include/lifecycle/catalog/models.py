@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from lifecycle.catalog.pace import Pace
 from lifecycle.contradiction import refuse
 from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Version
 
@@ -93,6 +94,7 @@ class Messages(Frozen):
     children: tuple[Child, ...] = ()
     quarantine: Quarantine
     research: Research
+    pace: Pace = Pace()
 
 
 class Records(Frozen):
@@ -109,6 +111,7 @@ class Records(Frozen):
     record: Identifier | None = None
     group: Identifier | None = None
     basis: Identifier | None = None
+    pace: Pace = Pace()
 
 
 class Accounts(Frozen):
@@ -123,6 +126,7 @@ class Accounts(Frozen):
     clock: Identifier
     personal: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     referenced_by: tuple[Child, ...] = ()
+    pace: Pace = Pace()
 
 
 class Logs(Frozen):

@@ -28,8 +28,8 @@ _MODULES = (
     "hold",
     "erase",
     "ledger",
-    "store",
     "postgres",
+    "store",
     "demo",
 )
 _TRACEBACK = "LIFECYCLE_TRACEBACK"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lifecycle.cli import policy_change
 from lifecycle.cli.options import DatasetsFile, Json, PolicyFile
-from lifecycle.cli.output import emit, stdout_console, to_json
+from lifecycle.cli.output import emit, say, stdout_console, to_json
 from lifecycle.config import Configuration, load_configuration
 from lifecycle.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from lifecycle.stores.postgres.indexes import MissingIndex
 
 policy_app = typer.Typer(no_args_is_help=True, help="Check, describe, compare and approve the rules.")
 
@@ -21,10 +24,20 @@ def register(app: typer.Typer) -> None:
 
 
 @policy_app.command()
-def validate(policy: PolicyFile = None, datasets: DatasetsFile = None, json: Json = False) -> None:
+def validate(
+    policy: PolicyFile = None,
+    datasets: DatasetsFile = None,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Look into the database too: indexes that the tables need.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Check the policy and the dataset file, and that they fit together. Exit code 2 when they do not.
 
-    Example: `lifecycle policy validate --policy include/policies/retention.yaml`
+    With --connect also name each table without an index on its clock, with the statement that makes one; that is a
+    warning, for without it every batch reads the whole table.
+
+    Example: `lifecycle policy validate --policy include/policies/retention.yaml --connect`
     """
     try:
         config = load_configuration(policy, datasets)
@@ -33,7 +46,20 @@ def validate(policy: PolicyFile = None, datasets: DatasetsFile = None, json: Jso
             raise
         print_json({"valid": False, "problems": error.problems})
         raise typer.Exit(2) from None
-    emit({"valid": True, "problems": [], **_identity(config)}, json, lambda _: _sound(config))
+    found = {"valid": True, "problems": [], **_identity(config)}
+    if connect:
+        found["missing_indexes"] = _missing_indexes(config)
+    emit(found, json, lambda _: _sound(config))
+    for missing in found.get("missing_indexes", ()):
+        say(f"warning: {missing}")
+
+
+def _missing_indexes(config: Configuration) -> list[MissingIndex]:
+    from lifecycle.stores.postgres.connect import connect
+    from lifecycle.stores.postgres.indexes import missing_indexes
+
+    with connect() as conn:
+        return missing_indexes(conn, config.catalog)
 
 
 def print_json(data: Any) -> None:

@@ -14,19 +14,29 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from lifecycle.dispositions.batching import disposed, note_left
 from lifecycle.dispositions.bodies import body_chars
 from lifecycle.dispositions.context import RunContext, UnitRow
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
-from lifecycle.dispositions.plan_store import LOCKED_FATE, close_unit, load_unit, mark, record_progress, write_intents
+from lifecycle.dispositions.pacer import Pacer, Taken
+from lifecycle.dispositions.plan_store import (
+    LOCKED_FATE,
+    close_unit,
+    has_disposed,
+    load_unit,
+    mark,
+    record_progress,
+    write_intents,
+)
 from lifecycle.errors import DispositionError
 from lifecycle.planning.spans import span_of
-from lifecycle.planning.units import Method
+from lifecycle.planning.units import Method, Progress
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres.clone import CloneError
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.locks import QUIET
-from lifecycle.stores.postgres.partitions import vacuum
+from lifecycle.stores.postgres.reclaim import note_deleted, reclaim
 from lifecycle.stores.postgres.references import ReferencedError, refuse_references, violated
 from lifecycle.stores.postgres.swap import (
     NotSwappableError,
@@ -41,7 +51,6 @@ from lifecycle.stores.postgres.tree import Partition, partitions_of, unclassifie
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 OBJECT_BATCH = 500
-ROW_BATCH = 5_000
 READERS = 8
 
 
@@ -272,18 +281,31 @@ class _Work:
     # -- then rows, one by one ----------------------------------------------------------------------------------
 
     def take_rows_out(self, *, finish: bool) -> None:
-        """Take due rows out in keyset batches, then vacuum, for partitions of which most stays."""
-        while self._through(self._delete_batch):
-            pass
-        vacuum(self.context.conn, [self.leaf.identifier])
+        """Take due rows out in paced keyset batches, then vacuum, for partitions of which most stays."""
+        pacer = Pacer(self.context, self.row.unit, self.dataset, self.leaf.identifier, disposed(self._progress()))
+        after: UUID | None = None
+        while size := pacer.next_size():
+            batch: list[rows.DueRow] = []
+            taken = pacer.batch(self.lease, size, partial(self._delete_batch, after, batch))
+            if taken is not None and taken.examined < size:
+                break
+            if taken is not None:
+                after = batch[-1].record
+        else:
+            note_left(self.context, self.lease)
+        run_id, unit = self.context.run.run_id, self.row.unit
+        reclaim(self.context.conn, run_id, unit, [self.leaf.identifier], deleted=has_disposed(self.context, unit))
         if finish:
             _close(self.context, self.lease, self.row.unit)
 
-    def _delete_batch(self, gate: Gate) -> int:
-        batch = self._due(None, ROW_BATCH, objects_only=False)
+    def _delete_batch(self, after: UUID | None, batch: list[rows.DueRow], size: int, gate: Gate) -> Taken:
+        batch[:] = self._due(after, size, objects_only=False)
         if batch:
             self._remove(gate, batch, with_objects=False)
-        return len(batch)
+        return Taken(len(batch), len(batch))
+
+    def _progress(self) -> Progress:
+        return load_unit(self.context.conn, self.context.run.run_id, self.row.unit).progress
 
     # -- or the whole partition at once --------------------------------------------------------------------------
 
@@ -294,6 +316,10 @@ class _Work:
         except (NotSwappableError, CloneError) as error:
             log.warning("%s: %s; its rows are taken out one by one", self.row.unit, error)
             self.take_rows_out(finish=finish)
+            return
+        if has_disposed(self.context, self.row.unit):
+            name = self.leaf.identifier.as_string(self.context.conn)
+            note_deleted(self.context.conn, self.context.run.run_id, self.row.unit, name, dropped=True)
 
     def _swap_inside(self, finish: bool, gate: Gate) -> None:
         """One transaction: count and copy survivors beside the readers, then drop the rest and write the ledger."""

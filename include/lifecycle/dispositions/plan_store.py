@@ -92,6 +92,12 @@ def record_progress(conn: Connection, run_id: int, unit: str, done: Mapping[str,
     )
 
 
+def has_disposed(context: RunContext, unit: str) -> bool:
+    """Whether a unit has taken anything out, in this try or an earlier one."""
+    progress = load_unit(context.conn, context.run.run_id, unit).progress
+    return any(fate.split(":", 1)[0] in DISPOSING and any(counts.values()) for fate, counts in progress.items())
+
+
 def write_intents(context: RunContext, unit: UnitRow) -> None:
     """Say in the ledger what is about to be destroyed in S3, before the first request (promise 5)."""
     for fate, counts in sorted(unit.planned.items()):

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
-from lifecycle.dispositions.plan_store import LOCKED_FATE, close_unit, load_unit, mark, record_progress, write_intents
+from lifecycle.dispositions.plan_store import (
+    LOCKED_FATE,
+    close_unit,
+    has_disposed,
+    load_unit,
+    mark,
+    record_progress,
+    write_intents,
+)
 from lifecycle.dispositions.quarantine_exit import leave
 from lifecycle.dispositions.sources import remove_copied, version_to_copy, versions_at
 from lifecycle.errors import DispositionError, LifecycleError
@@ -27,7 +35,7 @@ from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres import quarantine as index
 from lifecycle.stores.postgres.fates import fate_parameters
-from lifecycle.stores.postgres.partitions import vacuum
+from lifecycle.stores.postgres.reclaim import reclaim
 from lifecycle.stores.postgres.references import refuse_references
 from lifecycle.stores.postgres.tree import Partition, partitions_of
 
@@ -70,7 +78,8 @@ def quarantine_unit(context: RunContext, unit: str) -> Progress:
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"messages failed": failed})
-    vacuum(context.conn, [leaf.identifier for leaf in _leaves_of(context, tier, row.day)])
+    leaves = [leaf.identifier for leaf in _leaves_of(context, tier, row.day)]
+    reclaim(context.conn, context.run.run_id, unit, leaves, deleted=has_disposed(context, unit))
     through_gate(context.conn, context.catalog, lease, lambda gate: close_unit(context, unit))
     return load_unit(context.conn, context.run.run_id, unit).progress
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from datetime import UTC
 from typing import Any
@@ -27,7 +27,7 @@ def what_waits(
     """
     if not approvals.kept(conn):
         return []
-    return [*_configuration(conn, config, kind, found, explain), *_plans(conn, _unit(config, kind, found))]
+    return [*_configuration(conn, config, kind, found, explain), *_plans(conn, _units(config, kind, found))]
 
 
 def _configuration(
@@ -74,24 +74,24 @@ def _dataset(config: Configuration, kind: str, found: dict[str, Any]) -> str:
     return str(found.get("dataset", config.catalog.messages.id))
 
 
-def _unit(config: Configuration, kind: str, found: dict[str, Any]) -> str | None:
-    """The unit of a plan that a thing belongs to."""
+def _units(config: Configuration, kind: str, found: dict[str, Any]) -> tuple[str, ...]:
+    """The units of a plan that a thing can belong to: a message's day may have been merged into its month or year."""
     if kind == "partition":
-        return str(found["partition"])
+        return (str(found["partition"]),)
     if kind == "record":
-        return str(found["dataset"])
+        return (str(found["dataset"]),)
     if kind != "message" or "clock" not in found:
-        return None
+        return ()
     place = "quarantine" if found["location"] == "quarantine" else config.catalog.messages.id
-    return f"{place}/{found['tier']}/{found['clock'].astimezone(UTC):%Y-%m-%d}"
+    day = f"{found['clock'].astimezone(UTC):%Y-%m-%d}"
+    return tuple(f"{place}/{found['tier']}/{span}" for span in (day, day[:7], day[:4]))
 
 
-def _plans(conn: Connection, unit: str | None) -> Iterator[str]:
+def _plans(conn: Connection, units: Collection[str]) -> Iterator[str]:
     for asked in approvals.waiting(conn, approvals.PLAN):
-        if unit is None or unit not in asked.units:
-            continue
         by = f", at the latest {asked.deadline.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if asked.deadline else ""
-        yield (
-            f"What run {asked.run_id} would destroy of partition {unit} is over a limit and waits for approval"
-            f" {asked.approval_id}{by}: `lifecycle plan approve {asked.run_id}` lets it go."
-        )
+        for unit in (name for name in units if name in asked.units):
+            yield (
+                f"What run {asked.run_id} would destroy of partition {unit} is over a limit and waits for approval"
+                f" {asked.approval_id}{by}: `lifecycle plan approve {asked.run_id}` lets it go."
+            )

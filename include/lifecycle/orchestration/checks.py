@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,13 @@ from lifecycle.catalog.models import Catalog
 from lifecycle.errors import PreconditionError
 from lifecycle.policy.models import Policy
 from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.indexes import missing_indexes
 from lifecycle.stores.postgres.tree import check_tree
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
 
 
 def check_as_of(policy: Policy, as_of: datetime, now: datetime) -> None:
@@ -63,6 +67,8 @@ def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
             raise PreconditionError(
                 f"table {name} of dataset {dataset.id} does not exist; run 'lifecycle store create'"
             )
+    for missing in missing_indexes(conn, catalog):
+        log.warning("%s", missing)
     messages = catalog.messages
     if one(conn, "SELECT to_regclass(%s)", (messages.research.table,)) is None:
         raise PreconditionError(f"table {messages.research.table} does not exist; run 'lifecycle store create'")

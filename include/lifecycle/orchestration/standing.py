@@ -13,8 +13,8 @@ from lifecycle.ledger.runs import last_success
 from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.risk import ALL_TIERS, Late, LogDay, Standing, earliest, log_days
 from lifecycle.policy.decide import horizon
-from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
-from lifecycle.stores.postgres.candidates import Source, of_messages, of_quarantine, of_records
+from lifecycle.policy.models import Policy, Tier, Trigger
+from lifecycle.stores.postgres.candidates import Source, of_messages, of_quarantine, of_records, own_rule
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.standing import measure, measure_late, waiting
 
@@ -100,12 +100,6 @@ def sources(policy: Policy, catalog: Catalog, scope: str) -> Iterator[tuple[str,
         rule = own_rule(policy, dataset.category)
         if rule is not None:
             yield dataset.id, of_records(policy, catalog, dataset, rule)
-
-
-def own_rule(policy: Policy, category: Category) -> Rule | None:
-    """The rule that ends a category's records: its default, or for feedback the consent itself."""
-    trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
-    return policy.rule_for(trigger, category, Tier.CONSUMER)
 
 
 def _logs(s3: S3Client, policy: Policy, dataset: Logs, as_of: datetime, last: datetime | None) -> Standing:

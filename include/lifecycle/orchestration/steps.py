@@ -48,7 +48,8 @@ from lifecycle.planning.units import Method, Unit
 from lifecycle.stores.postgres.connect import Connection, connect
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.online.unfinished import refuse_unfinished
-from lifecycle.stores.postgres.partitions import create_ahead, drain_default, vacuum
+from lifecycle.stores.postgres.partitions import create_ahead, drain_default
+from lifecycle.stores.postgres.reclaim import reclaim, reclaim_pending
 
 log = logging.getLogger(__name__)
 EXPIRING = tuple(method.value for method in (Method.SWAP, Method.ROWS, Method.RECORDS, Method.LOGS, Method.ORPHANS))
@@ -254,7 +255,10 @@ def settle(run_id: int) -> dict[str, Any]:
             if context.run.scope == ERASURE_SCOPE:
                 outcomes = _settle_requests(context)
             # The children of what was dropped whole were deleted row by row (hard case 18).
-            vacuum(context.conn, [table(child.table) for child in context.messages.children])
+            children = [table(child.table) for child in context.messages.children]
+            gone = any(n.get("children") for unit in all_units(context.conn, run_id) for n in unit.progress.values())
+            reclaim(context.conn, run_id, "children", children, deleted=gone)
+            reclaim_pending(context.conn)
         summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes
         summary |= _late(context)
         if asked := said(context.conn, context.run):

@@ -104,6 +104,12 @@ class Source:
         return self.look(sql.SQL("{} >= %(bound)s AND {}").format(self.columns.clock, condition))
 
 
+def own_rule(policy: Policy, category: Category) -> Rule | None:
+    """The rule that ends a category's records: its default, or for feedback the consent itself."""
+    trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
+    return policy.rule_for(trigger, category, Tier.CONSUMER)
+
+
 def of_messages(policy: Policy, catalog: Catalog, tier: Tier | None) -> Source:
     dataset = catalog.messages
     rule = policy.rule_for(Trigger.DEFAULT, dataset.category, tier) if tier else policy.strictest(dataset.category)

@@ -126,8 +126,8 @@ def differs(dataset: Dataset, other: Catalog) -> bool:
 
 
 def _binding(dataset: Dataset) -> dict[str, Any]:
-    """Everything but how many partitions are made ahead, which destroys nothing."""
-    return dataset.model_dump(exclude={"create_ahead"})
+    """Everything but how many partitions are made ahead and how fast rows go, which decide nothing's fate."""
+    return dataset.model_dump(exclude={"create_ahead", "pace"})
 
 
 def _evaluable(conn: Connection, catalog: Catalog) -> bool:

@@ -1,5 +1,10 @@
 -- The project's own schema. Idempotent: run by `lifecycle store create` and by the check step of every run.
-CREATE SCHEMA IF NOT EXISTS lifecycle;
+-- Not IF NOT EXISTS: that asks for the right to create schemas even where there is nothing to create.
+DO $$ BEGIN
+    IF to_regnamespace('lifecycle') IS NULL THEN
+        CREATE SCHEMA lifecycle;
+    END IF;
+END $$;
 
 -- What people and other systems write is part of the contract (DESIGN.md, "The reference store").
 CREATE TABLE IF NOT EXISTS lifecycle.legal_holds (
@@ -228,3 +233,17 @@ CREATE TABLE IF NOT EXISTS lifecycle.partitionings (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS partitionings_open ON lifecycle.partitionings (table_schema, table_name)
     WHERE phase NOT IN ('finished', 'reverted');
+
+-- Where rows were taken out, and since when no version of them is left in the table's own files (hard case 18): null until
+-- a vacuum has left nothing behind. ``lsn``: the write-ahead log up to here can hold what was deleted.
+CREATE TABLE IF NOT EXISTS lifecycle.physical_erasure (
+    run_id       bigint NOT NULL,
+    unit         text NOT NULL,
+    relation     text NOT NULL,
+    deleted_at   timestamptz NOT NULL,
+    lsn          pg_lsn,
+    bound        xid8 NOT NULL,         -- every transaction that deleted came before this one
+    reclaimed_at timestamptz,
+    PRIMARY KEY (run_id, unit, relation)
+);
+CREATE INDEX IF NOT EXISTS physical_erasure_pending ON lifecycle.physical_erasure (relation) WHERE reclaimed_at IS NULL;

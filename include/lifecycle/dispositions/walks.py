@@ -1,0 +1,79 @@
+"""Where in a table the due rows are: past the cut-off in clock order, and among younger rows that exceptions name.
+
+So that a run costs what it takes out and what exceptions concern, and not what the table holds (promise 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Accounts, Records
+from lifecycle.dispositions.context import ERASURE_SCOPE, RunContext
+from lifecycle.policy.decide import horizon
+from lifecycle.stores.postgres.batches import Walk
+from lifecycle.stores.postgres.candidates import TRUE, few_of, of_records, own_rule
+from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.messages import is_due
+
+_EVER = "-infinity"
+
+
+def walks_of(
+    context: RunContext,
+    dataset: Records | Accounts,
+    *,
+    which: sql.Composable = TRUE,
+    only: sql.Composable = TRUE,
+    change: sql.Composable | None = None,
+) -> Iterator[Walk]:
+    """The ways through a table that together come by every due row.
+
+    Args:
+        which: narrows the rows that are looked at; cheap to evaluate.
+        only: narrows the due rows.
+        change: see `Walk`.
+    """
+    rule = own_rule(context.policy, dataset.category)
+    whole = whole_table(context, dataset, which=which, only=only, change=change)
+    if rule is None or rule.period is None:
+        yield whole  # no clock decides, so any row may be due
+        return
+    whole = replace(whole, clock=dataset.clock)
+    bound = min(rule.period.cutoff_bound(horizon(context.policy, context.run.as_of)), context.run.as_of)
+    erasing = context.run.scope == ERASURE_SCOPE
+    params: dict[str, Any] = {**whole.params, "bound": _EVER if erasing else bound}
+    if not erasing:
+        past = sql.SQL("{} AND m.{} < %(bound)s").format(which, sql.Identifier(dataset.clock))
+        yield replace(whole, where=past, params=params)
+    source = replace(of_records(context.policy, context.catalog, dataset, rule), which=which)
+    named = [source.look_up(column, ids) for column, ids in few_of(source)]
+    if named:
+        candidates = sql.SQL("({})").format(sql.SQL(" UNION ").join(named))
+        yield replace(whole, source=candidates, where=TRUE, params=params)
+
+
+def whole_table(
+    context: RunContext,
+    dataset: Records | Accounts,
+    *,
+    which: sql.Composable = TRUE,
+    only: sql.Composable = TRUE,
+    change: sql.Composable | None = None,
+) -> Walk:
+    """Every row that had arrived: once through the table, in the order of its key, which always has an index."""
+    fate, relation = context.record_fate(dataset), table(dataset.table)
+    return Walk(
+        relation=relation,
+        source=relation,
+        clock=dataset.key,
+        keys=(dataset.key,),
+        where=sql.SQL("{} AND m.{} < %(as_of)s").format(which, sql.Identifier(dataset.clock)),
+        fate=fate,
+        due=sql.SQL("({} AND {} AND {} AND {})").format(which, is_due(fate), context.narrowed(fate), only),
+        params=context.params,
+        change=change,
+    )

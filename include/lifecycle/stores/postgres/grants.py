@@ -1,0 +1,236 @@
+"""The least-privilege role that a run needs, as a script: pure text, made from the dataset file.
+
+Runs in psql or anything else; what a server before PostgreSQL 17 lacks (MAINTAIN) it works out by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Accounts, Catalog, Records
+
+_HEADER = """\
+-- The role that `lifecycle` runs as: no superuser, nothing on tables that the dataset file does not name.
+-- Made by `lifecycle postgres grants`. Run it once as the owner of the database (on a managed service: its
+-- administrator), and again after every change of the dataset file. It is one transaction and may be repeated.
+-- Then give the role a password or a certificate of its own:  ALTER ROLE {role} PASSWORD '...';
+BEGIN;
+"""
+_CREATE = """\
+DO $do$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {name}) THEN
+        CREATE ROLE {role} {how};
+    END IF;
+END $do$;
+"""
+_CONNECT = """\
+DO $do$ BEGIN
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO {role}', current_database());
+END $do$;
+"""
+_TREE_WHY = """
+-- A run creates, attaches and drops partitions, and only an owner may. The group {owner}
+-- owns the tree of messages; the run is a member, and so is whoever owned the tree before, whose rights stay what they
+-- were. It may create tables beside the tree. The application reaches partitions through the parent, and needs no
+-- grants on them.
+"""
+_GRANT_BESIDE = "GRANT USAGE, CREATE ON SCHEMA {schema} TO {owner}, {role};\n"
+_TREE = """\
+DO $do$
+DECLARE
+    part record;
+BEGIN
+    FOR part IN SELECT c.oid::regclass AS name, c.relowner AS owner FROM pg_partition_tree({tree}) t
+                JOIN pg_class c ON c.oid = t.relid WHERE c.relowner <> {owner_name}::regrole LOOP
+        IF NOT pg_has_role(part.owner, {owner_bare}, 'MEMBER') THEN
+            EXECUTE format('GRANT {owner} TO %s', part.owner::regrole);
+        END IF;
+        EXECUTE format('ALTER TABLE %s OWNER TO {owner}', part.name);
+    END LOOP;
+END $do$;
+"""
+_SCHEMA_WHY = """
+-- Its own schema: plans, ledger, holds, requests. Who places holds and requests keeps the rights that it has.
+"""
+_SCHEMA = """\
+DO $do$
+DECLARE
+    item record;
+BEGIN
+    IF to_regnamespace('lifecycle') IS NULL THEN
+        CREATE SCHEMA lifecycle;
+    END IF;
+    EXECUTE format('ALTER SCHEMA lifecycle OWNER TO %I', {bare});
+    FOR item IN SELECT c.oid::regclass AS name FROM pg_class c WHERE c.relnamespace = 'lifecycle'::regnamespace
+                AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relowner <> quote_ident({bare})::regrole LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO %I', item.name, {bare});
+    END LOOP;
+    FOR item IN SELECT p.oid::regprocedure AS name FROM pg_proc p WHERE p.pronamespace = 'lifecycle'::regnamespace
+                AND p.proowner <> quote_ident({bare})::regrole LOOP
+        EXECUTE format('ALTER ROUTINE %s OWNER TO %I', item.name, {bare});
+    END LOOP;
+END $do$;
+"""
+_MAINTAIN_WHY = """
+-- To vacuum what it deleted from, and to lock exceptions against change while it destroys: MAINTAIN. A server before
+-- PostgreSQL 17 has no such right: there the group owns what is vacuumed, and locking takes the right to update.
+"""
+_MAINTAIN = """\
+DO $do$
+DECLARE
+    name text;
+    old oid;
+BEGIN
+    IF current_setting('server_version_num')::int >= 170000 THEN
+        FOREACH name IN ARRAY {vacuumed}::text[] || {locked}::text[] LOOP
+            EXECUTE format('GRANT MAINTAIN ON %s TO {role}', name);
+        END LOOP;
+        RETURN;
+    END IF;
+    FOREACH name IN ARRAY {vacuumed}::text[] LOOP
+        SELECT relowner INTO old FROM pg_class WHERE oid = name::regclass;
+        IF old <> {owner_name}::regrole THEN
+            IF NOT pg_has_role(old, {owner_bare}, 'MEMBER') THEN
+                EXECUTE format('GRANT {owner} TO %s', old::regrole);
+            END IF;
+            EXECUTE format('ALTER TABLE %s OWNER TO {owner}', name);
+        END IF;
+    END LOOP;
+    FOREACH name IN ARRAY {locked}::text[] LOOP
+        EXECUTE format('GRANT UPDATE ON %s TO {role}', name);
+    END LOOP;
+END $do$;
+"""
+_FOOTER = """
+-- Not needed, and useful: with it the run sees how far replicas are behind and whose old snapshots keep deleted rows
+-- (`lifecycle postgres physical`); without it these are shown as unknown.
+-- GRANT pg_monitor TO {role};
+
+-- Whoever runs this script was a member only to hand things over.
+{leave}COMMIT;
+"""
+_JOIN = """
+-- Only a member of a role may hand things over to it.
+GRANT {role}, {owner} TO CURRENT_USER;
+"""
+
+
+def grants_script(catalog: Catalog, role: str) -> str:
+    """The script for a role of that name. ``<role>_owner`` is the group that owns the tree of messages."""
+    owner = f"{role}_owner"
+    inside = {"role": _in_format(_name(role)), "owner": _in_format(_name(owner))}
+    names = {
+        "role": _name(role),
+        "owner": _name(owner),
+        "bare": _text(role),
+        "owner_bare": _text(owner),
+        "owner_name": _text(_name(owner)),
+        "tree": _text(_table(catalog.messages.table)),
+        "vacuumed": _array(vacuumed_tables(catalog)),
+        "locked": _array(locked_tables(catalog)),
+    }
+    parts = [
+        _HEADER.format(**names),
+        _CREATE.format(name=_text(role), role=_name(role), how="LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE"),
+        _CREATE.format(name=_text(owner), role=_name(owner), how="NOLOGIN"),
+        _JOIN.format(**names),
+        _CONNECT.format(**inside),
+        *(f"GRANT USAGE ON SCHEMA {_name(schema)} TO {names['role']};\n" for schema in schemas(catalog)),
+        _TREE_WHY.format(**names),
+        f"GRANT {names['owner']} TO {names['role']};\n",
+        _GRANT_BESIDE.format(**names, schema=_name(_schema(catalog.messages.table))),
+        _TREE.format(**names | inside),
+        _SCHEMA_WHY,
+        _SCHEMA.format(**names),
+        "\n-- To find, lock and delete what is due; to read what decides.\n",
+        *_tables(catalog, names["role"]),
+        _MAINTAIN_WHY.format(**names),
+        _MAINTAIN.format(**names | inside),
+        _FOOTER.format(**names, leave=f"REVOKE {names['role']}, {names['owner']} FROM CURRENT_USER;\n"),
+    ]
+    return "".join(parts)
+
+
+def vacuumed_tables(catalog: Catalog) -> list[str]:
+    """Tables outside the tree that a run vacuums, or locks against its own kind before it deletes from them."""
+    found = [
+        *(child.table for child in catalog.messages.children),
+        *(dataset.table for dataset in catalog.records),
+        catalog.accounts.table,
+    ]
+    return list(dict.fromkeys(found))
+
+
+def locked_tables(catalog: Catalog) -> list[str]:
+    """Exceptions that are only read and locked."""
+    facts = catalog.exceptions
+    found = dict.fromkeys(item.table for item in (facts.flags, facts.consents, facts.cases, facts.agreements))
+    return [name for name in found if name not in vacuumed_tables(catalog)]
+
+
+def schemas(catalog: Catalog) -> list[str]:
+    names = [
+        catalog.messages.table,
+        catalog.messages.research.table,
+        *vacuumed_tables(catalog),
+        *locked_tables(catalog),
+        *(child.table for child in catalog.accounts.referenced_by),
+    ]
+    return sorted({_schema(name) for name in names} - {"lifecycle"})
+
+
+def _tables(catalog: Catalog, role: str) -> Iterator[str]:
+    """The rights on each table; those of one that is named twice add up."""
+    rights: dict[str, dict[str, None]] = {}
+
+    def need(name: str, *what: str) -> None:
+        if not name.startswith("lifecycle."):
+            rights.setdefault(name, {}).update(dict.fromkeys(what))
+
+    for name in locked_tables(catalog):
+        need(name, "SELECT")
+    for child in catalog.messages.children:
+        # What moved into quarantine comes back when its flag is cleared.
+        need(child.table, "SELECT", "DELETE", *(["INSERT"] if child.moves else []))
+    row_by_row: list[Records | Accounts] = [*catalog.records, catalog.accounts]
+    for dataset in row_by_row:
+        need(dataset.table, *_row_by_row(dataset))
+    for child in catalog.accounts.referenced_by:
+        need(child.table, "SELECT")
+    need(catalog.messages.research.table, "SELECT", "INSERT")
+    for name in rights:
+        if name != catalog.messages.table:
+            yield f"GRANT {', '.join(rights[name])} ON {_table(name)} TO {role};\n"
+
+
+def _row_by_row(dataset: Records | Accounts) -> tuple[str, ...]:
+    """Locking a row takes the right to update one of its columns; the key's is the one that no run uses."""
+    columns = dataset.personal if isinstance(dataset, Accounts) else (dataset.key,)
+    return "SELECT", "DELETE", f"UPDATE ({', '.join(_name(column) for column in columns)})"
+
+
+def _schema(table: str) -> str:
+    return table.split(".", 1)[0]
+
+
+def _name(identifier: str) -> str:
+    return sql.Identifier(identifier).as_string(None)
+
+
+def _table(name: str) -> str:
+    return sql.Identifier(*name.split(".", 1)).as_string(None)
+
+
+def _text(value: str) -> str:
+    return sql.Literal(value).as_string(None)
+
+
+def _array(tables: list[str]) -> str:
+    return f"ARRAY[{', '.join(_text(_table(name)) for name in tables)}]"
+
+
+def _in_format(text: str) -> str:
+    """Inside the first argument of format(), within quotes."""
+    return text.replace("%", "%%").replace("'", "''")

@@ -1,0 +1,228 @@
+"""Taking most of a large ordinary table out under live traffic: ours beside batched DELETE, on copies of the same data.
+
+    python tests/benchmarks/unpartitioned.py [--rows 1000000] [--only ours,batch_1000]
+
+Rows are about 600 bytes with four indexes; four fifths are due, one account in a hundred is held. While each contestant
+works one session inserts, reads and updates as fast as it can, and its statements are timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+from lifecycle.config import load_configuration
+from lifecycle.demo.servers import Postgres, embedded_postgres
+from lifecycle.dispositions.context import RECORDS_SCOPE, RunContext
+from lifecycle.dispositions.plan_store import freeze
+from lifecycle.dispositions.records import expire_records
+from lifecycle.ledger import runs
+from lifecycle.planning.units import Method, Tally, Unit
+from reference_store.create import create_schemas
+
+AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
+DUE = AS_OF - timedelta(days=7 * 366)
+UNIT = "safety_scores"
+Conn = psycopg.Connection[Any]
+
+
+def tell(*cells: object) -> None:
+    sys.stdout.write("  ".join(str(cell).rjust(14) for cell in cells) + "\n")
+    sys.stdout.flush()
+
+
+def fill(conn: Conn, rows: int) -> None:
+    conn.execute("SET synchronous_commit = off")
+    conn.execute(
+        sql.SQL(
+            "INSERT INTO app.safety_scores SELECT gen_random_uuid(), gen_random_uuid(),"
+            " ('00000000-0000-0000-0000-' || lpad((n % 5000)::text, 12, '0'))::uuid, 'consumer',"
+            " repeat(md5(n::text), 15), 0.5, {start} + n * interval '1 second' FROM generate_series(1, {rows}) n"
+        ).format(start=sql.Literal(DUE - timedelta(seconds=rows * 4 // 5)), rows=sql.Literal(rows))
+    )
+    conn.execute(
+        "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by) SELECT 'account',"
+        " '00000000-0000-0000-0000-' || lpad((n * 100)::text, 12, '0'), 'a case', 'somebody'"
+        " FROM generate_series(0, 49) n"
+    )
+    conn.execute("VACUUM (ANALYZE)")
+    conn.execute("CHECKPOINT")
+
+
+# -- the contestants ----------------------------------------------------------------------------------------------
+
+
+def ours(conn: Conn) -> None:
+    config = load_configuration()
+    run = runs.begin(
+        conn,
+        scope=RECORDS_SCOPE,
+        as_of=AS_OF,
+        run_key="benchmark",
+        hashes=(config.policy_hash, config.catalog_hash),
+        dry_run=False,
+        owner=None,
+    )
+    tally = Tally("delete:safety_scores", 1)
+    freeze(conn, run.run_id, [Unit(UNIT, UNIT, Method.RECORDS, (tally,))])
+    expire_records(RunContext(conn, cast(Any, None), config.policy, config.catalog, run), UNIT)
+
+
+_HELD = (
+    " AND account_id::text NOT IN (SELECT target FROM lifecycle.legal_holds WHERE scope = 'account'"
+    " AND released_at IS NULL)"
+)
+
+
+def batched(size: int, *, keyset: bool) -> Callable[[Conn], None]:
+    """Look for some ids, delete them by key, look again from the start; or, at its best, from where the last ended."""
+
+    def work(conn: Conn) -> None:
+        after = datetime(1970, 1, 1, tzinfo=UTC)
+        while True:
+            found = conn.execute(
+                "SELECT score_id, scored_at FROM app.safety_scores WHERE scored_at < %s AND scored_at > %s"
+                + _HELD
+                + (" ORDER BY scored_at" if keyset else "")
+                + " LIMIT %s",
+                (DUE, after, size),
+            ).fetchall()
+            if not found:
+                break
+            conn.execute("DELETE FROM app.safety_scores WHERE score_id = ANY (%s)", ([row[0] for row in found],))
+            after = found[-1][1] if keyset else after
+        conn.execute("VACUUM app.safety_scores")
+
+    return work
+
+
+def at_once(conn: Conn) -> None:
+    conn.execute("DELETE FROM app.safety_scores WHERE scored_at < %s" + _HELD, (DUE,))
+    conn.execute("VACUUM app.safety_scores")
+
+
+CONTESTANTS: dict[str, Callable[[Conn], None]] = {
+    "ours": ours,
+    "batch_1000": batched(1_000, keyset=False),
+    "batch_10000": batched(10_000, keyset=False),
+    "keyset_10000": batched(10_000, keyset=True),
+    "at_once": at_once,
+}
+
+
+# -- the traffic --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Traffic:
+    """One session of the application; milliseconds per statement."""
+
+    conninfo: str
+    taken: list[float] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        dice = random.Random(1)
+        with psycopg.connect(self.conninfo, autocommit=True) as conn:
+            while not self.stop.is_set():
+                began = time.monotonic()
+                self._statement(conn, dice.random())
+                self.taken.append((time.monotonic() - began) * 1000)
+                time.sleep(0.002)
+
+    def _statement(self, conn: Conn, die: float) -> None:
+        if die < 0.4:
+            conn.execute(
+                "INSERT INTO app.safety_scores VALUES (%s, %s, %s, 'beta', repeat('x', 480), 0.1, %s)",
+                (uuid4(), uuid4(), uuid4(), AS_OF),
+            )
+        elif die < 0.8:
+            conn.execute(
+                "SELECT count(*) FROM app.safety_scores WHERE account_id = %s",
+                (f"00000000-0000-0000-0000-{int(die * 5000):012}",),
+            )
+        else:
+            conn.execute(
+                "UPDATE app.safety_scores SET score = %s WHERE score_id = (SELECT score_id FROM app.safety_scores"
+                " ORDER BY scored_at DESC LIMIT 1)",
+                (die,),
+            )
+
+    def at(self, share: float) -> float:
+        return sorted(self.taken)[min(int(len(self.taken) * share), len(self.taken) - 1)]
+
+
+def contest(server: Postgres, name: str, work: Callable[[Conn], None]) -> None:
+    with psycopg.connect(server.conninfo(), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE product STRATEGY file_copy".encode())
+        admin.execute("CHECKPOINT")
+    conninfo = server.conninfo(name)
+    traffic = Traffic(conninfo)
+    thread = threading.Thread(target=traffic.run)
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        conn.execute("SET timezone = 'UTC'")
+        before, log_before = _size(conn), _log(conn)
+        thread.start()
+        began = time.monotonic()
+        work(conn)
+        seconds = time.monotonic() - began
+        traffic.stop.set()
+        thread.join()
+        gone = conn.execute("SELECT count(*) FROM app.safety_scores WHERE scored_at < %s", (DUE,)).fetchone()
+        tell(
+            name,
+            f"{seconds:.1f} s",
+            f"{(_log(conn) - log_before) / 1e6:,.0f} MB",
+            f"{before / 1e6:,.0f} MB",
+            f"{_size(conn) / 1e6:,.0f} MB",
+            *(f"{traffic.at(share):.1f} ms" for share in (0.5, 0.99, 1.0)),
+            f"{len(traffic.taken):,}",
+            f"{gone[0] if gone else 0:,}",
+        )
+    with psycopg.connect(server.conninfo(), autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def _size(conn: Conn) -> int:
+    row = conn.execute("SELECT pg_total_relation_size('app.safety_scores')").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _log(conn: Conn) -> int:
+    row = conn.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint").fetchone()
+    return int(row[0]) if row else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--only", default=",".join(CONTESTANTS))
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lifecycle-bench-") as name:
+        Path(name).chmod(0o755)
+        with embedded_postgres(Path(name) / "pg", durable=True) as server:
+            with psycopg.connect(server.conninfo(), autocommit=True) as conn:
+                conn.execute("CREATE DATABASE product")
+            create_schemas(server.conninfo("product"))
+            with psycopg.connect(server.conninfo("product"), autocommit=True) as conn:
+                fill(conn, chosen.rows)
+            tell("", "seconds", "log", "size before", "after", "p50", "p99", "max", "statements", "old rows left")
+            for contestant in chosen.only.split(","):
+                contest(server, contestant, CONTESTANTS[contestant])
+
+
+if __name__ == "__main__":
+    main()

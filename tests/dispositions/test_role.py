@@ -1,0 +1,137 @@
+"""The role script: a whole run succeeds as the role that it makes, which is no superuser and can do little else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+import yaml
+from psycopg import sql
+
+from lifecycle.catalog.models import Catalog
+from lifecycle.shipped import SHIPPED_DATASETS, shipped
+from lifecycle.stores.postgres.grants import grants_script
+from oracle.busy import AS_OF, busy_world
+from oracle.compare import differences, report
+from oracle.endstate import judge_run
+from oracle.stores import Servers, at, full_run, look
+from support.store import Store
+
+pytestmark = pytest.mark.timeout(600)
+PASSWORD = "a-test"
+
+
+@dataclass(frozen=True)
+class AsRole:
+    """A busy store, and the same store as the role sees it."""
+
+    name: str
+    admin: Store
+    store: Store
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[object]:
+    yield busy_world(ages=(1, 26, 88, 800))
+
+
+@pytest.fixture
+def role(servers: Servers, world: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[AsRole]:
+    """A name that has to be quoted, as people's have."""
+    name = f"Retention's run-{uuid4().hex[:8]}"
+    with servers.store(world) as admin:  # type: ignore[arg-type]
+        script = admin.cli("postgres", "grants", "--role", name).stdout
+        for _ in range(2):  # it may be repeated
+            with admin.connect() as conn:
+                conn.execute(script.encode())
+        with admin.connect() as conn:
+            conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(PASSWORD)))
+        conninfo = psycopg.conninfo.make_conninfo(admin.conninfo, user=name, password=PASSWORD)
+        connection = json.loads(admin.env["AIRFLOW_CONN_LIFECYCLE_POSTGRES"]) | {"login": name, "password": PASSWORD}
+        env = {**admin.env, "AIRFLOW_CONN_LIFECYCLE_POSTGRES": json.dumps(connection)}
+        monkeypatch.setenv("LIFECYCLE_VALIDATION", "sql")
+        store = replace(admin, conninfo=conninfo, env=env, _open=[])
+        try:
+            yield AsRole(name, admin, store)
+        finally:
+            store.close()
+            _drop(admin, name)
+
+
+def _drop(admin: Store, name: str) -> None:
+    """Roles belong to the whole server, which later tests share."""
+    with admin.connect() as conn:
+        for each in (name, f"{name}_owner"):
+            conn.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(sql.Identifier(each)))
+            conn.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(each)))
+        for each in (name, f"{name}_owner"):
+            conn.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(each)))
+
+
+def test_a_whole_run_succeeds_as_the_role(role: AsRole, world: object) -> None:
+    """Swap, rows, quarantine and back, records, accounts, erasure, validation: nothing asks for more."""
+    assert (
+        role.store.value("SELECT rolsuper OR rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = user") is False
+    )
+    done = full_run(role.store, AS_OF)
+    assert done.code == 0, str(done)
+    assert {"delete", "deidentify", "quarantine"} <= done.disposed().keys()
+    for command in ("status", "coverage", "audit"):
+        looked = role.store.cli(command, "--as-of", at(AS_OF), check=False)
+        assert (looked.returncode, "permission" in looked.stdout + looked.stderr) == (0, False), looked.stdout
+    found = differences(judge_run(world, AS_OF), look(role.admin))  # type: ignore[arg-type]
+    assert not found, report(found)
+
+
+def test_the_role_can_upgrade_its_own_schema_and_owns_nothing_of_the_application(role: AsRole) -> None:
+    """And can neither change an exception nor read a table that the dataset file does not name."""
+    role.store.sql("COMMENT ON SCHEMA lifecycle IS 'an older version'")
+    role.store.cli("plan", "--as-of", "2025-06-15T12:00:00Z", "--tier", "beta")
+    role.admin.sql("CREATE TABLE app.salaries (amount int)")
+    for statement in (
+        "UPDATE app.agreements SET retain = interval '1 day'",
+        "DELETE FROM app.enforcement_cases",
+        "INSERT INTO app.safety_flags VALUES (gen_random_uuid(), gen_random_uuid(), 'c', now())",
+        "UPDATE app.accounts SET tier = 'consumer'",
+        "SELECT 1 FROM app.salaries",
+        "ALTER TABLE app.feedback ADD COLUMN mine text",
+        "CREATE SCHEMA mine",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            role.store.sql(statement)
+    assert role.store.value(
+        "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'app'"
+        " AND c.relkind = 'r' AND pg_has_role(c.relowner, 'USAGE') AND c.relname NOT LIKE 'messages%'"
+    ) == 0  # fmt: skip
+
+
+def test_the_script_names_every_table_of_the_dataset_file_and_no_other() -> None:
+    data = yaml.safe_load(shipped(SHIPPED_DATASETS).read_text(encoding="utf-8"))
+    next(item for item in data["datasets"] if item["id"] == "safety_scores")["table"] = "Trust_1.Scores"
+    script = grants_script(Catalog.model_validate(data), "x")
+    assert 'GRANT SELECT, DELETE, UPDATE ("score_id") ON "Trust_1"."Scores" TO "x";' in script
+    assert 'GRANT USAGE ON SCHEMA "Trust_1" TO "x";' in script
+    # Accounts are still kept by the old table, which is only read for that.
+    assert [line for line in script.splitlines() if '"safety_scores"' in line] == [
+        'GRANT SELECT ON "app"."safety_scores" TO "x";'
+    ]
+
+
+def test_the_script_is_printed_as_it_is_and_reads_no_connection(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from lifecycle.cli.main import app
+
+    monkeypatch.delenv("AIRFLOW_CONN_LIFECYCLE_POSTGRES", raising=False)
+    printed = CliRunner().invoke(app, ["postgres", "grants", "--role", "x" * 57])
+    assert printed.exit_code == 0 and printed.stdout.endswith("COMMIT;\n")
+    as_json = CliRunner().invoke(app, ["postgres", "grants", "--role", "x" * 57, "--json"])
+    assert json.loads(as_json.stdout)["script"] == printed.stdout
+    assert CliRunner().invoke(app, ["postgres", "grants", "--role", "x" * 58]).exit_code == 2

@@ -1,0 +1,203 @@
+"""Keyset batches on a real table: each begins where the last ended, whatever stays, ties, changes or is locked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from lifecycle.demo.servers import Postgres
+from lifecycle.stores.postgres.batches import Position, Span, Step, Walk, left_due, take_batch
+from lifecycle.stores.postgres.connect import Connection
+from support.servers import fresh_database, with_database
+
+ROWS = sql.Identifier("rows")
+WALK = Walk(
+    relation=ROWS,
+    source=ROWS,
+    clock="at",
+    keys=("id",),
+    where=sql.SQL("m.at < %(as_of)s"),
+    fate=sql.SQL("('delete:' || m.rule)"),
+    due=sql.SQL("(m.rule <> 'kept')"),
+    params={"as_of": "2026-01-01Z"},
+)
+
+
+@pytest.fixture(scope="module")
+def conninfo(postgres_server: Postgres) -> Iterator[str]:
+    with fresh_database(postgres_server) as name:
+        found = with_database(postgres_server, name)
+        with psycopg.connect(found, autocommit=True) as conn:
+            conn.execute("CREATE TABLE rows (id bigint PRIMARY KEY, at timestamptz, rule text NOT NULL, note text)")
+            conn.execute("CREATE INDEX ON rows (at, id)")
+        yield found
+
+
+@pytest.fixture
+def conn(conninfo: str) -> Iterator[Connection]:
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        conn.execute("TRUNCATE rows")
+        conn.execute("SET lock_timeout = '300ms'")
+        yield conn
+
+
+def fill(conn: Connection, count: int, rule: str = "CASE n % 3 WHEN 0 THEN 'kept' ELSE 'old' END") -> None:
+    """Rows in an order unlike that of their keys, four to an instant."""
+    query = (
+        f"INSERT INTO rows SELECT n, timestamptz '2020-01-01Z' + (n * 7919 % {count} / 4) * interval '1 s', {rule}"
+        f" FROM generate_series(1, {count}) n"
+    )
+    conn.execute(query.encode())
+    conn.execute("ANALYZE rows")
+
+
+def walk_on(conn: Connection, walk: Walk, size: int, *, wait: bool = False) -> list[Step]:
+    steps: list[Step] = []
+    after: Position | None = None
+    while True:
+        with conn.transaction():
+            steps.append(take_batch(conn, walk, Span(after), size, wait=wait))
+        after = steps[-1].last
+        if steps[-1].examined < size:
+            return steps
+
+
+def ids(conn: Connection, where: str = "true") -> set[int]:
+    return {row[0] for row in conn.execute(f"SELECT id FROM rows WHERE {where}".encode())}
+
+
+@pytest.mark.parametrize("size", [1, 3, 50, 1000])
+def test_every_due_row_goes_once_and_every_row_is_looked_at_once(conn: Connection, size: int) -> None:
+    """Survivors at the beginning are not read again by the batches that follow (case 8: it ends)."""
+    fill(conn, 200)
+    steps = walk_on(conn, WALK, size)
+    assert sum(step.examined for step in steps) == 200
+    assert sum(step.total for step in steps) == 200 - 66
+    assert ids(conn) == {n for n in range(1, 201) if n % 3 == 0}
+    assert all(step.gone.keys() <= {"delete:old"} for step in steps)
+
+
+def test_the_oldest_go_first(conn: Connection) -> None:
+    fill(conn, 40, rule="'old'")
+    with conn.transaction():
+        take_batch(conn, WALK, Span(), 10, wait=False)
+    oldest = conn.execute("SELECT count(*), min(at) >= timestamptz '2020-01-01 00:00:02Z' FROM rows").fetchone()
+    assert oldest == (30, True)
+
+
+def test_a_span_ends_with_its_last_position(conn: Connection) -> None:
+    fill(conn, 40, rule="'old'")
+    with conn.transaction():
+        first = take_batch(conn, replace(WALK, due=sql.SQL("false")), Span(), 10, wait=False)
+    with conn.transaction():
+        step = take_batch(conn, WALK, Span(None, first.last), 100, wait=False)
+    assert (step.examined, step.total, step.last) == (10, 10, first.last)
+
+
+def test_odd_clocks_neither_stop_the_walk_nor_go_unseen_case_23(conn: Connection) -> None:
+    """Case 23: infinity, years before Christ and no clock at all; Python knows none of these instants."""
+    conn.execute(
+        "INSERT INTO rows VALUES (1, '-infinity', 'old'), (2, '0044-03-15 BC', 'old'), (3, 'infinity', 'old'),"
+        " (4, NULL, 'old'), (5, '2020-01-01Z', 'old')"
+    )
+    steps = walk_on(conn, WALK, 1)
+    assert sum(step.total for step in steps) == 3
+    assert ids(conn) == {3, 4}
+
+
+def test_locked_rows_are_passed_over_and_counted_and_then_waited_for(conn: Connection, conninfo: str) -> None:
+    """Case 19: nobody who works with a row makes us hold up the others, and no row is left unsaid."""
+    fill(conn, 30, rule="'old'")
+    with psycopg.connect(conninfo) as other:
+        other.execute("UPDATE rows SET note = 'in use' WHERE id IN (4, 9)")
+        (*_, last) = steps = walk_on(conn, WALK, 10)
+        assert sum(step.locked for step in steps) == 2
+        assert ids(conn) == {4, 9}
+        with pytest.raises(psycopg.errors.LockNotAvailable), conn.transaction():
+            take_batch(conn, WALK, Span(), 10, wait=True)
+        assert left_due(conn, WALK, Span(None, last.last)) == 2
+    walk_on(conn, WALK, 10, wait=True)
+    assert ids(conn) == set()
+
+
+def test_a_row_that_changes_while_we_wait_is_judged_as_it_is_now(conn: Connection, conninfo: str) -> None:
+    """Never early: what made it due is gone by the time we hold its lock."""
+    fill(conn, 10, rule="'old'")
+    conn.execute("SET lock_timeout = '20s'")
+    with psycopg.connect(conninfo) as other:
+        other.execute("UPDATE rows SET rule = 'kept' WHERE id = 5")
+        done: list[Step] = []
+        thread = threading.Thread(target=lambda: done.extend(walk_on(conn, WALK, 100, wait=True)))
+        thread.start()
+        with psycopg.connect(conninfo, autocommit=True) as watch:
+            while not watch.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            ).fetchone():
+                assert thread.is_alive()
+        other.commit()
+        thread.join(timeout=20)
+    assert ids(conn) == {5}
+    assert done[0].total == 9
+
+
+def test_a_row_that_was_changed_and_is_still_due_goes_in_its_new_version(conn: Connection, conninfo: str) -> None:
+    fill(conn, 10, rule="'old'")
+    with psycopg.connect(conninfo, autocommit=True) as other:
+        for _ in range(3):
+            other.execute("UPDATE rows SET note = 'touched' WHERE id = 5")
+    walk_on(conn, WALK, 3)
+    assert ids(conn) == set()
+
+
+def test_a_change_instead_of_a_deletion(conn: Connection) -> None:
+    fill(conn, 30)
+    emptied = replace(WALK, change=sql.SQL("note = 'emptied'"), where=sql.SQL("m.note IS NULL AND m.at < %(as_of)s"))
+    steps = walk_on(conn, emptied, 7)
+    assert sum(step.total for step in steps) == 20
+    assert ids(conn, "note = 'emptied'") == ids(conn, "rule = 'old'")
+
+
+def test_rows_looked_for_elsewhere_are_taken_out_of_the_table(conn: Connection) -> None:
+    fill(conn, 30, rule="'old'")
+    named = sql.SQL("(SELECT r.at, r.id FROM rows r WHERE r.id = ANY (ARRAY[3, 7, 11]))")
+    steps = walk_on(conn, replace(WALK, source=named, where=sql.SQL("true")), 2)
+    assert sum(step.total for step in steps) == 3
+    assert not ids(conn) & {3, 7, 11}
+
+
+@pytest.mark.parametrize("keys", [("b", "a"), ("c",)])
+def test_keys_of_several_columns_and_of_text(conn: Connection, keys: tuple[str, ...]) -> None:
+    conn.execute("DROP TABLE IF EXISTS pairs")
+    conn.execute("CREATE TABLE pairs (a int, b text, c text UNIQUE, at timestamptz, rule text, PRIMARY KEY (a, b))")
+    conn.execute(
+        "INSERT INTO pairs SELECT n % 5, 'k' || n, n || ' ''quoted'' \"text\"', '2020-01-01Z', 'old'"
+        " FROM generate_series(1, 40) n"
+    )
+    pairs = sql.Identifier("pairs")
+    steps = walk_on(conn, replace(WALK, relation=pairs, source=pairs, keys=keys), 7)
+    assert [step.total for step in steps] == [7, 7, 7, 7, 7, 5]
+    assert conn.execute("SELECT count(*) FROM pairs").fetchone() == (0,)
+
+
+def test_a_batch_costs_the_same_wherever_it_is_in_the_table(conn: Connection) -> None:
+    """Promise 8: with most of the table staying, no batch reads more than its own rows, and none reads the table."""
+    fill(conn, 20_000, rule="CASE WHEN n % 10 > 0 THEN 'kept' ELSE 'old' END")
+    before = _reads(conn)
+    steps = walk_on(conn, WALK, 500)
+    assert len(steps) == 41
+    sequential, by_index = (now - then for now, then in zip(_reads(conn), before, strict=True))
+    assert sequential == 0
+    # Found, locked, deleted, and counted again for rows that were locked: some probes a row, whatever the position.
+    assert by_index < 20_000 * 6
+
+
+def _reads(conn: Connection) -> tuple[int, int]:
+    conn.execute("SELECT pg_stat_force_next_flush()")
+    row = conn.execute("SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'rows'").fetchone()
+    assert row is not None
+    return row[0], row[1]
