@@ -507,8 +507,9 @@ def test_what_is_left_of_a_hold_is_counted_against_the_plan(store: Store, config
     hold(store, "message", held)
     store.sql(
         "INSERT INTO lifecycle.plan_units (run_id, unit, dataset, tier, day, method, planned, status)"
-        " VALUES (%s, 'messages/beta/x', 'messages', 'beta', %s, 'rows', %s::jsonb, 'done')",
+        " VALUES (%s, %s, 'messages', 'beta', %s, 'rows', %s::jsonb, 'done')",
         run_id,
+        f"messages/beta/{received:%Y-%m-%d}",
         received.date(),
         '{"keep:legal_obligation": {"records": 2}}',
     )

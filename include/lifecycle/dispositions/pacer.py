@@ -74,12 +74,15 @@ class Pacer:
         self._canary = canary_of(relation, dataset.clock, indexed=indexed)
         self._usual = baseline(context.conn, self._canary)
         self._before = read(context.conn, self._canary)
-        self._began, self._size, self._gone = time.monotonic(), self._aim.first, gone
+        self._began, self._size, self._gone, self._worked = time.monotonic(), self._aim.first, gone, 0
         self.waited = 0.0
 
     def next_size(self) -> int:
-        """How many rows the next batch may look at; 0 when the budget of the run is spent. Waits under pressure."""
-        eased = self._wait_out()
+        """How many rows the next batch may look at; 0 when the budget of the run is spent. Waits under pressure.
+
+        Not before a few rows: whatever presses then is none of our doing, and a unit of few rows is done at once.
+        """
+        eased = self._worked < TRICKLE or self._wait_out()
         left = self._budget.allows(time.monotonic() - self._began, self._gone)
         return min(self._size if eased else min(self._size, TRICKLE), left)
 
@@ -103,6 +106,7 @@ class Pacer:
         if taken.examined == size:
             self._size = next_size(self._aim, self._size, taken.examined, time.monotonic() - began)
         self._gone += taken.gone
+        self._worked += taken.examined
         return taken
 
     def _timed(self, size: int, act: Callable[[int, Gate], Taken], gate: Gate) -> tuple[float, Taken]:

@@ -81,11 +81,11 @@ def test_nobody_queues_behind_a_lock_that_is_not_to_be_had(conn: Connection, con
         thread.start()
         try:
             with pytest.raises(TableBusyError, match="--resume"):
-                go_on(conn, table, patience=Patience(lock_ms=100, seconds=1.5))
+                go_on(conn, table, patience=Patience(lock_ms=100, seconds=4))
         finally:
             done.set()
             thread.join(timeout=30)
-    assert len(waited) > 3 and max(waited) < 1.5, "one try of 0.1 s, with much room for a busy machine"
+    assert len(waited) > 3 and max(waited) < 3, "one try of 0.1 s, with much room for a busy machine"
     assert go_on(conn, table) is Phase.SWITCHED
 
 
