@@ -79,8 +79,6 @@ def scores(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sco
     made = Scores(store, tmp_path / "datasets.yaml")
     made.pace()
     monkeypatch.setenv("LIFECYCLE_DATASETS", str(made.file))
-    # Who evaluates the checks is not the question here, and Great Expectations takes seconds to import.
-    monkeypatch.setenv("LIFECYCLE_VALIDATION", "sql")
     return made
 
 

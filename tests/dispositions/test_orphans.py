@@ -14,11 +14,6 @@ OVERDUE = "2026-01-05"
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-@pytest.fixture(autouse=True)
-def _judged_by_sql(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIFECYCLE_VALIDATION", "sql")
-
-
 def _orphan(store: Store, key: str) -> str:
     store.put_object("product-data", key, b"{}")
     return key

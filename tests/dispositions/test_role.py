@@ -41,7 +41,7 @@ def world() -> Iterator[object]:
 
 
 @pytest.fixture
-def role(servers: Servers, world: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[AsRole]:
+def role(servers: Servers, world: object) -> Iterator[AsRole]:
     """A name that has to be quoted, as people's have."""
     name = f"Retention's run-{uuid4().hex[:8]}"
     with servers.store(world) as admin:  # type: ignore[arg-type]
@@ -54,7 +54,6 @@ def role(servers: Servers, world: object, monkeypatch: pytest.MonkeyPatch) -> It
         conninfo = psycopg.conninfo.make_conninfo(admin.conninfo, user=name, password=PASSWORD)
         connection = json.loads(admin.env["AIRFLOW_CONN_LIFECYCLE_POSTGRES"]) | {"login": name, "password": PASSWORD}
         env = {**admin.env, "AIRFLOW_CONN_LIFECYCLE_POSTGRES": json.dumps(connection)}
-        monkeypatch.setenv("LIFECYCLE_VALIDATION", "sql")
         store = replace(admin, conninfo=conninfo, env=env, _open=[])
         try:
             yield AsRole(name, admin, store)

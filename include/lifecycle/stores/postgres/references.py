@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.catalog.models import Catalog
-from lifecycle.errors import DispositionError
+from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.fates import HOLDS
 from lifecycle.stores.postgres.tree import Partition
@@ -284,5 +284,5 @@ def carry_back(conn: Connection, carried: Sequence[Carried]) -> None:
             )
         ).rowcount
         if back != each.rows:
-            raise AssertionError(f"{each.reference.table}: {each.rows} rows were carried, {back} came back")
+            raise VerificationError(f"{each.reference.table}: {each.rows} row(s) were set aside, {back} came back")
         conn.execute(sql.SQL("DROP TABLE {}").format(each.aside))
