@@ -16,6 +16,7 @@ from psycopg import sql
 
 from lifecycle.dispositions.batching import disposed, note_left
 from lifecycle.dispositions.bodies import body_chars
+from lifecycle.dispositions.census import exceptions_of
 from lifecycle.dispositions.context import RunContext, UnitRow
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
 from lifecycle.dispositions.pacer import Pacer, Taken
@@ -28,13 +29,14 @@ from lifecycle.dispositions.plan_store import (
     record_progress,
     write_intents,
 )
-from lifecycle.errors import DispositionError
+from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.planning.spans import span_of
-from lifecycle.planning.units import Method, Progress
+from lifecycle.planning.units import Method, Progress, Tally
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres.clone import CloneError
 from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.exceptional import stays, tallies_by_exceptions
 from lifecycle.stores.postgres.locks import QUIET
 from lifecycle.stores.postgres.reclaim import note_deleted, reclaim
 from lifecycle.stores.postgres.references import ReferencedError, refuse_references, violated
@@ -154,13 +156,14 @@ class _Work:
     def destroy_objects(self) -> int:
         """Destroy the objects of due records, then their rows, batch by batch. Returns how many objects failed."""
         failed, after = 0, None
-        while True:
+        while rows.has_objects(self.context.conn, self.dataset, self.leaf.identifier):
             batch = self._due(after, OBJECT_BATCH, objects_only=True)
             if not batch:
                 return failed
             after = batch[-1].record
             self._stage_lengths(batch)
             failed += self._through(partial(self._destroy_batch, batch[0].record, after))
+        return failed
 
     def _due(self, after: UUID | None, limit: int, *, objects_only: bool) -> list[rows.DueRow]:
         return rows.due_rows(
@@ -325,13 +328,14 @@ class _Work:
         """One transaction: count and copy survivors beside the readers, then drop the rest and write the ledger."""
         conn, params, leaf = gate.conn, self.context.params, self.leaf
         keep_still(conn, leaf)
-        # Every row's fate is found once, and which of them go is told by what was found.
-        counted = rows.tallies(conn, self.dataset, leaf.identifier, self.fate, self.ready, params).get(leaf.name, [])
+        counted, keep, staying = self._judged()
         going = [tally for tally in counted if tally.disposition in rows.GOING]
         done = {tally.fate: {"records": tally.records} for tally in going}
         if done:
             self._publish_whole(conn, done)
-            survivors = copy_survivors(conn, leaf, sql.SQL("{} IS NOT TRUE").format(self.going), params)
+            survivors = copy_survivors(conn, leaf, keep, params)
+            if staying is not None and survivors.rows != staying:
+                raise VerificationError(f"{self.row.unit}: {staying} row(s) stay, and {survivors.rows} were copied")
             # Not by their fate: that was judged, and the survivors are few.
             rest = survivors.lack(self.dataset.record, self.dataset.clock)
             gone = rows.delete_children_of_dropped(conn, self.context.catalog, leaf.identifier, rest, params)
@@ -344,10 +348,30 @@ class _Work:
         if finish:
             close_unit(self.context, self.row.unit)
 
+    def _judged(self) -> tuple[list[Tally], sql.Composable, int | None]:
+        """Counts of the rows without objects by fate, a condition on those that stay, and how many those must be.
+
+        Every row's fate is found once, and of a large partition only the fates of what exceptions name.
+        """
+        known = exceptions_of(self.context, Tier(self.row.tier), self.leaf) if self.row.tier else None
+        params = self.context.params
+        if known is not None:
+            source, ordinary = known
+            if ordinary.split(":", 1)[0] in rows.GOING:
+                counted = tallies_by_exceptions(self.context.conn, source, ordinary, params, without_objects=True)
+                return counted, stays(source), sum(t.records for t in counted if t.disposition not in rows.GOING)
+        counts = rows.tallies(self.context.conn, self.dataset, self.leaf.identifier, self.fate, self.ready, params)
+        return counts.get(self.leaf.name, []), sql.SQL("{} IS NOT TRUE").format(self.going), None
+
     def _publish_whole(self, conn: Connection, done: dict[str, dict[str, int]]) -> None:
         for fate in done:
             if fate.startswith("deidentify:"):
                 these = sql.SQL("({} AND {} = {})").format(self.going, self.fate, sql.Literal(fate))
-                done[fate]["published"] = rows.publish_deidentified(
+                published = rows.publish_deidentified(
                     conn, self.dataset, self.leaf.identifier, these, self.context.params
                 )
+                if published != done[fate]["records"]:
+                    raise VerificationError(
+                        f"{self.row.unit}: {done[fate]['records']} row(s) go, and {published} were de-identified"
+                    )
+                done[fate]["published"] = published

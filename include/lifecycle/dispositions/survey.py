@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from psycopg import sql
 
 from lifecycle.catalog.models import Accounts, Records
+from lifecycle.dispositions.census import census, count_records
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, RunContext
 from lifecycle.dispositions.logs import survey_logs
 from lifecycle.dispositions.orphans import survey_orphans
@@ -65,13 +67,12 @@ def _deadline(context: RunContext, tier: Tier | None, found: list[Tally]) -> dat
 
 def message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
     """Partitions with due rows: those behind the cut-off, and newer ones in which an exception makes rows due."""
-    dataset, fate, params = context.messages, context.fate(tier), context.params
+    dataset = context.messages
     source = tier_root(context.conn, dataset, tier)
     if source is None:
         return
     leaves = {leaf.name: leaf for leaf in partitions_of(context.conn, dataset, tier)}
-    where = sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(dataset.clock))
-    counted = tallies(context.conn, dataset, source, fate, where, params)
+    counted = census(context, tier, source, leaves.values())
     cutoff = context.cutoff(tier)
     for name, found in counted.items():
         kept_or_due = [tally for tally in found if tally.disposition != "quarantine"]
@@ -193,19 +194,11 @@ def _from_quarantine(context: RunContext, tier: Tier) -> list[tuple[date, str, i
 
 
 def _record_unit(context: RunContext, dataset: Records | Accounts) -> Unit:
-    rows = context.conn.execute(
-        sql.SQL("SELECT {fate}, count(*), min(m.{clock}) FROM {t} m WHERE {where} GROUP BY 1").format(
-            fate=context.record_fate(dataset),
-            clock=sql.Identifier(dataset.clock),
-            t=table(dataset.table),
-            where=_still_personal(dataset) if isinstance(dataset, Accounts) else sql.SQL("true"),
-        ),
-        context.params,
-    ).fetchall()
+    which = _still_personal(dataset) if isinstance(dataset, Accounts) else sql.SQL("true")
+    found = count_records(context, dataset, which)
     if isinstance(dataset, Accounts):
         # What goes from an account is its personal columns; the row follows when nothing refers to it.
-        rows = [(fate.replace("delete:", "deidentify:"), records, oldest) for fate, records, oldest in rows]
-    found = tuple(Tally(fate, records, 0, oldest) for fate, records, oldest in rows)
+        found = [replace(tally, fate=tally.fate.replace("delete:", "deidentify:")) for tally in found]
     kept = tuple(tally for tally in found if not tally.disposes)
     going = tuple(tally for tally in found if tally.disposes and _in_scope(context, tally))
     return Unit(

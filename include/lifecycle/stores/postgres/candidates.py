@@ -95,10 +95,14 @@ class Source:
     def rows(self) -> sql.Composed:
         """Every candidate, each once. Binds ``bound`` (no default strikes past it) and ``look`` (no need to go on)."""
         beyond = self.look(sql.SQL("{} < %(bound)s").format(self.columns.clock))
-        younger = [*(self.look_up(column, ids) for column, ids in few_of(self)), *map(self._younger, many_of(self))]
+        younger = self.younger()
         if not younger:
             return beyond
         return sql.SQL("{} UNION ALL ({})").format(beyond, sql.SQL(" UNION ").join(younger))
+
+    def younger(self) -> list[sql.Composed]:
+        """Queries that together find every row at or past ``bound`` that an exception may make due, some twice."""
+        return [*(self.look_up(column, ids) for column, ids in few_of(self)), *map(self._younger, many_of(self))]
 
     def _younger(self, condition: sql.Composable) -> sql.Composed:
         return self.look(sql.SQL("{} >= %(bound)s AND {}").format(self.columns.clock, condition))
@@ -188,7 +192,7 @@ def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, ru
     )
 
 
-def _targets(source: sql.Composable, scope: str, condition: str) -> sql.Composed:
+def targets(source: sql.Composable, scope: str, condition: str) -> sql.Composed:
     return sql.SQL(_UUID).format(source=source, scope=sql.Literal(scope), condition=sql.SQL(condition))
 
 
@@ -201,12 +205,12 @@ def few_of(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
             continue
         if source.rule_of(Trigger.ERASURE) is not None:
             asked = "(x.completed_at IS NULL OR x.completed_at >= %(bound)s)"
-            yield column, _targets(ERASURES, scope, asked)
+            yield column, targets(ERASURES, scope, asked)
         # What an open hold keeps has no deadline; one whose release is dated has.
-        yield column, _targets(HOLDS, scope, "x.released_at > %(as_of)s")
+        yield column, targets(HOLDS, scope, "x.released_at > %(as_of)s")
     if source.rule_of(Trigger.CASE) is not None:
         cases = exceptions.cases
-        yield columns.subject, _ids(cases.table, cases.subject, cases.closed, "{0} > %(as_of)s")
+        yield columns.subject, ids_of(cases.table, cases.subject, cases.closed, "{0} > %(as_of)s")
     if source.rule_of(Trigger.AGREEMENT) is not None and source.rule.period is not None:
         yield columns.subject, _parties(source, shorter_than=source.rule.period)
 
@@ -217,7 +221,7 @@ def many_of(source: Source) -> Iterator[sql.Composable]:
     if source.category is not Category.PROMPTS_AND_OUTPUTS:
         return
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
-        flagged = _ids(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
+        flagged = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
         if source.relation == QUARANTINE:
             yield sql.SQL("{} NOT IN {}").format(columns.record, flagged)
         else:
@@ -256,7 +260,7 @@ def _parties(source: Source, shorter_than: Period | None = None) -> sql.Composed
     )
 
 
-def _ids(name: str, key: str, end: str, condition: str) -> sql.Composed:
+def ids_of(name: str, key: str, end: str, condition: str) -> sql.Composed:
     return sql.SQL("(SELECT x.{key} FROM {t} x WHERE {condition})").format(
         key=sql.Identifier(key),
         t=table(name),

@@ -100,13 +100,13 @@ def held(columns: Columns, catalog: Catalog, condition: sql.Composable = HOLD_OP
             sql.SQL("(EXISTS {} AND {}::text IN {})").format(
                 _targets(HOLDS, "conversation", condition),
                 columns.record,
-                _messages_of_held_conversations(catalog, condition),
+                messages_of_held_conversations(catalog, condition),
             )
         )
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
 
 
-def _messages_of_held_conversations(catalog: Catalog, condition: sql.Composable) -> sql.Composable:
+def messages_of_held_conversations(catalog: Catalog, condition: sql.Composable) -> sql.Composable:
     """Message ids, as text, of every conversation under hold, wherever the message is now."""
     messages = catalog.messages
     conversations = _targets(HOLDS, "conversation", condition)

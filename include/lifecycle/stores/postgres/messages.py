@@ -254,5 +254,13 @@ def locate(conn: Connection, catalog: Catalog, record: UUID) -> Located | None:
     return None if row is None else Located(*row)
 
 
+def has_objects(conn: Connection, dataset: Messages, leaf: sql.Composable) -> bool:
+    """Whether any row of a leaf still names an object: asked of the index on the key before rows are gone through."""
+    query = sql.SQL("SELECT 1 FROM {} WHERE {} IS NOT NULL LIMIT 1").format(
+        leaf, sql.Identifier(dataset.objects.column)
+    )
+    return conn.execute(query).fetchone() is not None
+
+
 def is_empty(conn: Connection, leaf: sql.Composable) -> bool:
     return conn.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(leaf)).fetchone() is None

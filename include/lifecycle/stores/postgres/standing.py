@@ -99,7 +99,7 @@ def _named(column: sql.Composable, rules: list[str]) -> sql.Composed:
 
 def _next_ordinary(conn: Connection, source: Source, params: dict[str, Any]) -> datetime | None:
     """When the oldest row strikes that is not due yet and that no exception concerns, by the index on the clock."""
-    if one(conn, _everything_held(source), params):
+    if one(conn, everything_held(source), params):
         return None  # no row is ordinary, and looking for one would read them all
     query = sql.SQL(
         "SELECT {strike} FROM {relation} m WHERE {which} AND {clock} >= %(bound)s AND {clock} < %(as_of)s"
@@ -115,7 +115,7 @@ def _next_ordinary(conn: Connection, source: Source, params: dict[str, Any]) -> 
     return row[0] if row is not None else None
 
 
-def _everything_held(source: Source) -> sql.Composed:
+def everything_held(source: Source) -> sql.Composed:
     return sql.SQL(
         "SELECT EXISTS (SELECT FROM {} x WHERE x.scope = 'dataset' AND btrim(x.target) = ANY ({})"
         " AND (x.released_at IS NULL OR x.released_at > %(as_of)s))"

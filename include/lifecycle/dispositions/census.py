@@ -1,0 +1,133 @@
+"""Counts of a tier's messages by partition and fate, exactly, without asking every row where its partition answers.
+
+Behind the cut-off large partitions are judged from their exceptions; past it only partitions are looked at in which an
+exception makes something due. So a plan costs what is due and what is excepted, not what the table holds (promise 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Accounts, Records
+from lifecycle.dispositions.context import ERASURE_SCOPE, RunContext
+from lifecycle.planning.units import Tally
+from lifecycle.policy.decide import horizon
+from lifecycle.policy.models import Disposition, Tier
+from lifecycle.stores.postgres import exceptional
+from lifecycle.stores.postgres.candidates import Source, of_records, own_rule
+from lifecycle.stores.postgres.connect import one
+from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.messages import tallies
+from lifecycle.stores.postgres.tree import Partition
+
+# A smaller partition is read faster than its exceptions are looked up.
+LARGE = 64 * 1024**2
+_EVER = "-infinity"
+
+
+def census(
+    context: RunContext, tier: Tier, root: sql.Identifier, leaves: Iterable[Partition]
+) -> dict[str, list[Tally]]:
+    """Every partition of a tier in which this run may have something to do, by name: its records by fate.
+
+    Others may be left out: what is not due in them is not counted.
+    """
+    leaves = list(leaves)
+    source = exceptional.leaf_source(context.policy, context.catalog, tier, root)
+    if context.guard is not None or exceptional.is_held_whole(context.conn, source, context.params):
+        return tallies(context.conn, context.messages, root, context.fate(tier), _arrived(context), context.params)
+    if context.run.scope == ERASURE_SCOPE:
+        old, bound = list[Partition](), None
+    else:
+        bound = exceptional.waiting_from(context.policy, tier, context.messages, context.run.as_of)
+        old = [leaf for leaf in leaves if leaf.lower is None or leaf.default or leaf.lower < bound]
+    names = {leaf.name for leaf in old}
+    params = context.params | {"bound": bound or _EVER, "look": context.run.as_of}
+    only = context.narrowed(sql.SQL("g.fate"))
+    named = exceptional.touched(context.conn, source, params, only)
+    found = _old(context, tier, root, old, bound)
+    for leaf in leaves:
+        if leaf.name in named and leaf.name not in names:
+            found[leaf.name] = leaf_tallies(context, tier, leaf)
+    return found
+
+
+def _arrived(context: RunContext) -> sql.Composed:
+    return sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(context.messages.clock))
+
+
+def _old(
+    context: RunContext, tier: Tier, root: sql.Identifier, old: list[Partition], bound: datetime | None
+) -> dict[str, list[Tally]]:
+    """In one pass through the tier where all are small; else one by one."""
+    if not old:
+        return {}
+    upper = [leaf.upper for leaf in old if leaf.upper is not None]
+    plain = all(leaf.bounded for leaf in old) and len(upper) == len(old)
+    if bound is None or not plain or any(_is_large(context, leaf) for leaf in old):
+        found = ((leaf, leaf_tallies(context, tier, leaf)) for leaf in old)
+        return {leaf.name: counted for leaf, counted in found if counted}
+    where = sql.SQL("{} AND m.{} < {}").format(
+        _arrived(context), sql.Identifier(context.messages.clock), sql.Literal(max(upper))
+    )
+    return tallies(context.conn, context.messages, root, context.fate(tier), where, context.params)
+
+
+def _is_large(context: RunContext, leaf: Partition) -> bool:
+    size: int = one(
+        context.conn, "SELECT pg_relation_size(to_regclass(%s))", (leaf.identifier.as_string(context.conn),)
+    )
+    return size >= LARGE
+
+
+def exceptions_of(context: RunContext, tier: Tier, leaf: Partition) -> tuple[Source, str] | None:
+    """How to judge a large partition from its exceptions: where they are, and the fate of all other rows.
+
+    None where it has to be asked row by row.
+    """
+    ordinary = exceptional.ordinary_fate(context.policy, tier, context.messages, leaf, context.run.as_of)
+    if context.guard is not None or ordinary is None or not _is_large(context, leaf):
+        return None
+    source = exceptional.leaf_source(context.policy, context.catalog, tier, leaf.identifier)
+    held = exceptional.is_held_whole(context.conn, source, context.params)
+    return None if held else (source, ordinary)
+
+
+def leaf_tallies(context: RunContext, tier: Tier, leaf: Partition) -> list[Tally]:
+    """One partition's records by fate, of those that had arrived."""
+    known = exceptions_of(context, tier, leaf)
+    if known is not None:
+        return exceptional.tallies_by_exceptions(context.conn, *known, context.params)
+    dataset, fate = context.messages, context.fate(tier)
+    counted = tallies(context.conn, dataset, leaf.identifier, fate, _arrived(context), context.params)
+    return counted.get(leaf.name, [])
+
+
+def count_records(context: RunContext, dataset: Records | Accounts, which: sql.Composable) -> list[Tally]:
+    """The rows of an ordinary table by fate.
+
+    Args:
+        which: narrows the rows that count.
+    """
+    rule = own_rule(context.policy, dataset.category)
+    if isinstance(dataset, Records) and rule is not None and rule.period is not None and context.guard is None:
+        source = of_records(context.policy, context.catalog, dataset, rule)
+        source = replace(source, names=("ctid", *source.names))
+        if not exceptional.is_held_whole(context.conn, source, context.params):
+            bound = min(rule.period.cutoff_bound(horizon(context.policy, context.run.as_of)), context.run.as_of)
+            ordinary = f"{Disposition.KEEP.value}:{rule.id}"
+            return exceptional.record_tallies(context.conn, source, ordinary, context.params | {"bound": bound})
+    rows = context.conn.execute(
+        sql.SQL("SELECT {fate}, count(*), min(m.{clock}) FROM {t} m WHERE {which} GROUP BY 1").format(
+            fate=context.record_fate(dataset),
+            clock=sql.Identifier(dataset.clock),
+            t=table(dataset.table),
+            which=which,
+        ),
+        context.params,
+    ).fetchall()
+    return [Tally(fate, records, 0, oldest) for fate, records, oldest in rows]

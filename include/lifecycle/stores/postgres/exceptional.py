@@ -1,0 +1,235 @@
+"""A partition judged from its exceptions: rows that something names are found by index and judged one by one, the
+others share one fate and are only counted. So it costs what its exceptions cost, whatever it holds (promise 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Catalog, Messages
+from lifecycle.planning.cutoffs import cutoff_of
+from lifecycle.planning.units import Tally
+from lifecycle.policy.decide import horizon
+from lifecycle.policy.models import Category, Disposition, Policy, Tier, Trigger
+from lifecycle.stores.postgres.candidates import Source, ids_of, of_messages, parties, targets
+from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.fates import ERASURES, HOLD_OPEN, HOLDS, messages_of_held_conversations
+from lifecycle.stores.postgres.messages import is_due
+from lifecycle.stores.postgres.standing import everything_held
+from lifecycle.stores.postgres.tree import Partition
+
+WITH_OBJECT = "keep:object_not_gone"
+# Where months differ in length, a cut-off is exact within four days only.
+_SLACK = timedelta(days=5)
+
+
+def ordinary_fate(policy: Policy, tier: Tier, dataset: Messages, leaf: Partition, as_of: datetime) -> str | None:
+    """The fate of every row of a partition that no exception names; None where its rows may differ in it.
+
+    They do where the cut-off, or as-of, lies inside the partition, and in a partition without bounds.
+    """
+    rule = policy.rule_for(Trigger.DEFAULT, dataset.category, tier)
+    if rule is None or rule.period is None or leaf.lower is None or leaf.upper is None or leaf.default:
+        return None
+    struck = cutoff_of(policy, rule, as_of) - (_SLACK if rule.period.months else timedelta())
+    if leaf.upper <= struck:
+        chosen = policy.variant_of(rule, tier) or rule
+        return f"{chosen.disposition.value}:{chosen.id}"
+    if leaf.upper <= as_of and leaf.lower >= waiting_from(policy, tier, dataset, as_of):
+        return f"{Disposition.KEEP.value}:{rule.id}"
+    return None
+
+
+def waiting_from(policy: Policy, tier: Tier, dataset: Messages, as_of: datetime) -> datetime:
+    """From this clock on no default strikes yet."""
+    rule = policy.rule_for(Trigger.DEFAULT, dataset.category, tier)
+    if rule is None or rule.period is None:
+        return as_of
+    return min(rule.period.cutoff_bound(as_of if rule.round_up else horizon(policy, as_of)), as_of)
+
+
+def leaf_source(policy: Policy, catalog: Catalog, tier: Tier, relation: sql.Composable) -> Source:
+    """The messages of one tier in one table, with what finds a row again and tells whether it has an object."""
+    source = of_messages(policy, catalog, tier)
+    names = ("ctid", "tableoid", catalog.messages.objects.column, *source.names)
+    return replace(source, relation=relation, names=names)
+
+
+def is_held_whole(conn: Connection, source: Source, params: dict[str, Any]) -> bool:
+    """Whether a hold keeps the whole dataset: then no row has the ordinary fate."""
+    row = conn.execute(everything_held(source), params).fetchone()
+    return bool(row and row[0])
+
+
+def _few(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
+    """Columns, and the ids to look up in them by index."""
+    columns = source.columns
+    for scope, column in (("account", columns.subject), ("conversation", columns.group), ("message", columns.record)):
+        if column is None:
+            continue
+        if source.rule_of(Trigger.HOLD) is not None:
+            yield column, targets(HOLDS, scope, HOLD_OPEN.as_string(None))
+        if source.rule_of(Trigger.ERASURE) is not None:
+            yield column, targets(ERASURES, scope, "true")
+    if source.rule_of(Trigger.CASE) is not None:
+        cases = source.catalog.exceptions.cases
+        yield columns.subject, ids_of(cases.table, cases.subject, cases.closed, "({0} IS NULL OR {0} > %(as_of)s)")
+    if source.rule_of(Trigger.AGREEMENT) is not None:
+        yield columns.subject, parties(source)
+
+
+def _many(source: Source) -> Iterator[sql.Composable]:
+    """Conditions on rows that exceptions name of which there can be very many: PostgreSQL chooses how to find them."""
+    columns, exceptions = source.columns, source.catalog.exceptions
+    if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
+        flags = exceptions.flags
+        still = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
+        yield sql.SQL("{} IN {}").format(columns.record, still)
+    if columns.group is None and columns.record is not None and source.rule_of(Trigger.HOLD) is not None:
+        # A hold on a conversation reaches a record by way of its message.
+        yield sql.SQL("(EXISTS {} AND {}::text IN {})").format(
+            targets(HOLDS, "conversation", HOLD_OPEN.as_string(None)),
+            columns.record,
+            messages_of_held_conversations(source.catalog, HOLD_OPEN),
+        )
+    own = source.category is Category.FEEDBACK  # whose ordinary rule the consent is
+    if columns.group is not None and not own and source.rule_of(Trigger.CONSENT) is not None:
+        consents = exceptions.consents
+        still = ids_of(consents.table, consents.group, consents.withdrawn, "({0} IS NULL OR {0} > %(as_of)s)")
+        yield sql.SQL("{} IN {}").format(columns.group, still)
+
+
+def named_rows(source: Source) -> sql.Composed:
+    """Every row that an exception in force may concern, each once, with its fate. Binds `fate_parameters`."""
+    shown, relation = source.shown, source.relation
+    queries = [
+        sql.SQL(
+            "SELECT {shown} FROM (SELECT DISTINCT s.id FROM {ids} s(id)) t CROSS JOIN LATERAL"
+            " (SELECT {shown} FROM {relation} m WHERE {column} = t.id OFFSET 0) m"
+        ).format(shown=shown, ids=ids, relation=relation, column=column)
+        for column, ids in _few(source)
+    ]
+    queries += [
+        sql.SQL("SELECT {} FROM {} m WHERE {}").format(shown, relation, condition) for condition in _many(source)
+    ]
+    queries = queries or [sql.SQL("SELECT {} FROM {} m WHERE false").format(shown, relation)]
+    return sql.SQL("SELECT m.*, d.fate FROM ({rows}) m CROSS JOIN LATERAL (SELECT {fate} AS fate OFFSET 0) d").format(
+        rows=sql.SQL(" UNION ").join(queries), fate=source.fate
+    )
+
+
+def tallies_by_exceptions(
+    conn: Connection, source: Source, ordinary: str, params: dict[str, Any], *, without_objects: bool = False
+) -> list[Tally]:
+    """Counts of one partition by fate, exactly as asking every row gives them.
+
+    Args:
+        source: see `leaf_source`.
+        ordinary: see `ordinary_fate`; a dataset that is held whole has none.
+        without_objects: rows whose object is not gone are told apart as `WITH_OBJECT`, whatever their fate.
+    """
+    key, clock = sql.Identifier(source.names[2]), sql.Identifier(source.names[3])
+    shown = sql.SQL("CASE WHEN n.{} IS NOT NULL THEN {} ELSE n.fate END").format(key, sql.Literal(WITH_OBJECT))
+    query = sql.SQL(
+        "WITH named AS MATERIALIZED ({named}), whole AS MATERIALIZED (SELECT"
+        " (SELECT count(*) FROM {relation}) AS records,"
+        " (SELECT count(*) FROM {relation} WHERE {key} IS NOT NULL) AS objects),"
+        " rest AS (SELECT w.records - (SELECT count(*) FROM named) AS records,"
+        " w.objects - (SELECT count({key}) FROM named) AS objects,"
+        " (SELECT m.{clock} FROM {relation} m WHERE NOT EXISTS (SELECT FROM named n WHERE n.ctid = m.ctid){bare}"
+        " ORDER BY m.{clock} LIMIT 1) AS oldest FROM whole w)"
+        " SELECT {fate}, count(*), count(n.{key}), min(n.{clock}) FROM named n GROUP BY 1"
+        " UNION ALL SELECT {ordinary}, r.records{less}, {objects}, r.oldest FROM rest r WHERE r.records{less} > 0"
+        " UNION ALL SELECT {with_object}, r.objects, r.objects, NULL FROM rest r WHERE {apart} AND r.objects > 0"
+    ).format(
+        named=named_rows(source),
+        relation=source.relation,
+        key=key,
+        clock=clock,
+        fate=shown if without_objects else sql.SQL("n.fate"),
+        ordinary=sql.Literal(ordinary),
+        with_object=sql.Literal(WITH_OBJECT),
+        less=sql.SQL(" - r.objects" if without_objects else ""),
+        objects=sql.SQL("0::bigint" if without_objects else "r.objects"),
+        apart=sql.Literal(without_objects),
+        bare=sql.SQL(" AND m.{} IS NULL").format(key) if without_objects else sql.SQL(""),
+    )
+    found: dict[str, Tally] = {}
+    for fate, records, objects, oldest in conn.execute(query, params).fetchall():
+        found[fate] = _added(found.get(fate), Tally(fate, records, objects, oldest))
+    return sorted(found.values(), key=lambda tally: tally.fate)
+
+
+def _added(one: Tally | None, other: Tally) -> Tally:
+    if one is None:
+        return other
+    known = [oldest for oldest in (one.oldest, other.oldest) if oldest is not None]
+    return Tally(one.fate, one.records + other.records, one.objects + other.objects, min(known, default=None))
+
+
+def stays(source: Source) -> sql.Composed:
+    """A condition on a row ``m`` of a partition whose ordinary rows go: that it stays, or that its object is not gone.
+
+    By the row's place, so that survivors are fetched and not searched for.
+    """
+    return sql.SQL(
+        "m.ctid = ANY (ARRAY(SELECT n.ctid FROM ({named}) n WHERE NOT {due}"
+        " UNION ALL SELECT o.ctid FROM {relation} o WHERE o.{key} IS NOT NULL))"
+    ).format(
+        named=named_rows(source),
+        due=is_due(sql.SQL("n.fate")),
+        relation=source.relation,
+        key=sql.Identifier(source.names[2]),
+    )
+
+
+def touched(conn: Connection, source: Source, params: dict[str, Any], only: sql.Composable) -> set[str]:
+    """Names of the partitions below a table in which exceptions make younger rows due.
+
+    Args:
+        only: narrows the due rows, whose fate is ``g.fate``.
+        params: besides `fate_parameters`, ``bound``: from which clock on; ``look``: how far consents are followed.
+    """
+    younger = source.younger()
+    if not younger:
+        return set()
+    rows = conn.execute(
+        sql.SQL(
+            "SELECT DISTINCT c.relname FROM (SELECT m.tableoid AS leaf, {fate} AS fate FROM ({rows}) m OFFSET 0) g"
+            " JOIN pg_class c ON c.oid = g.leaf WHERE {due} AND {only}"
+        ).format(fate=source.fate, rows=sql.SQL(" UNION ").join(younger), due=is_due(sql.SQL("g.fate")), only=only),
+        params,
+    ).fetchall()
+    return {name for (name,) in rows}
+
+
+def record_tallies(conn: Connection, source: Source, ordinary: str, params: dict[str, Any]) -> list[Tally]:
+    """Counts of an ordinary table by fate: its rows past ``bound`` one by one, younger ones from the exceptions.
+
+    Args:
+        ordinary: the fate of a younger row that no exception names; a dataset that is held whole has none.
+        params: besides `fate_parameters`, ``bound``: from which clock on no row is due by its own rule.
+    """
+    query = sql.SQL(
+        "WITH past AS MATERIALIZED (SELECT {fate} AS fate, count(*) AS n, min(m.{clock}) AS oldest FROM {relation} m"
+        " WHERE m.{clock} < %(bound)s GROUP BY 1), young AS MATERIALIZED (SELECT n.fate, count(*) AS n,"
+        " min(n.{clock}) AS oldest FROM ({named}) n WHERE n.{clock} >= %(bound)s GROUP BY 1)"
+        " SELECT * FROM past UNION ALL SELECT * FROM young"
+        " UNION ALL SELECT {ordinary}, (SELECT count(*) FROM {relation})"
+        " - coalesce((SELECT sum(n) FROM past), 0)::bigint - coalesce((SELECT sum(n) FROM young), 0)::bigint, NULL"
+    ).format(
+        fate=source.fate,
+        clock=sql.Identifier(source.names[1]),
+        relation=source.relation,
+        named=named_rows(source),
+        ordinary=sql.Literal(ordinary),
+    )
+    found: dict[str, Tally] = {}
+    for fate, records, oldest in conn.execute(query, params).fetchall():
+        if records:
+            found[fate] = _added(found.get(fate), Tally(fate, records, 0, oldest))
+    return sorted(found.values(), key=lambda tally: tally.fate)

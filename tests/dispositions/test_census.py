@@ -1,0 +1,149 @@
+"""What is planned from exceptions is what asking every row gives, partition by partition (promise 8; cases 1 and 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from psycopg import sql
+
+from lifecycle.dispositions import census
+from lifecycle.dispositions.context import ERASURE_SCOPE, RunContext
+from lifecycle.orchestration import steps
+from lifecycle.orchestration.session import run_context
+from lifecycle.planning.units import Tally
+from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.exceptional import WITH_OBJECT, stays, tallies_by_exceptions
+from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.messages import is_due, tallies
+from lifecycle.stores.postgres.tree import Partition, partitions_of, tier_root
+from support.crowd import Generator, by_table
+from support.store import Store
+
+AS_OF = datetime(2026, 2, 25, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+# Bounds of partitions, in days before as-of: behind, around and past the cut-offs of every tier.
+DAYS = (4000, 800, 740, 725, 400, 120, 93, 88, 84, 60, 31, 26, 24, 20, 9, 3, 1, 0, -1)
+Counts = dict[str, set[Tally]]
+
+
+def _partition(store: Store) -> None:
+    for tier in Tier:
+        for number, (begin, end) in enumerate(pairwise(DAYS)):
+            store.sql(
+                sql.SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})")
+                .format(
+                    sql.Identifier("app", f"m_{tier.value}_{number}"),
+                    sql.Identifier("app", f"messages_{tier.value}"),
+                    *(sql.Literal(AS_OF - days * DAY) for days in (begin, end)),
+                )
+                .as_string(None)
+            )
+
+
+def _load(store: Store) -> None:
+    crowd = Generator("census", AS_OF).fill(300)
+    with store.connect() as conn, conn.cursor() as cursor:
+        for name, columns, rows in by_table(crowd):
+            names = sql.SQL(", ").join(map(sql.Identifier, columns))
+            with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(table(name), names)) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        conn.execute("UPDATE app.messages SET body = NULL, object_key = message_id::text WHERE message_id::text < '5'")
+
+
+@pytest.fixture
+def crowded(store: Store) -> Store:
+    _partition(store)
+    _load(store)
+    return store
+
+
+def _context(scope: str) -> Iterator[RunContext]:
+    run_id = steps.begin(scope, AS_OF, run_key=f"test/{scope}")
+    with run_context(run_id) as context:
+        yield context
+
+
+def _asked(context: RunContext, tier: Tier, source: sql.Composable) -> Counts:
+    where = sql.SQL("m.received_at < %(as_of)s")
+    found = tallies(context.conn, context.messages, source, context.fate(tier), where, context.params)
+    return {name: set(counted) for name, counted in found.items()}
+
+
+def _goes(context: RunContext, counted: set[Tally]) -> bool:
+    erasing = context.run.scope == ERASURE_SCOPE
+    going = [tally for tally in counted if tally.disposition in ("delete", "deidentify")]
+    return any(not erasing or tally.rule == context.erasure_rule for tally in going)
+
+
+@pytest.mark.parametrize("large", [0, 1 << 40], ids=["all large", "all small"])
+@pytest.mark.parametrize("erasing", [False, True], ids=["daily", "hourly"])
+def test_partitions_in_which_something_is_due_are_counted_as_if_every_row_were_asked(
+    crowded: Store, monkeypatch: pytest.MonkeyPatch, large: int, erasing: bool
+) -> None:
+    monkeypatch.setattr(census, "LARGE", large)
+    seen = 0
+    for tier in Tier:
+        for context in _context(ERASURE_SCOPE if erasing else tier.value):
+            root = tier_root(context.conn, context.messages, tier)
+            assert root is not None
+            leaves = partitions_of(context.conn, context.messages, tier)
+            planned = census.census(context, tier, root, leaves)
+            told = {name: set(counted) for name, counted in planned.items() if _goes(context, set(counted))}
+            asked = _asked(context, tier, root)
+            assert told == {name: counted for name, counted in asked.items() if _goes(context, counted)}
+            seen += len(told)
+    assert seen > 12, "too little was due for the test to say anything"
+
+
+def test_survivors_of_a_large_partition_are_found_by_its_exceptions(
+    crowded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Including rows whose object is not gone, which no fate lets go before it is."""
+    monkeypatch.setattr(census, "LARGE", 0)
+    judged = 0
+    for tier in Tier:
+        for context in _context(tier.value):
+            for leaf in partitions_of(context.conn, context.messages, tier):
+                judged += _same_survivors(context, tier, leaf)
+    assert judged > 12, "too few partitions have one ordinary fate for the test to say anything"
+
+
+def _same_survivors(context: RunContext, tier: Tier, leaf: Partition) -> bool:
+    known = census.exceptions_of(context, tier, leaf)
+    if known is None:
+        return False
+    conn, params, fate = context.conn, context.params, context.fate(tier)
+    source, ordinary = known
+    counted = tallies_by_exceptions(conn, source, ordinary, params, without_objects=True)
+    without = tallies(
+        conn, context.messages, leaf.identifier, fate, sql.SQL("m.object_key IS NULL"), params
+    ).get(leaf.name, [])  # fmt: skip
+    assert [tally for tally in counted if tally.fate != WITH_OBJECT] == without
+    keys = sql.SQL("SELECT m.message_id FROM {} m WHERE {} ORDER BY 1")
+    kept = sql.SQL("m.object_key IS NOT NULL OR NOT {}").format(is_due(fate))
+    if ordinary.startswith("keep"):
+        return False
+    by_place = conn.execute(keys.format(leaf.identifier, stays(source)), params).fetchall()
+    assert by_place == conn.execute(keys.format(leaf.identifier, kept), params).fetchall()
+    assert len(by_place) == sum(tally.records for tally in counted if tally.disposition == "keep" or
+                                tally.disposition == "quarantine")  # fmt: skip
+    return True
+
+
+@pytest.mark.parametrize("name", ["safety_scores", "feedback", "training_examples"])
+def test_ordinary_tables_are_counted_as_if_every_row_were_asked(crowded: Store, name: str) -> None:
+    for context in _context("records"):
+        dataset = next(dataset for dataset in context.catalog.records if dataset.id == name)
+        told = census.count_records(context, dataset, sql.SQL("true"))
+        asked = context.conn.execute(
+            sql.SQL("SELECT {}, count(*) FROM {} m GROUP BY 1").format(
+                context.record_fate(dataset), table(dataset.table)
+            ),
+            context.params,
+        ).fetchall()
+        assert {(tally.fate, tally.records) for tally in told} == set(asked)
+        assert name == "training_examples" or len(asked) >= 3
