@@ -63,7 +63,7 @@ def scalar(conn: Conn, query: str | sql.Composable, *params: object) -> Any:
 def make_source(conn: Conn, rows: int) -> None:
     """The rows that every copy has; by a generator of numbers, so that they are the same in every run."""
     conn.execute("CREATE SCHEMA bench")
-    conn.execute("CREATE TABLE bench.source (LIKE app.messages)")
+    conn.execute("CREATE TABLE bench.source (LIKE app.messages) WITH (autovacuum_enabled = off)")
     conn.execute(
         sql.SQL(
             "INSERT INTO bench.source SELECT md5(n::text)::uuid, md5((n / 8)::text || 'c')::uuid,"

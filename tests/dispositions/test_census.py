@@ -79,7 +79,7 @@ def _goes(context: RunContext, counted: set[Tally]) -> bool:
     return any(not erasing or tally.rule == context.erasure_rule for tally in going)
 
 
-@pytest.mark.parametrize("large", [0, 1 << 40], ids=["all large", "all small"])
+@pytest.mark.parametrize("large", [0, 65_536, 1 << 40], ids=["all large", "some large", "all small"])
 @pytest.mark.parametrize("erasing", [False, True], ids=["daily", "hourly"])
 def test_partitions_in_which_something_is_due_are_counted_as_if_every_row_were_asked(
     crowded: Store, monkeypatch: pytest.MonkeyPatch, large: int, erasing: bool

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 
 from psycopg import sql
 
@@ -19,13 +18,14 @@ from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Disposition, Tier
 from lifecycle.stores.postgres import exceptional
 from lifecycle.stores.postgres.candidates import Source, of_records, own_rule
-from lifecycle.stores.postgres.connect import one
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
 from lifecycle.stores.postgres.tree import Partition
 
 # A smaller partition is read faster than its exceptions are looked up.
 LARGE = 64 * 1024**2
+# More partitions than this are not taken out of a pass through all by conditions.
+MANY = 50
 _EVER = "-infinity"
 
 
@@ -49,7 +49,7 @@ def census(
     params = context.params | {"bound": bound or _EVER, "look": context.run.as_of}
     only = context.narrowed(sql.SQL("g.fate"))
     named = exceptional.touched(context.conn, source, params, only)
-    found = _old(context, tier, root, old, bound)
+    found = _old(context, tier, root, old)
     for leaf in leaves:
         if leaf.name in named and leaf.name not in names:
             found[leaf.name] = leaf_tallies(context, tier, leaf)
@@ -60,28 +60,41 @@ def _arrived(context: RunContext) -> sql.Composed:
     return sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(context.messages.clock))
 
 
-def _old(
-    context: RunContext, tier: Tier, root: sql.Identifier, old: list[Partition], bound: datetime | None
+def _old(context: RunContext, tier: Tier, root: sql.Identifier, old: list[Partition]) -> dict[str, list[Tally]]:
+    """The small ones in one pass through the tier, the large ones and those without bounds one by one."""
+    large = large_of(context, old)
+    apart = [leaf for leaf in old if not leaf.bounded or leaf.name in large]
+    small = [leaf for leaf in old if leaf.bounded and leaf.name not in large]
+    if len(apart) > MANY:
+        apart, small = old, []
+    found = _together(context, tier, root, small, apart) if small else {}
+    return found | {leaf.name: counted for leaf in apart if (counted := leaf_tallies(context, tier, leaf))}
+
+
+def _together(
+    context: RunContext, tier: Tier, root: sql.Identifier, small: list[Partition], apart: list[Partition]
 ) -> dict[str, list[Tally]]:
-    """In one pass through the tier where all are small; else one by one."""
-    if not old:
-        return {}
-    upper = [leaf.upper for leaf in old if leaf.upper is not None]
-    plain = all(leaf.bounded for leaf in old) and len(upper) == len(old)
-    if bound is None or not plain or any(_is_large(context, leaf) for leaf in old):
-        found = ((leaf, leaf_tallies(context, tier, leaf)) for leaf in old)
-        return {leaf.name: counted for leaf, counted in found if counted}
-    where = sql.SQL("{} AND m.{} < {}").format(
-        _arrived(context), sql.Identifier(context.messages.clock), sql.Literal(max(upper))
-    )
-    return tallies(context.conn, context.messages, root, context.fate(tier), where, context.params)
+    """Conditions on the clock, by which PostgreSQL leaves all other partitions out."""
+    clock = sql.Identifier("m", context.messages.clock)
+    last = max(leaf.upper for leaf in small if leaf.upper is not None)
+    conditions = [_arrived(context), sql.SQL("{} < {}").format(clock, sql.Literal(last))]
+    conditions += [
+        sql.SQL("({clock} < {} OR {clock} >= {})").format(sql.Literal(leaf.lower), sql.Literal(leaf.upper), clock=clock)
+        for leaf in apart
+        if leaf.bounded
+    ]
+    where, names = sql.SQL(" AND ").join(conditions), {leaf.name for leaf in small}
+    found = tallies(context.conn, context.messages, root, context.fate(tier), where, context.params)
+    return {name: counted for name, counted in found.items() if name in names}
 
 
-def _is_large(context: RunContext, leaf: Partition) -> bool:
-    size: int = one(
-        context.conn, "SELECT pg_relation_size(to_regclass(%s))", (leaf.identifier.as_string(context.conn),)
-    )
-    return size >= LARGE
+def large_of(context: RunContext, leaves: Iterable[Partition]) -> set[str]:
+    """Which partitions are too large to be asked row by row, by name."""
+    named = {leaf.identifier.as_string(context.conn): leaf.name for leaf in leaves}
+    rows = context.conn.execute(
+        "SELECT n FROM unnest(%s::text[]) n WHERE pg_relation_size(to_regclass(n)) >= %s", (list(named), LARGE)
+    ).fetchall()
+    return {named[name] for (name,) in rows}
 
 
 def exceptions_of(context: RunContext, tier: Tier, leaf: Partition) -> tuple[Source, str] | None:
@@ -90,7 +103,7 @@ def exceptions_of(context: RunContext, tier: Tier, leaf: Partition) -> tuple[Sou
     None where it has to be asked row by row.
     """
     ordinary = exceptional.ordinary_fate(context.policy, tier, context.messages, leaf, context.run.as_of)
-    if context.guard is not None or ordinary is None or not _is_large(context, leaf):
+    if context.guard is not None or ordinary is None or not large_of(context, [leaf]):
         return None
     source = exceptional.leaf_source(context.policy, context.catalog, tier, leaf.identifier)
     held = exceptional.is_held_whole(context.conn, source, context.params)
