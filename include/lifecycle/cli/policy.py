@@ -10,7 +10,7 @@ from lifecycle.cli import policy_change
 from lifecycle.cli.options import DatasetsFile, Json, PolicyFile
 from lifecycle.cli.output import emit, say, stdout_console, to_json
 from lifecycle.config import Configuration, load_configuration
-from lifecycle.errors import ConfigurationError
+from lifecycle.errors import ConfigurationError, PreconditionError
 
 if TYPE_CHECKING:
     from lifecycle.stores.postgres.indexes import MissingIndex
@@ -28,14 +28,14 @@ def validate(
     policy: PolicyFile = None,
     datasets: DatasetsFile = None,
     connect: Annotated[
-        bool, typer.Option("--connect", help="Look into the database too: indexes that the tables need.")
+        bool, typer.Option("--connect", help="Look into the database too: types of columns, and indexes.")
     ] = False,
     json: Json = False,
 ) -> None:
     """Check the policy and the dataset file, and that they fit together. Exit code 2 when they do not.
 
-    With --connect also name each table without an index on its clock, with the statement that makes one; that is a
-    warning, for without it every batch reads the whole table.
+    With --connect also look at the database: a missing column, an id that is no uuid or a clock without time zone is a
+    problem. A table without an index on its clock is a warning, with the statement that makes one.
 
     Example: `lifecycle policy validate --policy include/policies/retention.yaml --connect`
     """
@@ -48,10 +48,33 @@ def validate(
         raise typer.Exit(2) from None
     found = {"valid": True, "problems": [], **_identity(config)}
     if connect:
-        found["missing_indexes"] = _missing_indexes(config)
+        found["problems"], found["missing_indexes"] = _unfit(config), _missing_indexes(config)
+        found["valid"] = not found["problems"]
+        if found["problems"] and not json:
+            raise PreconditionError("; ".join(f"{each['message']}. {each['remedy']}" for each in found["problems"]))
     emit(found, json, lambda _: _sound(config))
     for missing in found.get("missing_indexes", ()):
         say(f"warning: {missing}")
+    if not found["valid"]:
+        raise typer.Exit(2)
+
+
+def _unfit(config: Configuration) -> list[dict[str, Any]]:
+    from lifecycle.stores.postgres.columns import misfits
+    from lifecycle.stores.postgres.connect import connect
+
+    with connect() as conn:
+        found = misfits(conn, config.catalog)
+    return [
+        {
+            "file": config.catalog_path,
+            "line": None,
+            "field": f"{misfit.dataset}.{misfit.field}",
+            "message": misfit.message,
+            "remedy": misfit.remedy,
+        }
+        for misfit in found
+    ]
 
 
 def _missing_indexes(config: Configuration) -> list[MissingIndex]:

@@ -6,9 +6,12 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from lifecycle.catalog.models import Catalog
 from lifecycle.errors import PreconditionError
 from lifecycle.policy.models import Policy
+from lifecycle.stores.postgres.columns import misfits
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.indexes import missing_indexes
 from lifecycle.stores.postgres.tree import check_tree
@@ -57,20 +60,24 @@ def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
 
     Raises:
         PreconditionError: one is missing, a bucket lacks versioning or Object Lock, or messages are partitioned so
-            that they cannot be disposed of partition by partition (UnsupportedPartitioningError).
+            that they cannot be disposed of partition by partition (UnsupportedPartitioningError); or an id or a clock
+            is of a type that would be compared wrongly.
     """
     from lifecycle.stores.s3.buckets import check_bucket
 
     for dataset in catalog.datasets:
         name = getattr(dataset, "table", None)
-        if name is not None and one(conn, "SELECT to_regclass(%s)", (name,)) is None:
+        if name is not None and not _exists(conn, name):
             raise PreconditionError(
                 f"table {name} of dataset {dataset.id} does not exist; run 'lifecycle store create'"
             )
+    unfit = misfits(conn, catalog)
+    if unfit:
+        raise PreconditionError("; ".join(map(str, unfit)))
     for missing in missing_indexes(conn, catalog):
         log.warning("%s", missing)
     messages = catalog.messages
-    if one(conn, "SELECT to_regclass(%s)", (messages.research.table,)) is None:
+    if not _exists(conn, messages.research.table):
         raise PreconditionError(f"table {messages.research.table} does not exist; run 'lifecycle store create'")
     check_tree(conn, messages)
     check_bucket(s3, messages.objects.bucket, versioned=False, object_lock=False)
@@ -78,3 +85,8 @@ def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
         check_bucket(s3, logs.bucket, versioned=False, object_lock=False)
     check_bucket(s3, messages.quarantine.bucket, versioned=True, object_lock=True)
     check_bucket(s3, catalog.evidence_bucket, versioned=True, object_lock=True)
+
+
+def _exists(conn: Connection, table: str) -> bool:
+    quoted = sql.Identifier(*table.split(".", 1)).as_string(conn)
+    return one(conn, "SELECT to_regclass(%s) IS NOT NULL", (quoted,)) is True

@@ -17,7 +17,7 @@ from lifecycle.catalog.models import Accounts, Catalog, Dataset, Messages, Recor
 from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.fates import message_fate, quarantine_fate, record_fate
+from lifecycle.stores.postgres.fates import message_fate, quarantine_fate, record_fate, table
 
 AWAITING = "awaiting_approval"
 _KEEP = sql.Literal(f"keep:{AWAITING}")
@@ -136,7 +136,7 @@ def _evaluable(conn: Connection, catalog: Catalog) -> bool:
     found = conn.execute(
         "SELECT count(*) FROM unnest(%s::text[], %s::text[]) AS w (name, attname) JOIN pg_attribute a"
         " ON a.attrelid = to_regclass(w.name) AND a.attname = w.attname AND NOT a.attisdropped",
-        ([name for name, _ in wanted], [column for _, column in wanted]),
+        ([table(name).as_string(conn) for name, _ in wanted], [column for _, column in wanted]),
     ).fetchone()
     return found is not None and found[0] == len(wanted)
 

@@ -23,7 +23,7 @@ def estimates(conn: Connection, name: str) -> Mapping[str, int]:
         " JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.isleaf"
         " UNION ALL SELECT n.nspname, c.relname, c.reltuples FROM pg_class c JOIN pg_namespace n"
         " ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%(name)s) AND c.relkind = 'r' AND NOT c.relispartition",
-        {"name": name},
+        {"name": sql.Identifier(*name.split(".", 1)).as_string(conn)},
     ).fetchall()
     found: dict[str, int] = {}
     for schema, leaf, about in rows:

@@ -286,7 +286,7 @@ def research_checks(scene: Scene) -> Iterator[Check]:
             " WHERE a.attrelid = to_regclass(%(table)s) AND a.attnum > 0 AND NOT a.attisdropped) have"
             " FULL JOIN unnest(%(columns)s::text[]) AS want (name) USING (name) WHERE have IS NULL OR want IS NULL"
         ),
-        {"table": f"{schema}.{bare}", "columns": list(RESEARCH_COLUMNS)},
+        {"table": sql.Identifier(schema, bare).as_string(None), "columns": list(RESEARCH_COLUMNS)},
     )
     tiers = sorted({tier.value for rule in scene.policy.rules if rule.instead_of is not None for tier in rule.tiers})
     yield Check(
