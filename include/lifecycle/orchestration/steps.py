@@ -34,6 +34,7 @@ from lifecycle.dispositions.plan_store import (
 from lifecycle.dispositions.quarantine import quarantine_unit, sync_holds
 from lifecycle.dispositions.records import expire_accounts, expire_records
 from lifecycle.dispositions.rollup import roll_up
+from lifecycle.dispositions.shield import shield_run
 from lifecycle.dispositions.survey import survey
 from lifecycle.errors import DispositionError, PreconditionError, ValidationFailedError
 from lifecycle.ledger import runs
@@ -212,6 +213,8 @@ def quarantine(run_id: int) -> dict[str, int]:
         if context.run.dry_run:
             return done
         done["legal holds changed"] = sync_holds(context)
+        if context.run.scope != ERASURE_SCOPE and (taken := shield_run(context)):
+            done["tickets taken"] = taken
         for unit in open_units(context.conn, run_id, [Method.QUARANTINE.value]):
             _add(done, quarantine_unit(context, unit))
         return done
