@@ -166,4 +166,4 @@ def shield(as_of: OptionalAsOf = None, json: Json = False) -> None:
     with connect() as conn:
         found = take(conn, s3_client(), config.policy, config.catalog, tuple(Tier), as_of or now())
     data = {"objects": found.objects, "taken": found.taken}
-    emit(data, json, lambda told: f"{told['objects']} object(s) must stay; {told['taken']} ticket(s) taken")
+    emit(data, json, lambda told: f"{told['taken']} ticket(s) taken, {told['objects']} look(s) at objects")

@@ -9,8 +9,9 @@ import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 PAGE = 500
 WORKERS = 8
+# An agreement may be entered before it begins: what will stay by then must be out of reach before the next shield.
+AHEAD = timedelta(days=2)
 
 
 @dataclass(frozen=True)
 class Shielded:
-    """What one pass did: objects that exceptions name, and how many versions had a ticket that was taken."""
+    """What one pass did: objects that were looked at, most of them twice, and how many versions lost a ticket."""
 
     objects: int = 0
     taken: int = 0
@@ -96,7 +99,8 @@ def shield(
     tags = _tags(conn, s3, catalog)
     found, failed = Shielded(), 0
     for tier in tiers if tags else ():
-        for keys in _pages(conn, policy, catalog, tier, as_of):
+        pages = (keys_to_shield(conn, policy, catalog, tier, at) for at in (as_of, as_of + AHEAD))
+        for keys in chain.from_iterable(pages):
             with ThreadPoolExecutor(WORKERS) as pool:
                 taken = list(pool.map(partial(_take, s3, catalog.messages.objects.bucket, tags), keys))
             failed += taken.count(None)
@@ -128,7 +132,9 @@ def _take(s3: S3Client, bucket: str, tags: frozenset[str], key: str) -> int | No
         return None
 
 
-def _pages(conn: Connection, policy: Policy, catalog: Catalog, tier: Tier, as_of: datetime) -> Iterator[list[str]]:
+def keys_to_shield(
+    conn: Connection, policy: Policy, catalog: Catalog, tier: Tier, as_of: datetime
+) -> Iterator[list[str]]:
     """Keys of objects in the tier's own place that S3 must not expire, a page at a time.
 
     The cursor outlives its transaction, so that none is open while S3 is asked.
