@@ -21,13 +21,17 @@ from lifecycle.backstop.standing import standings
 from lifecycle.config import load_configuration
 from lifecycle.errors import VerificationError
 from lifecycle.stores.s3.lifecycle_rules import replace_rules
-from lifecycle.validation.auditor import audit
+from lifecycle.validation.auditor import audit, count
+from lifecycle.validation.queries.backstop import backstop_checks, stage_backstop
+from lifecycle.validation.scene import Scene
+from lifecycle.validation.staging import temporary_stage
 from oracle.facts import World
 from oracle.named import AS_OF, message
 from oracle.stores import Servers
 from support.approve import approve_loaded
 from support.edits import period, put, write_policy
 from support.permits import altered
+from support.scopes import carry_out
 from support.store import Store
 
 DATA = "product-data"
@@ -84,13 +88,15 @@ def give(store: Store, *theirs: dict[str, Any], bucket: str = DATA) -> None:
     store.s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=configuration)
 
 
-def judged(store: Store) -> dict[str, int]:
+def judged(store: Store, s3: Any = None) -> dict[str, int]:
     """What the auditor says of the backstop: violations of the checks that fail."""
-    with store.connect() as conn:
-        found = audit(conn, store.s3, load_configuration(), AS_OF)
-    checks = [check for check in found.checks if check.name.startswith("backstop_")]
-    assert len(checks) == 3
-    return {check.name: check.violations for check in checks if not check.success}
+    config = load_configuration()
+    with store.connect() as conn, temporary_stage(conn) as stage:
+        stage_backstop(conn, s3 or store.s3, config, stage)
+        scene = Scene(config.policy, config.catalog, stage, AS_OF, AS_OF, "records")
+        found = count(conn, list(backstop_checks(scene)))
+    assert len(found) == 3
+    return {check.name: check.violations for check in found if not check.success}
 
 
 def test_showing_changes_nothing_and_what_was_never_applied_is_no_drift(store: Store) -> None:
@@ -189,6 +195,42 @@ def test_a_policy_that_changed_since_is_drift_too(
     assert days[f"{OWN}messages-business-expire"] == 60
 
 
+def test_a_longer_period_takes_the_shorter_rule_away_the_moment_it_is_approved(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Promise 1: S3 would go on with the former period; only --apply, by name, gives it the new one."""
+    apply(store)
+    file = write_policy(tmp_path, period("business_default", "P60D"))
+    monkeypatch.setenv("LIFECYCLE_POLICY", str(file))
+    said = store.cli("policy", "approve", load_configuration().policy_hash[:12], "--by", "j.doe", "--yes")
+    assert "1 lifecycle rule(s) of S3 would act too early now and were taken away" in said.stderr
+    left = {rule["ID"] for rule in rules(store)}
+    assert f"{OWN}messages-business-expire" not in left
+    assert f"{OWN}messages-consumer-expire" in left
+    assert judged(store) == {"backstop_drift": 2}  # and the leftovers of the logs
+    apply(store)
+    assert judged(store) == {}
+
+
+def test_every_run_retreats_too(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the loaded and under the approved policy, while somebody makes up their mind."""
+    apply(store)
+    monkeypatch.setenv("LIFECYCLE_POLICY", str(write_policy(tmp_path, period("consumer_default", "P400D"))))
+    assert carry_out(AS_OF, "beta", validated=False).code == 0
+    left = {rule["ID"] for rule in rules(store) if rule["ID"].endswith("-expire")}
+    assert left == {f"{OWN}messages-business-expire"}
+    assert store.sql("SELECT rule FROM lifecycle.ledger WHERE dataset = 'backstop' ORDER BY seq DESC LIMIT 1") == [
+        ("retreat",)
+    ]
+
+
+def test_the_daily_audit_fails_on_drift(store: Store) -> None:
+    apply(store)
+    store.s3.delete_bucket_lifecycle(Bucket=DATA)
+    with store.connect() as conn:
+        assert audit(conn, store.s3, load_configuration(), AS_OF).failures["backstop_drift"] == 1
+
+
 def test_the_way_back_takes_ours_and_only_ours(store: Store) -> None:
     give(store, THEIRS)
     before = rules(store)
@@ -211,10 +253,8 @@ def test_rules_that_may_not_be_read_are_told_and_are_drift_where_they_are_in_for
     with store.connect() as conn:
         found = standings(conn, blind, load_configuration())
         assert all(each.current is None for each in found)
-        verdict = audit(conn, blind, load_configuration(), AS_OF)
-    counts = {check.name: check.violations for check in verdict.checks if not check.success}
-    assert counts["backstop_drift"] == sum(each.in_force for each in found) == 3
-    assert "backstop_unreadable" in counts
+    assert sum(each.in_force for each in found) == 3
+    assert judged(store, blind) == {"backstop_drift": 3, "backstop_unreadable": 5}
 
 
 def test_a_server_that_keeps_something_else_gets_its_former_rules_back(store: Store) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from backstop.test_compile import SHIPPED, TICKETED
-from lifecycle.backstop.compare import Approved, changes, findings, foreign, merged, normal, notes, wanted_digest
+from lifecycle.backstop.compare import (
+    Approved,
+    changes,
+    findings,
+    foreign,
+    merged,
+    normal,
+    notes,
+    too_early,
+    wanted_digest,
+)
 from lifecycle.backstop.compile import compile_backstop
-from lifecycle.backstop.models import OWN
+from lifecycle.backstop.models import OWN, NativeRule
 
 BACKSTOP = compile_backstop(SHIPPED.policy, TICKETED)
 DATA, EVIDENCE = SHIPPED.catalog.messages.objects.bucket, SHIPPED.catalog.evidence_bucket
@@ -138,3 +149,30 @@ def test_drift(there: list[dict[str, Any]], approved: Approved | None, wrong: st
     found = findings(BACKSTOP, DATA, there, approved)
     assert [wrong in each.what for each in found] == [True] if wrong else found == []
     assert all("--apply" in each.remedy and "--remove" in each.remedy for each in found)
+
+
+EXPIRE = next(rule for rule in RULES if rule.id == f"{OWN}messages-business-expire")
+MINIMUM = [replace(EXPIRE, noncurrent_days=28)]
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "early"),
+    [
+        (EXPIRE, [EXPIRE], False),
+        (replace(EXPIRE, expire_days=29), [EXPIRE], False),
+        (replace(EXPIRE, expire_days=27), [EXPIRE], True),
+        (replace(EXPIRE, prefix="tier="), [EXPIRE], True),
+        (replace(EXPIRE, ticket=None), [EXPIRE], True),
+        (replace(EXPIRE, id=f"{OWN}former-expire"), [EXPIRE], True),
+        (EXPIRE, MINIMUM, True),
+        (replace(EXPIRE, expire_days=None), MINIMUM, True),
+        (EXPIRE, [], True),
+        (RULES[-1], [], False),  # leftovers hold no record
+    ],
+)
+def test_a_rule_of_ours_that_a_configuration_does_not_allow_is_too_early(
+    there: NativeRule, wanted: list[NativeRule], early: bool
+) -> None:
+    assert too_early(there.as_s3(), wanted) is early
+    assert not too_early(there.as_s3() | {"Status": "Disabled"}, wanted)
+    assert not too_early(there.as_s3() | {"ID": "theirs"}, wanted)

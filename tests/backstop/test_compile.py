@@ -57,7 +57,7 @@ def test_whole_days_are_the_longest_that_the_calendar_makes_of_a_period(period: 
     assert whole_days(Period.parse(period)) == days
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.builds(Period, st.integers(0, 40), st.integers(0, 800), st.integers(0, 100_000)),
     st.timedeltas(timedelta(0), DAY * 366 * 75),
@@ -194,7 +194,7 @@ def _fate(policy: Policy, tier: Tier, facts: list[Entered], known: datetime, as_
     return f"{found.disposition.value}:{found.rule}"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.just(SHIPPED.policy) | st.just(shipped_policy(kind_both)) | policies(),
     st.sampled_from(tuple(Tier)),

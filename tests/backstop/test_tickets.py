@@ -104,6 +104,14 @@ def test_the_shield_takes_tickets_from_every_version_and_leaves_other_tags(moved
     assert '"taken": 0' in moved.cli("s3", "shield", "--as-of", AS_OF.isoformat(), "--json").stdout
 
 
+def test_case_4_a_hold_by_command_is_a_shield_at_once(moved: Store) -> None:
+    """Case 4: S3 must not wait for the next run to learn of it."""
+    told = moved.cli("hold", "place", "--scope", "conversation", "--target", OLDER.conversation_id, "--reason", "case")
+    assert "placed on conversation" in told.stdout
+    assert tags(moved, OLDER) == [{}]
+    assert tags(moved, PLAIN) == [{TAG: "consumer_default"}]
+
+
 def test_every_run_is_a_shield_too(moved: Store) -> None:
     moved.insert(
         "app.enforcement_cases", case_id=ident("later"), account_id=TRADE.account_id, opened_at=AS_OF, closed_at=None

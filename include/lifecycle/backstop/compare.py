@@ -176,6 +176,20 @@ def drift(backstop: Backstop, bucket: str, current: Rules, approved: Approved | 
         yield Finding(bucket, OWN, "policy or dataset file ask for other rules than those that were approved", again)
 
 
+def too_early(rule: Mapping[str, Any], wanted: Iterable[NativeRule]) -> bool:
+    """Whether a rule of ours that stands in a bucket removes versions that a configuration does not let go by then."""
+    found = normal(rule)
+    days = found.get("Expiration", {}).get("Days")
+    noncurrent = found.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays")
+    if not is_ours(rule) or found.get("Status") != "Enabled" or days is noncurrent is None:
+        return False
+    same = next((each for each in wanted if each.id == found["ID"]), None)
+    if same is None or same.expire_days is None or same.noncurrent_days is None:
+        return True
+    sooner = (days or 0) < same.expire_days or (noncurrent is not None and noncurrent < same.noncurrent_days)
+    return sooner or found["Filter"] != normal(same.as_s3())["Filter"]
+
+
 def findings(backstop: Backstop, bucket: str, current: Rules, approved: Approved | None) -> list[Finding]:
     """Everything that must not be so in one bucket."""
     return [*drift(backstop, bucket, current, approved), *foreign(backstop, bucket, current)]

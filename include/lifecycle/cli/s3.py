@@ -38,9 +38,9 @@ def backstop(
     """
     from lifecycle.backstop.standing import standings
     from lifecycle.config import load_configuration
-    from lifecycle.connections import s3_client
     from lifecycle.orchestration.backstop import apply_backstop, remove_backstop
     from lifecycle.orchestration.schema import ensure_schema
+    from lifecycle.orchestration.session import shared_s3_client
     from lifecycle.stores.postgres.connect import connect
 
     if apply and remove:
@@ -48,7 +48,7 @@ def backstop(
     who = (by or "").strip()
     if (apply or remove) and not who:
         raise typer.BadParameter("say who decides, for example --by j.doe", param_hint="--by")
-    config, s3 = load_configuration(), s3_client()
+    config, s3 = load_configuration(), shared_s3_client()
     changed: list[str] = []
     with connect() as conn:
         ensure_schema(conn)
@@ -157,13 +157,13 @@ def shield(as_of: OptionalAsOf = None, json: Json = False) -> None:
     Example: `lifecycle s3 shield`
     """
     from lifecycle.config import load_configuration
-    from lifecycle.connections import s3_client
     from lifecycle.dispositions.shield import shield as take
+    from lifecycle.orchestration.session import shared_s3_client
     from lifecycle.policy.models import Tier
     from lifecycle.stores.postgres.connect import connect
 
     config = load_configuration()
     with connect() as conn:
-        found = take(conn, s3_client(), config.policy, config.catalog, tuple(Tier), as_of or now())
+        found = take(conn, shared_s3_client(), config.policy, config.catalog, tuple(Tier), as_of or now())
     data = {"objects": found.objects, "taken": found.taken}
     emit(data, json, lambda told: f"{told['taken']} ticket(s) taken, {told['objects']} look(s) at objects")

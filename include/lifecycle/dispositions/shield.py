@@ -6,7 +6,7 @@ Taking a ticket back destroys nothing, so it needs no gate and no run: cron can 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ from lifecycle.errors import LifecycleError, ShieldError
 from lifecycle.policy.models import Policy, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.exceptional import is_held_whole, leaf_source, named_rows
-from lifecycle.stores.postgres.fates import fate_parameters
+from lifecycle.stores.postgres.fates import fate_parameters, table
 from lifecycle.stores.postgres.tree import tier_root
 
 if TYPE_CHECKING:
@@ -72,13 +72,18 @@ def hand_out(context: RunContext, tier: Tier, moved: Mapping[str, str]) -> int:
         return sum(pool.map(give, ordinary))
 
 
+def known_to(context: RunContext) -> list[tuple[Policy, Catalog]]:
+    """The loaded configuration and, while it is not approved, the one in force."""
+    known = [(context.policy, context.catalog)]
+    if context.guard is not None and context.guard.policy is not None and context.guard.catalog is not None:
+        known.append((context.guard.policy, context.guard.catalog))
+    return known
+
+
 def shield_run(context: RunContext) -> int:
     """The shield of a run's tiers, under both policies while one is not approved. Returns tickets taken."""
-    policies = [(context.policy, context.catalog)]
-    if context.guard is not None and context.guard.policy is not None and context.guard.catalog is not None:
-        policies.append((context.guard.policy, context.guard.catalog))
     found = Shielded()
-    for policy, catalog in policies:
+    for policy, catalog in known_to(context):
         found += shield(context.conn, context.s3, policy, catalog, context.tiers, context.run.as_of)
     return found.taken
 
@@ -101,13 +106,34 @@ def shield(
     for tier in tiers if tags else ():
         pages = (keys_to_shield(conn, policy, catalog, tier, at) for at in (as_of, as_of + AHEAD))
         for keys in chain.from_iterable(pages):
-            with ThreadPoolExecutor(WORKERS) as pool:
-                taken = list(pool.map(partial(_take, s3, catalog.messages.objects.bucket, tags), keys))
-            failed += taken.count(None)
-            found += Shielded(len(keys), sum(each or 0 for each in taken))
+            done, missed = _take_all(s3, catalog.messages.objects.bucket, tags, keys)
+            found, failed = found + done, failed + missed
     if failed:
         raise ShieldError(failed, found.objects)
     return found
+
+
+def shield_hold(conn: Connection, s3: S3Client, catalog: Catalog, scope: str, target: str) -> int:
+    """Take the tickets of what a hold on an account, a conversation or a message names, at once. Returns how many.
+
+    Raises:
+        ShieldError: some could not be taken.
+    """
+    messages = catalog.messages
+    columns = {"account": messages.subject, "conversation": messages.group, "message": messages.record}
+    tags = _tags(conn, s3, catalog)
+    if not tags or scope not in columns:
+        return 0
+    query = sql.SQL("SELECT m.{key} FROM {t} m WHERE m.{column} = %(target)s::uuid AND m.{key} IS NOT NULL").format(
+        key=sql.Identifier(messages.objects.column), t=table(messages.table), column=sql.Identifier(columns[scope])
+    )
+    found, failed = Shielded(), 0
+    for keys in _fetched(conn, query, {"target": target}):
+        done, missed = _take_all(s3, messages.objects.bucket, tags, keys)
+        found, failed = found + done, failed + missed
+    if failed:
+        raise ShieldError(failed, found.objects)
+    return found.taken
 
 
 def _tags(conn: Connection, s3: S3Client, catalog: Catalog) -> frozenset[str]:
@@ -120,6 +146,13 @@ def _tags(conn: Connection, s3: S3Client, catalog: Catalog) -> frozenset[str]:
             if str(rule.get("ID", "")).startswith(OWN):
                 tags |= {tag["Key"] for tag in rule.get("Filter", {}).get("And", {}).get("Tags", [])}
     return frozenset(tags)
+
+
+def _take_all(s3: S3Client, bucket: str, tags: frozenset[str], keys: Sequence[str]) -> tuple[Shielded, int]:
+    """What was done to some keys, and of how many it is not known."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        taken = list(pool.map(partial(_take, s3, bucket, tags), keys))
+    return Shielded(len(keys), sum(each or 0 for each in taken)), taken.count(None)
 
 
 def _take(s3: S3Client, bucket: str, tags: frozenset[str], key: str) -> int | None:
@@ -135,17 +168,19 @@ def _take(s3: S3Client, bucket: str, tags: frozenset[str], key: str) -> int | No
 def keys_to_shield(
     conn: Connection, policy: Policy, catalog: Catalog, tier: Tier, as_of: datetime
 ) -> Iterator[list[str]]:
-    """Keys of objects in the tier's own place that S3 must not expire, a page at a time.
-
-    The cursor outlives its transaction, so that none is open while S3 is asked.
-    """
+    """Keys of objects in the tier's own place that S3 must not expire, a page at a time."""
     root = tier_root(conn, catalog.messages, tier)
     prefix = stem(catalog.messages.objects.partitioned, tier)
     if root is None or prefix is None:
         return
     query, params = _exceptional(conn, policy, catalog, tier, root, as_of)
+    yield from _fetched(conn, query, params | {"prefix": prefix})
+
+
+def _fetched(conn: Connection, query: sql.Composed, params: dict[str, Any]) -> Iterator[list[str]]:
+    """Pages of a query's only column. The cursor outlives its transaction: none is open while S3 is asked."""
     with conn.cursor(name="lifecycle_shield", withhold=True) as cursor:
-        cursor.execute(query, params | {"prefix": prefix})
+        cursor.execute(query, params)
         while rows := cursor.fetchmany(PAGE):
             yield [key for (key,) in rows]
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lifecycle.backstop.compare import Finding, foreign, merged, normal, own_digest, wanted_digest
+from lifecycle.backstop.compare import Finding, foreign, is_ours, merged, normal, own_digest, too_early, wanted_digest
 from lifecycle.backstop.compile import compile_backstop
 from lifecycle.backstop.models import NativeRule
 from lifecycle.backstop.standing import APPROVE, LEDGER, WITHDRAW, approved_for, read_rules, unit_of
+from lifecycle.catalog.models import Catalog
 from lifecycle.config import Configuration
 from lifecycle.errors import ApprovalError, BackstopConflictError, PreconditionError
 from lifecycle.ledger import approvals, chain
+from lifecycle.ledger.approvals import Key
 from lifecycle.ledger.evidence import write_decisions
-from lifecycle.orchestration.approval import key_of, thresholds
+from lifecycle.orchestration.approval import key_of, recall, thresholds
+from lifecycle.policy.models import Policy
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.s3.lifecycle_rules import replace_rules
 
@@ -63,6 +66,44 @@ def remove_backstop(
     return _settle(conn, s3, config, dict.fromkeys(backstop.buckets, ()), by=by, now=now)
 
 
+def retreat(
+    conn: Connection, s3: S3Client, known: Sequence[tuple[Policy, Catalog]], key: Key, *, by: str, now: datetime
+) -> int:
+    """Take away those of our rules that act earlier than any of some configurations allows. Returns how many.
+
+    Needs nobody's approval: it only keeps. What is left to do (`--apply`) the daily check tells.
+    """
+    compiled = [compile_backstop(policy, catalog) for policy, catalog in known]
+    taken = 0
+    for bucket in dict.fromkeys(bucket for each in compiled for bucket in each.buckets):
+        said = approved_for(conn, bucket)
+        if said is None or said.rules_sha256 is None:
+            continue
+        there = _rules(s3, bucket)
+        early = {rule["ID"] for rule in there if any(too_early(rule, each.rules(bucket)) for each in compiled)}
+        if not early:
+            continue
+        rest = [rule for rule in there if rule.get("ID") not in early]
+        ours = sum(map(is_ours, rest))
+        with conn.transaction():
+            approvals.take_turns(conn)
+            chain.append(conn, _entry(key, bucket, own_digest(rest), ours, by, now, rule="retreat"))
+            replace_rules(s3, bucket, partial(_without, ids=early), normal)
+        log.warning("bucket %s: %d lifecycle rule(s) would act too early and were taken away", bucket, len(early))
+        taken += len(early)
+    return taken
+
+
+def retreat_to(conn: Connection, s3: S3Client, key: Key, *, by: str, now: datetime) -> int:
+    """The same for a configuration that has just been put in force. Returns how many rules were taken away."""
+    known = recall(conn, key)
+    return retreat(conn, s3, [(known.policy, known.catalog)], key, by=by, now=now) if known is not None else 0
+
+
+def _without(rules: Sequence[Mapping[str, Any]], ids: Collection[Any]) -> list[Mapping[str, Any]]:
+    return [rule for rule in rules if rule.get("ID") not in ids]
+
+
 def _refuse(conn: Connection, config: Configuration, by: str, asked_by: str) -> None:
     rules = thresholds(conn, config)
     if rules.approvers and by not in rules.approvers:
@@ -71,7 +112,7 @@ def _refuse(conn: Connection, config: Configuration, by: str, asked_by: str) -> 
         raise ApprovalError(f"{by} asks for this, and the policy in force wants a second pair of eyes")
 
 
-def _rules(s3: S3Client, bucket: str) -> Sequence[dict[str, object]]:
+def _rules(s3: S3Client, bucket: str) -> Sequence[dict[str, Any]]:
     found = read_rules(s3, bucket)
     if found is None:
         raise PreconditionError(
@@ -102,7 +143,7 @@ def _settle(
         # One transaction: what S3 refuses is not recorded, and what is not recorded the daily check calls by name.
         with conn.transaction():
             approvals.take_turns(conn)
-            chain.append(conn, _entry(config, bucket, after, len(rules), by, now))
+            chain.append(conn, _entry(key_of(config), bucket, after, len(rules), by, now))
             replace_rules(s3, bucket, partial(merged, wanted=rules), normal)
         changed.append(bucket)
         log.info("bucket %s: %d lifecycle rule(s) of ours", bucket, len(rules))
@@ -110,7 +151,9 @@ def _settle(
     return changed
 
 
-def _entry(config: Configuration, bucket: str, rules: str | None, count: int, by: str, now: datetime) -> chain.Entry:
+def _entry(
+    key: Key, bucket: str, rules: str | None, count: int, by: str, now: datetime, rule: str | None = None
+) -> chain.Entry:
     return chain.Entry(
         run_id=approvals.NO_RUN,
         run_key=unit_of(bucket),
@@ -120,9 +163,9 @@ def _entry(config: Configuration, bucket: str, rules: str | None, count: int, by
         dataset=LEDGER,
         unit=unit_of(bucket),
         disposition=APPROVE if rules is not None else WITHDRAW,
-        rule="applied" if rules is not None else "removed",
-        counts={"by": by, "rules": count, "rules_sha256": rules or "", "datasets_sha256": config.catalog_hash},
+        rule=rule or ("applied" if rules is not None else "removed"),
+        counts={"by": by, "rules": count, "rules_sha256": rules or "", "datasets_sha256": key.catalog_hash},
         cutoff=None,
-        policy_hash=config.policy_hash,
+        policy_hash=key.policy_hash,
         started_at=now,
     )
