@@ -52,13 +52,18 @@ def place(
 
 def _out_of_reach(conn: Connection, hold: Hold) -> None:
     """Where S3 may expire objects by itself, it must not wait for the next run to learn of a hold."""
-    catalog = load_configuration().catalog
-    if catalog.messages.objects.backstop is None:
+    config = load_configuration()
+    if config.catalog.messages.objects.backstop is None:
         return
-    from lifecycle.dispositions.shield import shield_hold
+    from lifecycle.dispositions.shield import shield, shield_hold
     from lifecycle.orchestration.session import shared_s3_client
+    from lifecycle.policy.models import Tier
 
-    shield_hold(conn, shared_s3_client(), catalog, hold.scope, hold.target)
+    s3 = shared_s3_client()
+    if hold.scope == HoldScope.DATASET:
+        shield(conn, s3, config.policy, config.catalog, tuple(Tier), now())
+    else:
+        shield_hold(conn, s3, config.catalog, hold.scope, hold.target)
 
 
 @hold_app.command()
