@@ -43,7 +43,7 @@ class Scratch:
 
         for prefix in prefixes:
             found = ((v.key, v.is_latest, v.is_marker, v.last_modified) for v in iter_versions(s3, bucket, prefix))
-            self._insert("objects", ("key", "latest", "marker", "modified"), found)
+            self.insert("objects", ("key", "latest", "marker", "modified"), found)
 
     def load_inventory(self, inventory: Inventory) -> None:
         """Every data file of an inventory, one after the other."""
@@ -103,9 +103,9 @@ class Scratch:
         with conn.transaction(), conn.cursor(name="reconcile") as cursor:
             cursor.itersize = BATCH
             cursor.execute(query, {"as_of": as_of})
-            self._insert("records", ("key", "record", "tier", "day"), cursor)
+            self.insert("records", ("key", "record", "tier", "day"), cursor)
 
-    def _insert(self, table: str, names: Sequence[str], rows: Any) -> None:
+    def insert(self, table: str, names: Sequence[str], rows: Any) -> None:
         """By Arrow batches, so that no list of all keys is ever in memory."""
         import pyarrow as pa
 
