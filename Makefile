@@ -47,11 +47,11 @@ test-postgres: $(STAMP) ## The SQL of the engine on another PostgreSQL (needs np
 	    -m "not e2e and not ceph and not benchmark and not kill and not browser" \
 	    tests/stores/postgres tests/dispositions tests/coverage tests/explain tests/validation tests/reference_store
 
-# A path that is short (socket names) and open to Ceph's user.
+# A path that is short (socket names) and open to Ceph's user. A lifecycle day lasts five seconds: rules really act.
 test-s3-ceph: $(STAMP) ## The S3 tests against a real Ceph gateway (needs root; unpacks Ceph once)
 	@dir=$$(mktemp -d)/ceph; \
 	trap 'scripts/ceph_down.sh $$dir' EXIT; \
-	scripts/ceph_up.sh $$dir; \
+	LC_DEBUG=5 scripts/ceph_up.sh $$dir; \
 	set -a; . $$dir/s3.env; set +a; \
 	$(PYTEST) -p no:xdist tests/stores/s3
 
