@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -66,7 +67,7 @@ class Task:
     objects: int
     conninfo: str = ""
 
-    @property
+    @cached_property
     def s3(self) -> S3Client:
         return self.server.client()
 
@@ -179,6 +180,7 @@ ORDER = ("list_boto3", "list_ours", "cp_s5cmd", "cp_ours", "rm_boto3", "rm_s5cmd
 
 def work(task: Task) -> None:
     """The contestant's process: tells its own seconds, which are without Python's start and imports."""
+    task.s3.list_buckets()
     began = time.monotonic()
     done = WORK[task.name](task)
     sys.stdout.write(json.dumps([done, time.monotonic() - began]))
@@ -286,7 +288,8 @@ def fill_rows(conninfo: str, task: Task) -> None:
                 row = (record(n), record(n), account, "consumer", "prompt", at, "m", "192.0.2.1", task.key(n))
                 copy.write_row(row)
         conn.execute(
-            "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by) VALUES ('account', %s, 'a case', 'me')",
+            "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by)"
+            " VALUES ('account', %s, 'a case', 'somebody')",
             (str(HELD),),
         )
         conn.execute("VACUUM ANALYZE")
@@ -302,8 +305,8 @@ def serving(kind: str, folder: Path) -> Iterator[S3Server]:
     try:
         subprocess.run([str(ROOT / "scripts" / "ceph_up.sh"), where], check=True, stdout=subprocess.DEVNULL)
         env = dict(line.split("=", 1) for line in (Path(where) / "s3.env").read_text().splitlines())
-        keys = [env[f"LIFECYCLE_TEST_S3_{name}"] for name in ("ENDPOINT", "ACCESS", "SECRET")]
-        yield S3Server(*keys)
+        endpoint, access, secret = (env[f"LIFECYCLE_TEST_S3_{name}"] for name in ("ENDPOINT", "ACCESS", "SECRET"))
+        yield S3Server(endpoint, access_key=access, secret_key=secret)
     finally:
         subprocess.run([str(ROOT / "scripts" / "ceph_down.sh"), where], check=False)
 
@@ -349,7 +352,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.work:
         told = json.loads(args.work)
-        work(Task(**told | {"server": S3Server(**told["server"])}))
+        work(Task(**(told | {"server": S3Server(**told["server"])})))
         return
     with tempfile.TemporaryDirectory(prefix="lifecycle-bench-") as name:
         Path(name).chmod(0o755)
