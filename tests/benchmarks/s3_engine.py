@@ -245,9 +245,7 @@ def measured(command: list[str], env: dict[str, str]) -> tuple[str, float, float
 
 def contest(task: Task, s5cmd: S5cmd, versions: int) -> None:
     if task.name in WORK:
-        said, _, _, memory = measured(
-            [sys.executable, __file__, "--work", json.dumps(asdict(task))], dict(os.environ)
-        )
+        said, _, _, memory = measured([sys.executable, __file__, "--work", json.dumps(asdict(task))], dict(os.environ))
         count, seconds, cpu = json.loads(said)
     else:
         _, seconds, cpu, memory = measured(s5cmd.contest(task), s5cmd.env)

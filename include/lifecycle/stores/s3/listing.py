@@ -61,10 +61,9 @@ def _take_entries(response_dict: dict[str, Any], customized_response_dict: dict[
     except ElementTree.ParseError:
         return  # the client finds it broken too, and asks again
     try:
-        entries, rest = _split(root)
-    except (KeyError, ValueError, TypeError):
-        return  # an answer without entries is refused above
-    customized_response_dict[_ENTRIES] = entries
+        customized_response_dict[_ENTRIES], rest = _split(root)
+    except (KeyError, ValueError):
+        rest = ElementTree.Element(root.tag)  # nothing for the client to stumble over; refused above
     response_dict["body"] = ElementTree.tostring(rest)
 
 
