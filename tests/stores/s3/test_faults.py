@@ -24,7 +24,7 @@ from support.permits import CountingPermit
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-KEYS = tuple(f"day/{number:03}" for number in range(60))
+KEYS = tuple(f"day/{number:03}" for number in range(40))
 DUE = tuple(key for key in KEYS if not key.endswith("7"))
 STAYS = frozenset(KEYS) - frozenset(DUE)
 VERSIONS_OF_FIRST = 3
@@ -107,7 +107,7 @@ def hasty(faulty: Faulty, s3_server: S3Server) -> Faulty:
 def faulty(way: tuple[Proxy, S3Client], s3: S3Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
     """A partition of which most is due, in several windows and jobs."""
     monkeypatch.setattr(requests, "BACKOFF", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(destroy, "WINDOW", 18)
+    monkeypatch.setattr(destroy, "WINDOW", 12)
     monkeypatch.setattr(destroy, "SMALLEST_JOB", 5)
     with ThreadPoolExecutor(8) as pool:
         for key in (*KEYS, *[DUE[0]] * (VERSIONS_OF_FIRST - 1)):
@@ -298,5 +298,5 @@ def test_uploads_that_cannot_be_listed_stop_the_deletion_of_their_keys(faulty: F
     strikes = faulty.nth(lambda request: "uploads" in request.query, 1)
     faulty.proxy.instead = lambda request: error_reply(403, "AccessDenied") if strikes(request) else None
     done = run(faulty)
-    assert done.keys_failed == 18
+    assert done.keys_failed == 12
     complete(faulty)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 ODD = ("plain", "sp ace", "plus+and%20", "ünïcode/é", "<&>\"'", "tab\tbed", "\U0001f600", "a%2Fb", "dots..", "100%")
 
 
-def lean(s3: S3Client, prefix: str = "", **more: Any) -> list[ObjectVersion]:
-    request: dict[str, Any] = {"Bucket": VERSIONED, "Prefix": prefix, **more}
-    return [entry for page in lean_pages(s3, request) for entry in page]
+def lean(s3: S3Client, *, ahead: bool = False, **more: Any) -> list[ObjectVersion]:
+    request: dict[str, Any] = {"Bucket": VERSIONED, **more}
+    return [entry for page in lean_pages(s3, request, ahead=ahead) for entry in page]
 
 
 def boto(s3: S3Client) -> list[ObjectVersion]:
@@ -68,14 +68,14 @@ def test_every_field_of_every_entry_is_what_the_client_reads(odd: S3Client) -> N
 
 
 def test_pages_are_followed_and_common_prefixes_are_left_to_the_client(odd: S3Client) -> None:
-    assert lean(odd, MaxKeys=2) == lean(odd)
+    assert lean(odd, MaxKeys=2) == lean(odd, MaxKeys=2, ahead=True) == lean(odd)
     assert list(iter_versions(odd, VERSIONED, "", page=3)) == list(iter_versions(odd, VERSIONED, ""))
     prefixes = odd.list_object_versions(Bucket=VERSIONED, Delimiter="/")["CommonPrefixes"]
     assert prefixes == [{"Prefix": "ünïcode/"}]
 
 
 def test_an_abandoned_listing_leaves_no_trace(odd: S3Client) -> None:
-    pages = lean_pages(odd, {"Bucket": VERSIONED, "MaxKeys": 1})
+    pages = lean_pages(odd, {"Bucket": VERSIONED, "MaxKeys": 1}, ahead=True)
     assert len(next(pages)) == 1
     assert odd.list_object_versions(Bucket=VERSIONED)["Versions"]
 

@@ -7,6 +7,7 @@ that nobody asked for. So the entries are taken out of an answer before the clie
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -29,19 +30,26 @@ _ENTRIES = "LifecycleEntries"
 _wanted: ContextVar[bool] = ContextVar("lean_listing", default=False)
 
 
-def lean_pages(s3: S3Client, request: dict[str, Any]) -> Iterator[list[ObjectVersion]]:
+def lean_pages(s3: S3Client, request: dict[str, Any], *, ahead: bool = False) -> Iterator[list[ObjectVersion]]:
     """Versions and markers of each page, in the order of the answer.
+
+    Args:
+        ahead: ask for the next page while this one is worked on; one page too many for who stops in the middle.
 
     Raises:
         StoreError: an answer holds entries that are none. One that ends too early is asked for again by the client.
     """
     s3.meta.events.register_first(_EVENT, _take_entries, unique_id=_HANDLER)
     pages = iter(s3.get_paginator("list_object_versions").paginate(**request))
-    while (page := _next(pages)) is not None:
-        entries: list[ObjectVersion] | None = page.get(_ENTRIES)
-        if entries is None:
-            raise StoreError("ListObjectVersions", "MalformedAnswer")
-        yield entries
+    with ThreadPoolExecutor(1, thread_name_prefix="s3-list") as other:
+        page = _next(pages)
+        while page is not None:
+            coming = other.submit(_next, pages) if ahead and page.get("IsTruncated") else None
+            entries: list[ObjectVersion] | None = page.get(_ENTRIES)
+            if entries is None:
+                raise StoreError("ListObjectVersions", "MalformedAnswer")
+            yield entries
+            page = coming.result() if coming is not None else _next(pages)
 
 
 def _next(pages: Iterator[Any]) -> dict[str, Any] | None:

@@ -49,12 +49,13 @@ def _newest_first(version: ObjectVersion) -> tuple[str, bool, float]:
 
 
 def iter_versions(
-    s3: S3Client, bucket: str, prefix: str, *, after: str = "", page: int = LARGEST_PAGE
+    s3: S3Client, bucket: str, prefix: str, *, after: str = "", page: int = LARGEST_PAGE, ahead: bool = True
 ) -> Iterator[ObjectVersion]:
     """Stream versions and delete markers of all keys that begin with ``prefix``, by key, page by page.
 
     Unversioned and suspended buckets give their "null" versions. ``after`` leaves out keys up to and including it;
-    ``page`` is worth giving where fewer entries are expected than a page holds.
+    ``page`` is worth giving where fewer entries are expected than a page holds, and ``ahead`` is to be switched off by
+    who will not read to the end: the next page is asked for while this one is worked on.
 
     Raises:
         StoreError: the bucket cannot be listed.
@@ -63,7 +64,7 @@ def iter_versions(
     request |= {"KeyMarker": after} if after else {}
     request |= {"MaxKeys": page} if page < LARGEST_PAGE else {}
     with translated("ListObjectVersions"):
-        for entries in lean_pages(s3, request):
+        for entries in lean_pages(s3, request, ahead=ahead):
             for version in sorted(entries, key=_newest_first):
                 # Ceph begins with the versions of ``after`` itself, S3 behind them.
                 if version.key > after and version.key.startswith(prefix):
@@ -78,7 +79,7 @@ def newest_etag(versions: Iterable[ObjectVersion]) -> str:
 def key_versions(s3: S3Client, bucket: str, key: str) -> list[ObjectVersion]:
     """Every version and marker of exactly this key, the latest first. ``user/1`` does not include ``user/10``."""
     found: list[ObjectVersion] = []
-    for version in iter_versions(s3, bucket, key):
+    for version in iter_versions(s3, bucket, key, ahead=False):
         if version.key != key:
             break  # the exact key sorts before every longer one
         found.append(version)
@@ -120,7 +121,8 @@ def _listed_together(
     after = wanted[0][:-1] if len(wanted[0]) > len(prefix) else ""
     budget = 1000 + PASSED_BY_PER_KEY * len(wanted)
     reached = ""
-    for key, group in groupby(iter_versions(s3, bucket, prefix, after=after, page=page), key=attrgetter("key")):
+    stretch = iter_versions(s3, bucket, prefix, after=after, page=page, ahead=False)
+    for key, group in groupby(stretch, key=attrgetter("key")):
         reached = key
         if key > wanted[-1]:
             return
