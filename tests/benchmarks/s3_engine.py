@@ -1,13 +1,15 @@
 """The S3 engine beside s5cmd and a plain boto3 loop, on the same server: deleting a partition, listing, copying.
 
-    python tests/benchmarks/s3_engine.py [--objects 100000] [--server ministack|ceph] [--versions 1|3]
+    python tests/benchmarks/s3_engine.py [--objects 100000] [--server ministack|ceph|stub] [--versions 1|3]
         [--only list_boto3,list_ours,rm_boto3,rm_s5cmd,rm_ours,unit,cp_s5cmd,cp_ours] [--copies 2000]
 
 Objects of 1 KiB in a bucket that keeps versions; one in a hundred survives, and lies between those that go. Every
 contestant is a process of its own, and has a partition of its own: seconds, objects a second, processor time of the
 client per object and its peak memory are that process's, its start excluded from the seconds. `rm_ours` is the engine
 alone; `unit` is a unit of a run from its lease to its ledger entry, with rows, holds and exceptions in PostgreSQL (what
-planning cost is told beside it). s5cmd comes from the package index into a folder of its own. Ceph needs root.
+planning cost is told beside it). s5cmd comes from the package index into a folder of its own. Ceph needs root. `stub`
+is a server that costs next to nothing and needs no filling: what remains is the client's own part (list_ours,
+list_boto3, rm_ours, rm_boto3; memory at a million keys).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -293,6 +295,35 @@ def fill_rows(conninfo: str, task: Task) -> None:
         conn.execute("VACUUM ANALYZE")
 
 
+def local(port: int) -> S3Server:
+    return S3Server(f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def stub(task: Task, folder: Path) -> Iterator[S3Server]:
+    keys = folder / "keys"
+    keys.write_text("\n".join(sorted(task.key(number) for number in range(task.objects))), encoding="utf-8")
+    command = [sys.executable, str(Path(__file__).with_name("s3_stub.py")), str(keys)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield local(int(process.stdout.readline() if process.stdout else ""))
+        finally:
+            process.terminate()
+
+
+def race_on_stub(args: argparse.Namespace, folder: Path) -> None:
+    heading()
+    for name in args.only.split(","):
+        task = Task(name, local(0), "stub/", args.objects)
+        with stub(task, folder) as server:
+            contest(replace(task, server=server), S5cmd(Path(), server), 1)
+
+
+def heading() -> None:
+    tell("", "versions", "seconds", "a second", "client's CPU each", "peak memory")
+    tell("---", "---", "---", "---", "---", "---")
+
+
 @contextmanager
 def serving(kind: str, folder: Path) -> Iterator[S3Server]:
     if kind == "ministack":
@@ -314,8 +345,7 @@ def race(args: argparse.Namespace, folder: Path, server: S3Server) -> None:
     client = server.client()
     client.create_bucket(Bucket=BUCKET)
     client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    tell("", "versions", "seconds", "a second", "client's CPU each", "peak memory")
-    tell("---", "---", "---", "---", "---", "---")
+    heading()
     filled = ""
     for name in args.only.split(","):
         objects = args.copies if name.startswith("cp_") else args.objects
@@ -342,7 +372,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=100_000)
     parser.add_argument("--copies", type=int, default=2_000)
-    parser.add_argument("--server", choices=("ministack", "ceph"), default="ministack")
+    parser.add_argument("--server", choices=("ministack", "ceph", "stub"), default="ministack")
     parser.add_argument("--versions", type=int, default=1)
     parser.add_argument("--only", default=",".join(ORDER))
     parser.add_argument("--s5cmd", type=Path, help="an s5cmd that is there already")
@@ -354,6 +384,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="lifecycle-bench-") as name:
         Path(name).chmod(0o755)
+        if args.server == "stub":
+            race_on_stub(args, Path(name))
+            return
         with serving(args.server, Path(name)) as server:
             race(args, Path(name), server)
 
