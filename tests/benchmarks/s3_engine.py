@@ -67,6 +67,7 @@ class Task:
     server: S3Server
     prefix: str
     objects: int
+    due_file: str
     conninfo: str = ""
 
     @cached_property
@@ -77,8 +78,13 @@ class Task:
         return f"{self.prefix}{record(number)}.json"
 
     def due(self) -> Iterator[str]:
-        """In key order, as they come from an index."""
-        return iter(sorted(self.key(n) for n in range(self.objects) if n % EVERY))
+        """In key order and one by one, as they come from a cursor."""
+        with Path(self.due_file).open(encoding="utf-8") as lines:
+            yield from (line.rstrip("\n") for line in lines)
+
+    def write_due(self) -> None:
+        keys = sorted(self.key(n) for n in range(self.objects) if n % EVERY)
+        Path(self.due_file).write_text("\n".join(keys), encoding="utf-8")
 
 
 def record(number: int) -> UUID:
@@ -185,7 +191,13 @@ def work(task: Task) -> None:
     task.s3.list_buckets()
     began, spent = time.monotonic(), time.process_time()
     done = WORK[task.name](task)
-    sys.stdout.write(json.dumps([done, time.monotonic() - began, time.process_time() - spent]))
+    sys.stdout.write(json.dumps([done, time.monotonic() - began, time.process_time() - spent, _peak()]))
+
+
+def _peak() -> float:
+    """MiB of this program; what the kernel tells a parent includes the parent's own, from before the program began."""
+    told = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(told.split("VmHWM:")[1].split()[0]) / 1024
 
 
 # -- s5cmd ----------------------------------------------------------------------------------------------------------
@@ -246,9 +258,10 @@ def measured(command: list[str], env: dict[str, str]) -> tuple[str, float, float
 
 
 def contest(task: Task, s5cmd: S5cmd, versions: int) -> None:
+    task.write_due()
     if task.name in WORK:
-        said, _, _, memory = measured([sys.executable, __file__, "--work", json.dumps(asdict(task))], dict(os.environ))
-        count, seconds, cpu = json.loads(said)
+        said, _, _, _ = measured([sys.executable, __file__, "--work", json.dumps(asdict(task))], dict(os.environ))
+        count, seconds, cpu, memory = json.loads(said)
     else:
         _, seconds, cpu, memory = measured(s5cmd.contest(task), s5cmd.env)
         count = task.objects if task.name.startswith("cp_") else (task.objects - task.objects // EVERY) * versions
@@ -314,7 +327,7 @@ def stub(task: Task, folder: Path) -> Iterator[S3Server]:
 def race_on_stub(args: argparse.Namespace, folder: Path) -> None:
     heading()
     for name in args.only.split(","):
-        task = Task(name, local(0), "stub/", args.objects)
+        task = Task(name, local(0), "stub/", args.objects, str(folder / "due"))
         with stub(task, folder) as server:
             contest(replace(task, server=server), S5cmd(Path(), server), 1)
 
@@ -352,7 +365,7 @@ def race(args: argparse.Namespace, folder: Path, server: S3Server) -> None:
         # Listings leave everything as it was; whatever deletes gets a partition of its own.
         prefix = "tier=consumer/date=2026-06-01/" if name == "unit" else f"{name.split('_')[0]}-{name}/"
         prefix = "list/" if name.startswith("list_") else prefix
-        task = Task(name, server, prefix, objects)
+        task = Task(name, server, prefix, objects, str(folder / "due"))
         if prefix != filled:
             began = time.monotonic()
             s5cmd.fill(folder, task, 1 if name.startswith("cp_") else args.versions)
@@ -363,7 +376,7 @@ def race(args: argparse.Namespace, folder: Path, server: S3Server) -> None:
                 with psycopg.connect(postgres.conninfo(), autocommit=True) as conn:
                     conn.execute("CREATE DATABASE product")
                 fill_rows(postgres.conninfo("product"), task)
-                contest(Task(name, server, prefix, objects, postgres.conninfo("product")), s5cmd, args.versions)
+                contest(replace(task, conninfo=postgres.conninfo("product")), s5cmd, args.versions)
         else:
             contest(task, s5cmd, args.versions)
 
