@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -31,6 +33,7 @@ from lifecycle.dispositions.plan_store import (
 )
 from lifecycle.dispositions.rests import Shut, rest
 from lifecycle.errors import DispositionError, VerificationError
+from lifecycle.planning.pacing import Aim, next_size
 from lifecycle.planning.spans import span_of
 from lifecycle.planning.units import Method, Progress, Tally
 from lifecycle.policy.models import Tier
@@ -53,7 +56,8 @@ from lifecycle.stores.postgres.tree import Partition, partitions_of, unclassifie
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-OBJECT_BATCH = 500
+# How long a gate stays open for objects: flags and holds wait for as long. How many go in that time is for S3 to say.
+OBJECTS = Aim(seconds=0.8, smallest=100, largest=5_000, first=500)
 READERS = 8
 
 
@@ -115,6 +119,14 @@ def _contains(leaf: Partition, span: tuple[datetime, datetime]) -> bool:
     return leaf.lower is not None and leaf.upper is not None and leaf.lower <= span[0] and span[1] <= leaf.upper
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """How many objects of a batch failed, and how long the gate was open for it."""
+
+    failed: int
+    seconds: float
+
+
 class _Work:
     """The steps on one partition, sharing what they all need."""
 
@@ -156,14 +168,16 @@ class _Work:
 
     def destroy_objects(self) -> int:
         """Destroy the objects of due records, then their rows, batch by batch. Returns how many objects failed."""
-        failed, after = 0, None
+        failed, after, size = 0, None, OBJECTS.first
         while rows.has_objects(self.context.conn, self.dataset, self.leaf.identifier):
-            batch = self._due(after, OBJECT_BATCH, objects_only=True)
+            batch = self._due(after, size, objects_only=True)
             if not batch:
                 return failed
             after = batch[-1].record
             self._stage_lengths(batch)
-            failed += self._through(partial(self._destroy_batch, batch[0].record, after))
+            done = self._through(partial(self._timed_batch, batch[0].record, after, size))
+            failed += done.failed
+            size = next_size(OBJECTS, size, len(batch), done.seconds)
         return failed
 
     def _due(self, after: UUID | None, limit: int, *, objects_only: bool) -> list[rows.DueRow]:
@@ -214,7 +228,12 @@ class _Work:
             raise
         return body_chars(body)
 
-    def _destroy_batch(self, start: UUID, end: UUID, gate: Gate) -> int:
+    def _timed_batch(self, start: UUID, end: UUID, limit: int, gate: Gate) -> _Batch:
+        began = time.monotonic()
+        failed = self._destroy_batch(start, end, limit, gate)
+        return _Batch(failed, time.monotonic() - began)
+
+    def _destroy_batch(self, start: UUID, end: UUID, limit: int, gate: Gate) -> int:
         """Inside the gate: judge the batch once more, destroy its objects, then its rows."""
         from lifecycle.stores.s3.destroy import destroy_keys
 
@@ -227,7 +246,7 @@ class _Work:
                 self.fate,
                 self.context.params,
                 after=None,
-                limit=OBJECT_BATCH,
+                limit=limit,
                 objects_only=True,
                 only=sql.SQL("m.{c} BETWEEN {a} AND {b} AND {n}").format(
                     c=sql.Identifier(self.dataset.record),
