@@ -43,10 +43,10 @@ class _Form(Protocol):
 
     def scan(self, path: Path, fields: LogFields, tally: Tally) -> None: ...
     def rewrite(self, source: Path, target: Path, fields: LogFields, tally: Tally) -> None: ...
-    def same_form(self, one: Path, other: Path) -> bool: ...
+    def differences(self, one: Path, other: Path) -> list[str]: ...
 
 
-_FORMS: dict[str, ModuleType] = {".jsonl": jsonl, ".jsonl.gz": jsonl, ".parquet": parquet}
+_FORMS: dict[str, ModuleType] = {".jsonl": jsonl, ".jsonl.gz": jsonl, ".jsonl.zst": jsonl, ".parquet": parquet}
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,8 @@ def _write_rest(
     content: Content,
 ) -> str:
     """Write what stays of the latest version as a new one, and prove it. Returns the id of the new version."""
-    form, written = _form(key), Tally(decide)
     rest = seen.path.with_suffix(".rest")
-    form.rewrite(seen.path, rest, fields, written)
+    _make_rest(key, seen, rest, fields, decide)
     description = {
         **content.headers,
         **tagging(s3, bucket, key, content),
@@ -216,23 +215,36 @@ def _write_rest(
     }
     permit.check()
     version = write_file(s3, bucket, key, rest, description=description, condition={"IfMatch": content.etag})
-    back = seen.path.with_suffix(".back")
-    there = read(s3, bucket, key, version_id=version, into=back)
-    check = Tally(decide)
-    try:
-        form.scan(back, fields, check)
-        same_bytes = there.sha256 == _sha256(rest)
-        same_counts = check.due == 0 and check.before == seen.tally.kept == written.kept
-        sound = same_bytes and same_counts and form.same_form(seen.path, back)
-    except UnreadableObjectError:
-        sound = False
-    if not sound:
+    there = read(s3, bucket, key, version_id=version)
+    if there.sha256 != _sha256(rest):
         _take_back(s3, permit, bucket, key, there.version_id)
         raise VerificationError(
             f"an object of bucket {bucket!r} did not read back as it was rewritten; "
             "its former version was left in place"
         )
     return there.version_id or "null"
+
+
+def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Decide) -> None:
+    """Write what stays to a file, and prove by reading it that it is that, before the store is touched.
+
+    In a file and not straight into an upload: nothing unproven is ever sent, and what is read back from the store
+    needs but the same checksum to be proven too.
+    """
+    form, written, check = _form(key), Tally(decide), Tally(decide)
+    try:
+        form.rewrite(seen.path, rest, fields, written)
+        form.scan(rest, fields, check)
+        wrong = form.differences(seen.path, rest)
+    except UnreadableObjectError as error:
+        raise VerificationError(f"{error}; it holds {seen.tally.due} due record(s)") from None
+    if check.due or not check.before == check.kept == written.kept == seen.tally.kept:
+        wrong.append(f"{check.before} record(s) instead of {seen.tally.kept}, {check.due} of them due")
+    if wrong:
+        raise VerificationError(
+            f"an object with {seen.tally.due} due record(s) cannot be rewritten as it is: what was written differs in "
+            f"{', '.join(wrong)}; it was left in place"
+        )
 
 
 def _sha256(path: Path) -> str:
