@@ -29,7 +29,7 @@ _LEVELS, _DEFAULT_LEVEL = {2: 9, 4: 1}, 6
 
 
 class Sink(Protocol):
-    def write(self, data: bytes, /) -> Any: ...
+    def write(self, data: bytes | memoryview, /) -> Any: ...
 
 
 def packing(path: Path) -> str:
@@ -130,7 +130,7 @@ class _GzipWriter:
         self._raw.write(b"\x03\x00")
         self._raw.write(self._checksum.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little"))
 
-    def write(self, data: bytes, /) -> None:
+    def write(self, data: bytes | memoryview, /) -> None:
         self._waiting += data
         if len(self._waiting) >= PIECE_BYTES:
             self._send()
@@ -151,6 +151,8 @@ class _GzipWriter:
 
 
 def _deflated(piece: bytes, window: bytes, level: int) -> bytes:
-    known = {"zdict": window} if window else {}
-    packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS, **known)
+    if window:
+        packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=window)
+    else:
+        packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
     return packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)

@@ -135,7 +135,8 @@ class _Gathered:
     def add(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows == 0:
             return
-        self._batches.append(_compacted(batch))
+        with _writing():
+            self._batches.append(_compacted(batch))
         self._bytes += self._batches[-1].nbytes
         if self._bytes >= GROUP_BYTES:
             self.write()
@@ -154,13 +155,33 @@ def _compacted(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Dictionaries without what no row refers to any more: they are written whole, removed values included."""
     import pyarrow as pa
 
+    plain = [_plain(column.type) for column in batch.columns]
     columns = [
-        column.dictionary_decode().dictionary_encode().cast(column.type)
-        if pa.types.is_dictionary(column.type)
-        else column
-        for column in batch.columns
+        column if kind == column.type else column.cast(kind).cast(column.type)
+        for column, kind in zip(batch.columns, plain, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """A type with the values of its dictionaries in their place, at any depth."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_struct(kind):
+        return pa.struct([_plain_field(field) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_plain_field(kind.key_field), _plain_field(kind.item_field), kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_field(kind.value_field), kind.list_size)
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain_field(kind.value_field))
+    return pa.list_(_plain_field(kind.value_field)) if pa.types.is_list(kind) else kind
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_plain(field.type))
 
 
 def _batches(file: pq.ParquetFile, columns: list[str] | None) -> Iterator[tuple[int, pa.RecordBatch]]:
