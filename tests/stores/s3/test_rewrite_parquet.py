@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lifecycle.errors import VerificationError
-from lifecycle.stores.s3 import parquet, parquet_form
+from lifecycle.stores.s3 import logs, parquet, parquet_form
 from lifecycle.stores.s3.logs import RewriteResult, inspect_object, rewrite_object
 from lifecycle.stores.s3.records import Judge, LogFields, Ordinary, Tally, UnreadableObjectError
 from lifecycle.stores.s3.versions import key_versions
-from stores.s3 import LOGS
-from support.permits import CountingPermit
+from stores.s3 import LOGS, PLAIN
+from support.permits import CountingPermit, altered
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -208,6 +208,59 @@ def test_a_group_that_takes_too_much_memory_becomes_several(tmp_path: Path, monk
     with pq.ParquetFile(target) as after:
         assert after.num_row_groups > 2
         assert after.read().to_pylist() == [row for row in pq.read_table(source).to_pylist() if stays(row)]
+
+
+# -- what is read where it lies
+
+
+def _put_large(s3: S3Client, due: int, bucket: str = LOGS) -> int:
+    """Two thousand rows with bodies that no decision needs; gives the size."""
+    rows = table([n < due for n in range(2000)], body=lambda names: pa.array([name * 500 for name in names]))
+    body = bytes_of(rows, row_group_size=1000)
+    s3.put_object(Bucket=bucket, Key="a.parquet", Body=body)
+    return len(body)
+
+
+@pytest.mark.parametrize("due", [0, 3])
+def test_only_the_columns_that_decide_are_read(s3: S3Client, monkeypatch: pytest.MonkeyPatch, due: int) -> None:
+    """Promise 8: an object without due records is not even read whole, and one with them only to be rewritten."""
+    monkeypatch.setattr(logs, "REMOTE_FROM", 1 << 20)
+    monkeypatch.setattr(parquet, "_REMOTE_BYTES", 256 << 10)
+    size, read = _put_large(s3, due), list[int]()
+
+    def counted(real: Callable[..., Any], **kwargs: Any) -> Any:
+        answer = real(**kwargs)
+        read.append(answer["ContentLength"])
+        return answer
+
+    watched = altered(s3, get_object=counted)
+    seen = inspect_object(watched, LOGS, "a.parquet", FIELDS, QUICK)
+    assert (seen.records_before, seen.kept, sum(seen.removed.values())) == (2000, 2000 - due, due)
+    assert sum(read) < size // 4
+    read.clear()
+    assert rewrite_object(watched, CountingPermit(), LOGS, "a.parquet", FIELDS, QUICK) == seen
+    assert (sum(read) > size) == (due > 0)
+
+
+def test_case_15_an_object_that_is_overwritten_while_its_columns_are_read(
+    s3: S3Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 15: every piece demands the ETag that was listed, so no two states are mixed; it is looked at anew."""
+    monkeypatch.setattr(logs, "REMOTE_FROM", 1 << 20)
+    monkeypatch.setattr(parquet, "_REMOTE_BYTES", 256 << 10)
+    _put_large(s3, 3, PLAIN)
+    asked: list[str] = []
+
+    def overwriting(real: Callable[..., Any], **kwargs: Any) -> Any:
+        asked.append(kwargs.get("Range", ""))
+        if len(asked) == 4:
+            _put_large(s3, 7, PLAIN)
+        return real(**kwargs)
+
+    racing = altered(s3, get_object=overwriting)
+    done = rewrite_object(racing, CountingPermit(), PLAIN, "a.parquet", FIELDS, QUICK)
+    assert asked[3].startswith("bytes=")
+    assert (done.records_before, done.removed) == (2000, {"beta_default": 7})
 
 
 # -- what is refused, and stays

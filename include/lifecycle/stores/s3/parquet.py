@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from lifecycle.stores.s3 import parquet_form
 from lifecycle.stores.s3.ahead import ahead
@@ -22,6 +22,8 @@ _BATCH_BYTES = 8 << 20
 # A row group is gathered in memory; one that takes more there is written as several.
 GROUP_BYTES = 64 << 20
 _BUFFER_BYTES = 1 << 20
+# What one request for a part of a column asks for.
+_REMOTE_BYTES = 4 << 20
 
 
 @contextmanager
@@ -78,6 +80,27 @@ def scan(path: Path, fields: LogFields, tally: Tally) -> None:
     """
     with _open(path) as file:
         scan_file(file, fields, tally)
+
+
+def scan_remote(remote: IO[bytes], size: int, fields: LogFields, tally: Tally) -> bool:
+    """Count what is due in a file elsewhere by reading its footer and the columns that decide, if that is worth it.
+
+    Returns:
+        Whether it was: False where reading the whole takes fewer or hardly fewer bytes and requests.
+
+    Raises:
+        UnreadableObjectError: it is cut off, corrupt or encrypted.
+    """
+    import pyarrow.parquet as pq
+
+    with _reading():
+        file = pq.ParquetFile(remote, buffer_size=_REMOTE_BYTES, pre_buffer=False)
+    needed = parquet_form.chunks_of(file, fields.names())
+    requests = sum(-(-taken // _REMOTE_BYTES) for taken in needed)
+    if not needed or sum(needed) > size // 2 or requests > size // (_REMOTE_BYTES // 4):
+        return False
+    scan_file(file, fields, tally)
+    return True
 
 
 def scan_file(file: pq.ParquetFile, fields: LogFields, tally: Tally) -> None:

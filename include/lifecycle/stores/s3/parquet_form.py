@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,13 @@ def differences(one: pq.ParquetFile, other: pq.ParquetFile) -> list[str]:
 def _metadata(file: pq.ParquetFile) -> dict[bytes, bytes]:
     """Without Arrow's own schema, which is compared as a schema: its bytes depend on the library's version."""
     return {name: value for name, value in (file.metadata.metadata or {}).items() if name != _ARROW_SCHEMA}
+
+
+def chunks_of(file: pq.ParquetFile, names: Collection[str]) -> list[int]:
+    """The bytes that each piece of these columns takes in the file."""
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    columns = [group.column(at) for group in groups for at in range(group.num_columns)]
+    return [column.total_compressed_size for column in columns if column.path_in_schema in names]
 
 
 def refuse_encrypted(head: bytes, tail: bytes) -> None:
