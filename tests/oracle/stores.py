@@ -18,7 +18,7 @@ from psycopg import sql
 from lifecycle.demo.servers import Postgres, S3Server
 from reference_store.create import BucketSpec
 from support.buckets import fresh_buckets
-from support.servers import TEMPLATE, with_database
+from support.servers import TEMPLATE, copying, with_database
 from support.store import Store
 
 from .facts import World
@@ -148,11 +148,7 @@ class Servers:
     def _database(self, template: str) -> Iterator[str]:
         name = f"world_{uuid4().hex}"
         with psycopg.connect(self.postgres.conninfo(), autocommit=True) as conn:
-            conn.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                    sql.Identifier(name), sql.Identifier(template)
-                )
-            )
+            conn.execute(copying(conn, name, template))
             try:
                 yield name
             finally:

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from lifecycle.demo.servers import Postgres
-from support.servers import TEMPLATE, with_database
+from support.servers import TEMPLATE, copying, with_database
 
 
 def dumped(conninfo: str) -> list[str]:
@@ -31,11 +31,7 @@ def scratch_database(server: Postgres, template: str = TEMPLATE) -> Iterator[str
     """The connection string of a database made from a template, dropped afterwards."""
     name = f"scratch_{uuid4().hex}"
     with psycopg.connect(server.conninfo(), autocommit=True) as conn:
-        conn.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
-        )
+        conn.execute(copying(conn, name, template))
         try:
             yield with_database(server, name)
         finally:
