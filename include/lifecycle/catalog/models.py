@@ -8,18 +8,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from lifecycle.catalog.clocks import ClockField
+from lifecycle.catalog.identifiers import Identifier, TableName
 from lifecycle.catalog.pace import Pace
 from lifecycle.contradiction import refuse
 from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Version
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
-TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\.[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Prefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9!_.*'()=-]+/)*$")]
 DatasetId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
-ExcludedTable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\.([A-Za-z_][A-Za-z0-9_]{0,62}|\*)$")]
+ExcludedTable = TableName  # or ``app.*``: a whole schema
 ExcludedPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9!_.*'()=/-]{1,1024}$")]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}$", examples=["lifecycle-expires"])]
+Ids = Literal["uuid", "text", "bigint"]
 DATE_ERROR = "calendar_date"
 
 
@@ -117,11 +118,13 @@ class Records(Frozen):
     table: TableName
     key: Identifier
     subject: Identifier
-    clock: Identifier
+    clock: ClockField
     tier: Identifier | None = None
     record: Identifier | None = None
     group: Identifier | None = None
     basis: Identifier | None = None
+    ids: Ids = "uuid"
+    """What subject, record and group are; an id that is text is one only letter by letter."""
     pace: Pace = Pace()
 
 
@@ -134,7 +137,7 @@ class Accounts(Frozen):
     table: TableName
     key: Identifier
     tier: Identifier
-    clock: Identifier
+    clock: ClockField
     personal: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     referenced_by: tuple[Child, ...] = ()
     pace: Pace = Pace()

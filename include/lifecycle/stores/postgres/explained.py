@@ -157,7 +157,7 @@ def record_groups(
     )
 
 
-def row_of(conn: Connection, catalog: Catalog, dataset: Records | Accounts, key: UUID, as_of: datetime) -> Row | None:
+def row_of(conn: Connection, catalog: Catalog, dataset: Records | Accounts, key: str, as_of: datetime) -> Row | None:
     """One row by its key, with every hold and request that covers it, ended ones included."""
     columns = Columns.of(dataset)
     tier = sql.Identifier("m", dataset.tier) if dataset.tier is not None else sql.Literal(Tier.CONSUMER.value)
@@ -168,7 +168,7 @@ def row_of(conn: Connection, catalog: Catalog, dataset: Records | Accounts, key:
         names = sql.SQL(", ").join(sql.Identifier("m", name) for name in dataset.personal)
         personal = sql.SQL("num_nonnulls({}) > 0").format(names)
     elif dataset.basis is not None and columns.record is not None:
-        basis, flag = sql.Identifier("m", dataset.basis), flagged(columns.record, catalog)
+        basis, flag = sql.Identifier("m", dataset.basis), flagged(columns.record, catalog, columns.ids)
     params = {"key": key, "as_of": as_of}
     which = sql.SQL("m.{} = %(key)s").format(sql.Identifier(dataset.key))
     found = conn.execute(
@@ -194,7 +194,7 @@ def row_of(conn: Connection, catalog: Catalog, dataset: Records | Accounts, key:
     return Row(found[0], found[1], tuple(facts), found[2], found[3], found[4])
 
 
-def count_of(conn: Connection, name: str, column: str, value: UUID) -> int:
+def count_of(conn: Connection, name: str, column: str, value: str) -> int:
     """How many rows of a table carry a value."""
     query = sql.SQL("SELECT count(*) FROM {} WHERE {} = %(value)s").format(table(name), sql.Identifier(column))
     return int(one(conn, query, {"value": value}))
