@@ -51,9 +51,9 @@ def backstop(
     config, s3 = load_configuration(), shared_s3_client()
     changed: list[str] = []
     with connect() as conn:
-        ensure_schema(conn)
         found = standings(conn, s3, config)
         if apply or remove:
+            ensure_schema(conn)
             if not yes:
                 _confirm(config, found, remove=remove)
             act = remove_backstop if remove else apply_backstop
