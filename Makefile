@@ -13,7 +13,7 @@ PYTEST := $(BIN)/pytest
 # The tests of a file share its fixtures, and the slow files come early: so by file, and in order.
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help install demo demo-down test test-fast test-ceph test-s3-ceph simulate mutation lint lock clean env chromium
+.PHONY: help install demo demo-down test test-fast test-postgres test-ceph test-s3-ceph simulate mutation lint lock clean env chromium
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,13 +42,18 @@ test: $(STAMP) chromium ## Every test (minutes); needs no root, no Docker
 test-fast: $(STAMP) ## What takes seconds: no scheduler, no kill tests, no browser
 	$(PYTEST) $(SPREAD) -m "not e2e and not ceph and not benchmark and not kill and not browser and not slow"
 
+test-postgres: $(STAMP) ## The SQL of the engine on another PostgreSQL (needs npm): VERSION=14 to 17
+	LIFECYCLE_POSTGRES="$$(scripts/postgres_version.sh $(or $(VERSION),16))" $(PYTEST) $(SPREAD) \
+	    -m "not e2e and not ceph and not benchmark and not kill and not browser" \
+	    tests/stores/postgres tests/dispositions tests/coverage tests/explain tests/validation tests/reference_store
+
 test-ceph: test-s3-ceph ## The same as test-s3-ceph
 
-# A path that is short (socket names) and open to Ceph's user.
+# A path that is short (socket names) and open to Ceph's user. A lifecycle day lasts five seconds: rules really act.
 test-s3-ceph: $(STAMP) ## The S3 tests against a real Ceph gateway (needs root; unpacks Ceph once)
 	@dir=$$(mktemp -d)/ceph; \
 	trap 'scripts/ceph_down.sh $$dir' EXIT; \
-	scripts/ceph_up.sh $$dir; \
+	LC_DEBUG=5 scripts/ceph_up.sh $$dir; \
 	set -a; . $$dir/s3.env; set +a; \
 	$(PYTEST) -p no:xdist tests/stores/s3
 

@@ -8,17 +8,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from lifecycle.catalog.clocks import ClockField
+from lifecycle.catalog.identifiers import Identifier, TableName
 from lifecycle.catalog.pace import Pace
 from lifecycle.contradiction import refuse
 from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Version
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
-TableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\.[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Prefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9!_.*'()=-]+/)*$")]
 DatasetId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
-ExcludedTable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\.([A-Za-z_][A-Za-z0-9_]{0,62}|\*)$")]
+ExcludedTable = TableName  # or ``app.*``: a whole schema
 ExcludedPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9!_.*'()=/-]{1,1024}$")]
+TagKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}$", examples=["lifecycle-expires"])]
 DATE_ERROR = "calendar_date"
 
 
@@ -45,6 +46,15 @@ class Child(Frozen):
     moves: Annotated[bool, Field(strict=True)] = False
 
 
+class Backstop(Frozen):
+    """S3 itself may expire objects that carry a ticket: a tag of this name, whose value is the rule they fall under.
+
+    Runs hand tickets out to ordinary objects and take them from what an exception names (lifecycle/backstop).
+    """
+
+    tag: TagKey = "lifecycle-expires"
+
+
 class Objects(Frozen):
     """The S3 objects of a record: the column that holds the key, and where keys live."""
 
@@ -52,6 +62,7 @@ class Objects(Frozen):
     bucket: Bucket
     landing: Prefix = "landing/"
     partitioned: str = "tier={tier}/date={date}/{record}.json"
+    backstop: Backstop | None = None
 
     def keys_of(self, record: str, tier: str, day: date, key: str | None) -> tuple[str, ...]:
         """Every key under which versions of a record's object may lie: where it is, where it landed, where it moved.
@@ -106,7 +117,7 @@ class Records(Frozen):
     table: TableName
     key: Identifier
     subject: Identifier
-    clock: Identifier
+    clock: ClockField
     tier: Identifier | None = None
     record: Identifier | None = None
     group: Identifier | None = None
@@ -123,7 +134,7 @@ class Accounts(Frozen):
     table: TableName
     key: Identifier
     tier: Identifier
-    clock: Identifier
+    clock: ClockField
     personal: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     referenced_by: tuple[Child, ...] = ()
     pace: Pace = Pace()

