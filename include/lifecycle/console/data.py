@@ -212,7 +212,7 @@ def _beyond_cutoff(conn: Connection, scene: Scene, tier: Tier | None, rule: Rule
 
 def _due_by_shorter_terms(conn: Connection, scene: Scene, tier: Tier, rule: Rule) -> int:
     """Rows that the default would still keep and their account's agreement does not."""
-    names, terms = scene.message_names(), scene.catalog.exceptions.agreements
+    names, terms = scene.message_names(), scene.catalog.agreements
     agreed = scene.reasons.agreed(names["account"], names["clock"], PROMPTS, AT_AS_OF)
     row = conn.execute(
         sql.SQL(

@@ -87,7 +87,7 @@ def ledger_state(conn: Connection) -> Ledger:
 
 
 def queues(conn: Connection, config: Configuration, as_of: datetime) -> Queues:
-    cases = config.catalog.exceptions.cases
+    cases = config.catalog.cases
     rule = config.policy.rule_for(Trigger.ERASURE, Category.PROMPTS_AND_OUTPUTS, Tier.CONSUMER)
     end = ends(sql.SQL("e.requested_at"), rule) if rule is not None else sql.SQL("'infinity'::timestamptz")
     row = conn.execute(

@@ -83,24 +83,16 @@ def bound_by(catalog: Catalog) -> dict[str, Bound]:
 
 def _exceptions(catalog: Catalog) -> Iterator[Bound]:
     exceptions = catalog.exceptions
-    flags, consents, cases, agreements = exceptions.flags, exceptions.consents, exceptions.cases, exceptions.agreements
-    yield _bound(flags.table, Part.OUTLIVING, (flags.record, flags.flagged, flags.cleared), "exceptions.flags")
-    yield _bound(
-        consents.table, Part.SUBMISSIONS, (consents.group, consents.given, consents.withdrawn), "exceptions.consents"
-    )
-    yield _bound(cases.table, Part.OUTLIVING, (cases.subject, cases.opened, cases.closed), "exceptions.cases")
-    yield _bound(
-        agreements.table,
-        Part.OUTLIVING,
-        (
-            agreements.subject,
-            agreements.category,
-            agreements.retain,
-            agreements.effective_from,
-            agreements.effective_to,
-        ),
-        "exceptions.agreements",
-    )
+    for name, part in (
+        ("flags", Part.OUTLIVING),
+        ("consents", Part.SUBMISSIONS),
+        ("cases", Part.OUTLIVING),
+        ("agreements", Part.OUTLIVING),
+    ):
+        facts = getattr(exceptions, name)
+        if facts is not None:
+            columns = facts.model_dump(exclude={"table"}).values()
+            yield _bound(facts.table, part, columns, f"exceptions.{name}")
 
 
 def _datasets(catalog: Catalog) -> Iterator[Bound]:

@@ -13,8 +13,10 @@ from lifecycle.dispositions.gate import UnitLease, take_lease, through_gate
 from lifecycle.dispositions.plan_store import close_unit, has_disposed, load_unit
 from lifecycle.dispositions.walks import walks_of, whole_table
 from lifecycle.planning.units import Progress
+from lifecycle.stores.postgres.belongings import touched
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.reclaim import reclaim
+from lifecycle.stores.postgres.references import refuse_strangers
 
 
 def expire_records(context: RunContext, unit: str) -> Progress:
@@ -22,9 +24,11 @@ def expire_records(context: RunContext, unit: str) -> Progress:
 
     Raises:
         DispositionError: rows stayed locked by somebody else; everything else was done.
+        ReferencedError: a foreign key that nobody configured would act; nothing was destroyed.
         StatementTooSlowError: not even the smallest batch ended in its time.
     """
     dataset = next(item for item in context.catalog.records if item.id == unit)
+    refuse_strangers(context.conn, context.catalog, dataset, unit)
 
     def work(lease: UnitLease) -> None:
         rows = RowWork(context, lease, dataset, table(dataset.table))
@@ -69,7 +73,10 @@ def _carry_out(
         return row.progress
     work(lease)
     deleted = has_disposed(context, unit)
-    reclaim(context.conn, context.run.run_id, unit, [table(dataset.table)], deleted=deleted)
+    tables = [table(dataset.table)]
+    if isinstance(dataset, Records):
+        tables += touched(dataset, load_unit(context.conn, context.run.run_id, unit).progress)
+    reclaim(context.conn, context.run.run_id, unit, tables, deleted=deleted)
     through_gate(context.conn, context.catalog, lease, lambda gate: close_unit(context, unit))
     return load_unit(context.conn, context.run.run_id, unit).progress
 

@@ -76,6 +76,9 @@ def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
         raise PreconditionError("; ".join(map(str, unfit)))
     for missing in missing_indexes(conn, catalog):
         log.warning("%s", missing)
+    check_bucket(s3, catalog.evidence_bucket, versioned=True, object_lock=True)
+    if not catalog.has_messages:
+        return
     messages = catalog.messages
     if not _exists(conn, messages.research.table):
         raise PreconditionError(f"table {messages.research.table} does not exist; run 'lifecycle store create'")
@@ -84,7 +87,6 @@ def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
     for logs in catalog.logs:
         check_bucket(s3, logs.bucket, versioned=False, object_lock=False)
     check_bucket(s3, messages.quarantine.bucket, versioned=True, object_lock=True)
-    check_bucket(s3, catalog.evidence_bucket, versioned=True, object_lock=True)
 
 
 def _exists(conn: Connection, table: str) -> bool:

@@ -170,7 +170,7 @@ class Reasons:
         )
 
     def flagged(self, message: sql.Composable, at: sql.Composable) -> sql.Composable:
-        flags = self.catalog.exceptions.flags
+        flags = self.catalog.flags
         return sql.SQL(
             "EXISTS (SELECT FROM {flags} f WHERE f.{record} = {message} AND (f.{cleared} IS NULL OR f.{cleared} >"
             " {at}))"
@@ -183,7 +183,7 @@ class Reasons:
         )
 
     def case_open(self, account: sql.Composable, at: sql.Composable) -> sql.Composable:
-        cases = self.catalog.exceptions.cases
+        cases = self.catalog.cases
         return sql.SQL(
             "{account}::text IN (SELECT c.{subject}::text FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > {at})"
         ).format(
@@ -195,7 +195,7 @@ class Reasons:
         )
 
     def consented(self, conversation: sql.Composable, rule: Rule, at: sql.Composable) -> sql.Composable:
-        consents = self.catalog.exceptions.consents
+        consents = self.catalog.consents
         given = sql.Identifier("s", consents.given)
         return sql.SQL(
             "EXISTS (SELECT FROM {consents} s WHERE s.{group} = {conversation}"
@@ -214,7 +214,7 @@ class Reasons:
     ) -> sql.Composable:
         """The retention agreed with an account at an instant (an interval, null without one): the latest agreement, and
         of equally late ones the one that ends first by the calendar (PostgreSQL takes a year for 360 days)."""
-        terms = self.catalog.exceptions.agreements
+        terms = self.catalog.agreements
         return sql.SQL(
             "(SELECT a.{retain} FROM {agreements} a WHERE a.{subject} = {account} AND a.{category} = {this}"
             " AND a.{since} <= {at} AND (a.{until} IS NULL OR a.{until} > {at})"

@@ -210,7 +210,7 @@ def day_start(day: date) -> datetime:
 
 def about_account(conn: Connection, catalog: Catalog, account: UUID) -> dict[str, list[dict[str, Any]]]:
     """Holds, requests, cases and agreements that name an account: kind by kind, oldest first."""
-    cases, terms = catalog.exceptions.cases, catalog.exceptions.agreements
+    cases, terms = catalog.cases, catalog.agreements
     params = {"account": account}
     queries: dict[str, tuple[tuple[str, ...], sql.Composed]] = {
         "holds": (

@@ -119,7 +119,7 @@ def _is_uuid(text: str) -> bool:
 
 
 def _cases(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> list[tuple[str, Fact]]:
-    cases = catalog.exceptions.cases
+    cases = catalog.cases
     rows = conn.execute(
         sql.SQL("SELECT {s}::text, {o}, {c} FROM {t} WHERE {c} IS NULL OR {c} > %(as_of)s").format(
             s=sql.Identifier(cases.subject),
@@ -135,7 +135,7 @@ def _cases(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> lis
 def _agreements(
     conn: Connection, catalog: Catalog, params: Mapping[str, Any], subject: UUID | None = None
 ) -> list[tuple[str, Fact]]:
-    terms = catalog.exceptions.agreements
+    terms = catalog.agreements
     rows = conn.execute(
         sql.SQL(
             "SELECT {s}::text, {f}, {u}, (extract(year FROM {r}) * 12 + extract(month FROM {r}))::int,"
@@ -159,7 +159,7 @@ def _agreements(
 
 def message_facts(conn: Connection, catalog: Catalog, record: UUID, found: Located) -> list[Fact]:
     """Every exception that names a message, its conversation or its account, ended ones included."""
-    dataset, facts = catalog.messages, catalog.exceptions
+    dataset, facts = catalog.messages, catalog
     names = [dataset.id, dataset.table]
     params: dict[str, Any] = {
         "record": record,
