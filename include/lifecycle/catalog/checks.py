@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.exclusions import exclusion_contradictions
 from lifecycle.catalog.models import Accounts, Catalog, Child, Dataset, Logs, Messages, Records
 from lifecycle.catalog.names import layout_path_problem, name_contradictions
@@ -94,9 +95,9 @@ def _whole_or_none(catalog: Catalog) -> Iterator[Contradiction]:
         ):
             if found_part is None:
                 yield Contradiction(
-                    ("exceptions",),
-                    f"{part!r} is missing, and a partitioned_table needs it",
-                    f"Add `{part}:` and the table that holds them",
+                    ("exceptions", part),
+                    "is missing, and a partitioned_table needs it",
+                    "Add it, with the table that holds them",
                 )
     elif catalog.logs:
         index = next(index for index, dataset in enumerate(catalog.datasets) if isinstance(dataset, Logs))
@@ -161,7 +162,7 @@ def _references(children: tuple[Child, ...], own: str, where: Path_) -> Iterator
 
 def _accounts(dataset: Accounts, where: Path_) -> Iterator[Contradiction]:
     yield from _references(dataset.referenced_by, dataset.table, (*where, "referenced_by"))
-    needed = sorted({dataset.key, dataset.tier, dataset.clock} & set(dataset.personal))
+    needed = sorted({dataset.key, dataset.tier, column_of(dataset.clock)} & set(dataset.personal))
     if needed:
         yield Contradiction(
             (*where, "personal"),

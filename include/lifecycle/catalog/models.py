@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from lifecycle.catalog.fields import Identifier, TableName
+from lifecycle.catalog.clocks import ClockField
+from lifecycle.catalog.identifiers import Identifier, TableName
 from lifecycle.catalog.pace import Pace
 from lifecycle.catalog.stages import Copy, Descendant, Stage, StagePart
 from lifecycle.contradiction import refuse
@@ -18,7 +19,7 @@ from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Trigger
 Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Prefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9!_.*'()=-]+/)*$")]
 DatasetId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
-ExcludedTable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}\.([A-Za-z_][A-Za-z0-9_]{0,62}|\*)$")]
+ExcludedTable = TableName  # or ``app.*``: a whole schema
 ExcludedPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9!_.*'()=/-]{1,1024}$")]
 DATE_ERROR = "calendar_date"
 
@@ -111,7 +112,7 @@ class Records(Frozen):
     table: TableName
     key: Identifier
     subject: Identifier
-    clock: Identifier
+    clock: ClockField
     tier: Identifier | None = None
     tier_is: Tier | None = None
     record: Identifier | None = None
@@ -175,7 +176,7 @@ class Accounts(Frozen):
     table: TableName
     key: Identifier
     tier: Identifier
-    clock: Identifier
+    clock: ClockField
     personal: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     referenced_by: tuple[Child, ...] = ()
     pace: Pace = Pace()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from lifecycle.catalog.clocks import column_of, is_id
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Category
 from lifecycle.yaml_source import Path_
@@ -49,13 +50,17 @@ def _columns(dataset: Dataset, where: Path_) -> Iterator[Contradiction]:
     # A table may have one row per message, and then the message is its key.
     if dataset.type == "table" and getattr(dataset, "record", None) == getattr(dataset, "key", None):
         names = tuple(name for name in names if name != "record")
+    # An id that tells the time is the clock and a name at once.
+    clock = getattr(dataset, "clock", None)
+    if clock is not None and dataset.type != "logs" and is_id(clock):
+        names = tuple(name for name in names if name != "clock")
     yield from _distinct(dataset, names, where)
 
 
 def _distinct(model: BaseModel, names: Sequence[str], where: Path_) -> Iterator[Contradiction]:
     seen: dict[str, str] = {}
     for name in names:
-        column = getattr(model, name)
+        column = column_of(getattr(model, name))
         if column in seen:
             yield Contradiction(
                 (*where, name),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.stages import Copy, Descendant
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Category
@@ -39,7 +40,7 @@ def _tier(dataset: Records, where: Path_) -> Iterator[Contradiction]:
 
 
 def _stages(dataset: Records, where: Path_) -> Iterator[Contradiction]:
-    decide = {dataset.key, dataset.subject, dataset.clock, dataset.tier, dataset.record, dataset.group, dataset.basis}
+    decide = {dataset.key, dataset.subject, column_of(dataset.clock), dataset.tier, dataset.record, dataset.group, dataset.basis}
     names: set[str] = set()
     columns: dict[str, str] = {}
     for number, stage in enumerate(dataset.stages):

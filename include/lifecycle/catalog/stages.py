@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from lifecycle.catalog.fields import Identifier, TableName
+from lifecycle.catalog.identifiers import Identifier, TableName
 from lifecycle.policy.models import Category, Frozen
 
 # What an emptied column may hold instead of null. Nothing that could be content.

@@ -22,6 +22,7 @@ from lifecycle.policy.models import Category, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.auditor import count
+from lifecycle.validation.clocks import perhaps_before, reading
 from lifecycle.validation.fragments import (
     AT_AS_OF,
     Subject,
@@ -302,8 +303,8 @@ def _records(conn: Connection, scene: Scene) -> Iterator[Line]:
             cutoff=cutoff(scene, rule),
             oldest=_oldest(
                 conn,
-                sql.SQL("SELECT min(r.{}) FROM {} r WHERE {}").format(
-                    sql.Identifier(dataset.clock), relation(dataset.table), _still_personal(dataset)
+                sql.SQL("SELECT min({}) FROM {} r WHERE {}").format(
+                    reading(dataset.clock, "r"), relation(dataset.table), _still_personal(dataset)
                 ),
             ),
             due=due,
@@ -323,21 +324,21 @@ def _still_personal(dataset: Records | Accounts) -> sql.Composable:
 def _past_end(conn: Connection, scene: Scene, dataset: Records | Accounts, rule: Rule) -> list[tuple[str, int]]:
     if rule.period is None:
         return []
-    clock = sql.Identifier("r", dataset.clock)
+    clock = reading(dataset.clock, "r")
     subject = subject_of_account(dataset, "r") if isinstance(dataset, Accounts) else subject_of(dataset, "r")
     limit = scene.as_of if rule.round_up else horizon(scene)
     return conn.execute(
         sql.SQL(
-            "SELECT CASE WHEN {held} THEN 'hold' ELSE 'none' END, count(*) FROM {table} r WHERE {clock} < %(bound)s"
+            "SELECT CASE WHEN {held} THEN 'hold' ELSE 'none' END, count(*) FROM {table} r WHERE {near}"
             " AND {end} < %(limit)s AND {personal} GROUP BY 1"
         ).format(
             held=scene.reasons.held(subject, AT_AS_OF),
             table=relation(dataset.table),
-            clock=clock,
+            near=perhaps_before(dataset.clock, "r", rule.period.cutoff_bound(limit)),
             end=ends(clock, rule),
             personal=_still_personal(dataset),
         ),
-        {"as_of": scene.as_of, "limit": limit, "bound": rule.period.cutoff_bound(limit)},
+        {"as_of": scene.as_of, "limit": limit},
     ).fetchall()
 
 
@@ -355,7 +356,7 @@ def _training(conn: Connection, scene: Scene, dataset: Records | Accounts, late:
         kind="basis",
         cutoff=None,
         oldest=_oldest(
-            conn, sql.SQL("SELECT min(r.{}) FROM {} r").format(sql.Identifier(dataset.clock), relation(dataset.table))
+            conn, sql.SQL("SELECT min({}) FROM {} r").format(reading(dataset.clock, "r"), relation(dataset.table))
         ),
         due=overdue,
         overdue=overdue,

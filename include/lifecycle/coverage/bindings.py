@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Catalog, Records
 from lifecycle.coverage.facts import Column, Relation
 from lifecycle.coverage.names import identifying
@@ -101,7 +102,7 @@ def _datasets(catalog: Catalog) -> Iterator[Bound]:
     for child in messages.children:
         yield _bound(child.table, Part.CHILD, (child.key,), f"a child of dataset {messages.id}")
     for dataset in catalog.records:
-        columns = (dataset.key, dataset.subject, dataset.clock, dataset.tier)
+        columns = (dataset.key, dataset.subject, column_of(dataset.clock), dataset.tier)
         more = (dataset.record, dataset.group, dataset.basis)
         yield _bound(dataset.table, _part(dataset), (*columns, *more), f"dataset {dataset.id}")
     yield _bound(
@@ -116,7 +117,7 @@ def _datasets(catalog: Catalog) -> Iterator[Bound]:
     yield _bound(
         accounts.table,
         Part.ACCOUNTS,
-        (accounts.key, accounts.tier, accounts.clock, *accounts.personal),
+        (accounts.key, accounts.tier, column_of(accounts.clock), *accounts.personal),
         f"dataset {accounts.id}",
     )
 

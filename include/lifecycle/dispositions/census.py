@@ -18,6 +18,7 @@ from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Disposition, Tier
 from lifecycle.stores.postgres import exceptional
 from lifecycle.stores.postgres.candidates import Source, of_records, own_rule
+from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
 from lifecycle.stores.postgres.present import present
@@ -140,9 +141,9 @@ def count_records(context: RunContext, dataset: Records | Accounts, which: sql.C
             params = context.params | {"bound": bound}
             return exceptional.record_tallies(context.conn, source, ordinary, params, which)
     rows = context.conn.execute(
-        sql.SQL("SELECT {fate}, count(*), min(m.{clock}) FROM {t} m WHERE {which} GROUP BY 1").format(
+        sql.SQL("SELECT {fate}, count(*), min({clock}) FROM {t} m WHERE {which} GROUP BY 1").format(
             fate=context.record_fate(dataset),
-            clock=sql.Identifier(dataset.clock),
+            clock=ClockSql.of(dataset.clock, "m").instant,
             t=table(dataset.table),
             which=which,
         ),

@@ -11,12 +11,14 @@ from typing import Any
 
 from psycopg import sql
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Records, StagedRecords
 from lifecycle.dispositions.context import ERASURE_SCOPE, RunContext
 from lifecycle.policy.decide import horizon
 from lifecycle.stores.postgres.batches import Walk
 from lifecycle.stores.postgres.belongings import all_indexed, belongings_of
-from lifecycle.stores.postgres.candidates import few_of, of_records, own_rule
+from lifecycle.stores.postgres.candidates import AS_OF, BOUND, few_of, of_records, own_rule
+from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import is_due
 from lifecycle.stores.postgres.present import TRUE, emptied, present
@@ -45,12 +47,12 @@ def walks_of(
     if rule is None or rule.period is None:
         yield whole  # no clock decides, so any row may be due
         return
-    whole = replace(whole, clock=dataset.clock)
+    whole = replace(whole, clock=column_of(dataset.clock))
     bound = min(rule.period.cutoff_bound(horizon(context.policy, context.run.as_of)), context.run.as_of)
     erasing = context.run.scope == ERASURE_SCOPE
     params: dict[str, Any] = {**whole.params, "bound": _EVER if erasing else bound}
     if not erasing:
-        past = sql.SQL("{} AND m.{} < %(bound)s").format(which, sql.Identifier(dataset.clock))
+        past = sql.SQL("{} AND {}").format(which, ClockSql.of(dataset.clock, "m").before(BOUND))
         yield replace(whole, where=past, params=params)
     source = replace(of_records(context.policy, context.catalog, dataset, rule), which=which)
     named = [source.look_up(column, ids) for column, ids in few_of(source)]
@@ -77,7 +79,7 @@ def whole_table(
         source=relation,
         clock=dataset.key,
         keys=(dataset.key,),
-        where=sql.SQL("{} AND m.{} < %(as_of)s").format(which, sql.Identifier(dataset.clock)),
+        where=sql.SQL("{} AND {}").format(which, ClockSql.of(dataset.clock, "m").before(AS_OF)),
         fate=fate,
         due=sql.SQL("({} AND {} AND {} AND {})").format(which, is_due(fate), context.narrowed(fate), only),
         params=context.params,

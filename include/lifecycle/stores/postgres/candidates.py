@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.planning.risk import ALL_TIERS, UNCLASSIFIED_TIER
 from lifecycle.policy.counterfactual import KEEPERS, without
@@ -36,6 +37,7 @@ _UUID = (
     "(SELECT CASE WHEN lower(btrim(x.target)) ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'"
     " THEN lower(btrim(x.target))::uuid END FROM {source} x WHERE x.scope = {scope} AND {condition})"
 )
+AS_OF, BOUND = sql.SQL("%(as_of)s"), sql.SQL("%(bound)s")
 QUARANTINE = table("lifecycle.quarantine")
 
 
@@ -82,8 +84,12 @@ class Source:
 
     def look(self, where: sql.Composable) -> sql.Composed:
         """The columns that a fate depends on, of the rows that a condition finds."""
-        return sql.SQL("SELECT {columns} FROM {relation} m WHERE {which} AND {where} AND {clock} < %(as_of)s").format(
-            columns=self.shown, relation=self.relation, which=self.which, where=where, clock=self.columns.clock
+        return sql.SQL("SELECT {columns} FROM {relation} m WHERE {which} AND {where} AND {arrived}").format(
+            columns=self.shown,
+            relation=self.relation,
+            which=self.which,
+            where=where,
+            arrived=self.columns.at.before(AS_OF),
         )
 
     def look_up(self, column: sql.Composable, ids: sql.Composable) -> sql.Composed:
@@ -92,12 +98,12 @@ class Source:
                        " ({rows} OFFSET 0) m").format(
             columns=self.shown,
             ids=ids,
-            rows=self.look(sql.SQL("{} = t.id AND {} >= %(bound)s").format(column, self.columns.clock)),
+            rows=self.look(sql.SQL("{} = t.id AND {}").format(column, self.columns.at.since(BOUND))),
         )  # fmt: skip
 
     def rows(self) -> sql.Composed:
         """Every candidate, each once. Binds ``bound`` (no default strikes past it) and ``look`` (no need to go on)."""
-        beyond = self.look(sql.SQL("{} < %(bound)s").format(self.columns.clock))
+        beyond = self.look(self.columns.at.before(BOUND))
         younger = self.younger()
         if not younger:
             return beyond
@@ -108,7 +114,7 @@ class Source:
         return [*(self.look_up(column, ids) for column, ids in few_of(self)), *map(self._younger, many_of(self))]
 
     def _younger(self, condition: sql.Composable) -> sql.Composed:
-        return self.look(sql.SQL("{} >= %(bound)s AND {}").format(self.columns.clock, condition))
+        return self.look(sql.SQL("{} AND {}").format(self.columns.at.since(BOUND), condition))
 
 
 def own_rule(policy: Policy, dataset: Records | Accounts) -> Rule | None:
@@ -172,10 +178,11 @@ def of_quarantine(policy: Policy, catalog: Catalog, tier: Tier, rule: Rule) -> S
 
 def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, rule: Rule) -> Source:
     if isinstance(dataset, Accounts):
-        names: tuple[str, ...] = (dataset.clock, dataset.key)
+        names: tuple[str, ...] = (column_of(dataset.clock), dataset.key)
     else:
-        found = (dataset.clock, dataset.subject, dataset.key, dataset.record, dataset.group, dataset.basis)
-        names = tuple(name for name in found if name is not None)
+        found = (dataset.subject, dataset.key, dataset.record, dataset.group, dataset.basis)
+        # A column may play two parts.
+        names = tuple(dict.fromkeys((column_of(dataset.clock), *(name for name in found if name is not None))))
     return Source(
         catalog,
         policy,

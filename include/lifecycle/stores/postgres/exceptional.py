@@ -15,7 +15,7 @@ from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.units import Tally
 from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Category, Disposition, Policy, Tier, Trigger
-from lifecycle.stores.postgres.candidates import Source, ids_of, of_messages, parties, targets
+from lifecycle.stores.postgres.candidates import BOUND, Source, ids_of, of_messages, parties, targets
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLD_OPEN, HOLDS, messages_of_held_conversations
 from lifecycle.stores.postgres.messages import is_due
@@ -223,23 +223,24 @@ def record_tallies(
         ordinary: the fate of a younger row that no exception names; a dataset that is held whole has none.
         params: besides `fate_parameters`, ``bound``: from which clock on no row is due by its own rule.
     """
-    clock = sql.Identifier(source.names[1])
     query = sql.SQL(
-        "WITH past AS MATERIALIZED (SELECT {fate} AS fate, count(*) AS n, min(m.{clock}) AS oldest FROM {relation} m"
-        " WHERE m.{clock} < %(bound)s AND {which} GROUP BY 1), young AS MATERIALIZED (SELECT n.fate, count(*) AS n,"
-        " min(n.{clock}) AS oldest FROM ({named}) n WHERE n.{clock} >= %(bound)s GROUP BY 1)"
+        "WITH past AS MATERIALIZED (SELECT {fate} AS fate, count(*) AS n, min({clock}) AS oldest FROM {relation} m"
+        " WHERE {old} AND {which} GROUP BY 1), young AS MATERIALIZED (SELECT n.fate, count(*) AS n,"
+        " min({named_clock}) AS oldest FROM ({named}) n WHERE {named_clock} >= %(bound)s GROUP BY 1)"
         " SELECT * FROM past UNION ALL SELECT * FROM young"
         " UNION ALL SELECT {ordinary}, (SELECT count(*) FROM {relation} m{all_young})"
         " - {less}coalesce((SELECT sum(n) FROM young), 0)::bigint, NULL"
     ).format(
         fate=source.fate,
-        clock=clock,
+        clock=source.columns.clock,
+        old=source.columns.at.before(BOUND),
+        named_clock=source.columns_of("n").clock,
         relation=source.relation,
         named=named_rows(source, which),
         ordinary=sql.Literal(ordinary),
         which=which,
         # Where every row counts, the whole table minus its past is counted without reading the clocks of the rest.
-        all_young=sql.SQL("") if which == TRUE else sql.SQL(" WHERE m.{} >= %(bound)s").format(clock),
+        all_young=sql.SQL("") if which == TRUE else sql.SQL(" WHERE {}").format(source.columns.at.since(BOUND)),
         less=sql.SQL("coalesce((SELECT sum(n) FROM past), 0)::bigint - ") if which == TRUE else sql.SQL(""),
     )
     found: dict[str, Tally] = {}

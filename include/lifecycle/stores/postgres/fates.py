@@ -16,6 +16,7 @@ from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.policy.decide import UNCLASSIFIED, horizon, rule_for_unknown_tier
 from lifecycle.policy.models import Category, Disposition, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
+from lifecycle.stores.postgres.clocks import ClockSql
 
 HOLDS = sql.Identifier("lifecycle", "legal_holds")
 ERASURES = sql.Identifier("lifecycle", "erasure_requests")
@@ -40,18 +41,23 @@ def fate_parameters(policy: Policy, as_of: datetime) -> dict[str, Any]:
 class Columns:
     """The columns of one dataset that its fate depends on, qualified by the query's alias."""
 
-    clock: sql.Composable
+    at: ClockSql
     subject: sql.Composable
     record: sql.Composable | None
     group: sql.Composable | None
     dataset_names: tuple[str, ...]
+
+    @property
+    def clock(self) -> sql.Composable:
+        """The clock as an instant. To find or order rows by it, see `at`."""
+        return self.at.instant
 
     @classmethod
     def of(cls, dataset: Messages | Records | Accounts, alias: str = "m") -> Columns:
         def column(name: str | None) -> sql.Composable | None:
             return None if name is None else sql.Identifier(alias, name)
 
-        clock = sql.Identifier(alias, dataset.clock)
+        clock = ClockSql.of(dataset.clock, alias)
         names = dataset.names if isinstance(dataset, Records) else (dataset.id, dataset.table)
         if isinstance(dataset, Accounts):
             return cls(clock, sql.Identifier(alias, dataset.key), None, None, names)
@@ -61,7 +67,7 @@ class Columns:
     def of_quarantine(cls, dataset: Messages, alias: str = "m") -> Columns:
         """The same columns in lifecycle.quarantine; what holds name is still the dataset."""
         return cls(
-            clock=sql.Identifier(alias, "received_at"),
+            at=ClockSql.of("received_at", alias),
             subject=sql.Identifier(alias, "account_id"),
             record=sql.Identifier(alias, "message_id"),
             group=sql.Identifier(alias, "conversation_id"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg import sql
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.planning.due_clocks import Interval, due_clocks
 from lifecycle.policy.decide import UNCLASSIFIED, rule_for_unknown_tier
@@ -129,7 +130,7 @@ def messages_source(pair: Pair, dataset: Messages, tier: Tier | None) -> Source:
 
 def records_source(pair: Pair, dataset: Records | Accounts) -> Source:
     own = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
-    wanted = [dataset.key, dataset.clock]
+    wanted = [dataset.key, column_of(dataset.clock)]
     if isinstance(dataset, Records):
         wanted += [name for name in (dataset.subject, dataset.record, dataset.group, dataset.basis) if name is not None]
     return Source(

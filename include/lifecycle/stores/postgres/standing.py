@@ -16,7 +16,7 @@ from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.risk import Late, Standing, earliest
 from lifecycle.policy.decide import UNCLASSIFIED, horizon
 from lifecycle.policy.models import Category, Kind, Rule, Trigger
-from lifecycle.stores.postgres.candidates import Source, parties
+from lifecycle.stores.postgres.candidates import AS_OF, BOUND, Source, parties
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.deadlines import ends, holding
 from lifecycle.stores.postgres.fates import HOLDS, fate_parameters, held, interval, table
@@ -78,7 +78,13 @@ class _Found:
 
 
 def _oldest(source: Source) -> sql.Composed:
-    return sql.SQL("SELECT min({}) FROM {} m WHERE {}").format(source.columns.clock, source.relation, source.which)
+    """By the index on the column: a function over all rows would read them all."""
+    clock = source.columns.at
+    if isinstance(clock.clock, str):
+        return sql.SQL("SELECT min({}) FROM {} m WHERE {}").format(clock.bare, source.relation, source.which)
+    return sql.SQL(
+        "SELECT (SELECT {clock} FROM {relation} m WHERE {which} AND {clock} IS NOT NULL ORDER BY {bare} LIMIT 1)"
+    ).format(clock=clock.instant, relation=source.relation, which=source.which, bare=clock.bare)
 
 
 def _lead(source: Source, instant: sql.Composable) -> sql.Composed:
@@ -103,14 +109,16 @@ def _next_ordinary(conn: Connection, source: Source, params: dict[str, Any]) -> 
     if one(conn, everything_held(source), params):
         return None  # no row is ordinary, and looking for one would read them all
     query = sql.SQL(
-        "SELECT {strike} FROM {relation} m WHERE {which} AND {clock} >= %(bound)s AND {clock} < %(as_of)s"
-        " AND {ordinary} ORDER BY {clock} LIMIT 1"
+        "SELECT {strike} FROM {relation} m WHERE {which} AND {young} AND {arrived} AND {ordinary}"
+        " ORDER BY {bare} LIMIT 1"
     ).format(
         strike=_both(source, source.rule, source.deadline),
         relation=source.relation,
         which=source.which,
+        young=source.columns.at.since(BOUND),
+        arrived=source.columns.at.before(AS_OF),
         ordinary=_named(source.fate, _own_rules(source)),
-        clock=source.columns.clock,
+        bare=source.columns.at.bare,
     )  # fmt: skip
     row = conn.execute(query, params).fetchone()
     return row[0] if row is not None else None
@@ -135,15 +143,17 @@ def _next_agreed(conn: Connection, source: Source, params: dict[str, Any]) -> da
         return None
     query = sql.SQL(
         "SELECT min(z.deadline) FROM (SELECT DISTINCT s.id FROM {parties} s(id)) p CROSS JOIN LATERAL"
-        " (SELECT {deadline} AS deadline FROM {relation} m WHERE {which} AND {subject} = p.id AND {clock} >= %(bound)s"
-        " AND {clock} < %(as_of)s AND {agreed} AND {deadline} >= %(horizon)s ORDER BY {clock} LIMIT 1) z"
+        " (SELECT {deadline} AS deadline FROM {relation} m WHERE {which} AND {subject} = p.id AND {young}"
+        " AND {arrived} AND {agreed} AND {deadline} >= %(horizon)s ORDER BY {bare} LIMIT 1) z"
     ).format(
         parties=parties(source),
         deadline=source.deadline,
         relation=source.relation,
         which=source.which,
         subject=source.columns.subject,
-        clock=source.columns.clock,
+        young=source.columns.at.since(BOUND),
+        arrived=source.columns.at.before(AS_OF),
+        bare=source.columns.at.bare,
         agreed=_named(source.fate, [rule.id]),
     )
     found: datetime | None = one(conn, query, params)
@@ -182,7 +192,7 @@ def _pieces(source: Source) -> dict[str, sql.Composable]:
         rule.id for trigger in (Trigger.HOLD, Trigger.CASE) if (rule := source.rule_of(trigger)) is not None
     ]  # fmt: skip
     both = [rule.id for rule in source.policy.rules if rule.kind is Kind.BOTH]
-    clock = sql.Identifier("g", source.names[0])
+    clock = source.columns_of("g").clock
     arrived = sql.SQL("CASE WHEN {clock} >= coalesce(%(last)s::timestamptz, '-infinity') THEN {late} END")
     return {
         "kept_strike": _lead(source, sql.SQL("greatest(g.deadline, g.unkept)")),

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from lifecycle.catalog.models import Accounts, Records
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
+from lifecycle.validation.clocks import perhaps_before, reading
 from lifecycle.validation.fragments import (
     AT_SETTLED,
     TARGET_UUID,
@@ -60,7 +61,7 @@ def _stays(scene: Scene, dataset: Records | Accounts) -> sql.Composable:
     """A legal hold, or a unit of the plan that waits for an approval: a table is one unit."""
     subject = subject_of_account(dataset, "r") if isinstance(dataset, Accounts) else subject_of(dataset, "r")
     held = scene.reasons.held(subject, AT_SETTLED)
-    waits = scene.awaits(sql.Identifier("r", dataset.clock), dataset.id, None)
+    waits = scene.awaits(reading(dataset.clock, "r"), dataset.id, None)
     return sql.SQL("({} OR {})").format(held, waits) if scene.awaiting else held
 
 
@@ -76,20 +77,21 @@ def _without_clock(dataset: Records) -> Check:
         Promise.CLASSIFIED,
         Severity.CRITICAL,
         f"Every row of {dataset.table} has the clock its period counts from",
-        sql.SQL("SELECT 1 AS violation FROM {} r WHERE r.{} IS NULL").format(
-            relation(dataset.table), sql.Identifier(dataset.clock)
+        sql.SQL("SELECT 1 AS violation FROM {} r WHERE {} IS NULL").format(
+            relation(dataset.table), reading(dataset.clock, "r")
         ),
     )
 
 
 def _past_deadline(scene: Scene, dataset: Records, rule: Rule) -> Check:
-    clock = sql.Identifier("r", dataset.clock)
+    clock = reading(dataset.clock, "r")
+    bound = rule.period.cutoff_bound(scene.settled) if rule.period else scene.settled
     # "Both" kinds may only go once their time is up, so the first run after it is the earliest that could act.
     query = sql.SQL(
-        "SELECT 1 AS violation FROM {table} r WHERE {clock} < %(bound)s AND {end} < %(settled)s AND {held} IS NOT TRUE"
+        "SELECT 1 AS violation FROM {table} r WHERE {near} AND {end} < %(settled)s AND {held} IS NOT TRUE"
     ).format(
         table=relation(dataset.table),
-        clock=clock,
+        near=perhaps_before(dataset.clock, "r", bound),
         end=ends(clock, rule),
         held=_stays(scene, dataset),
     )
@@ -99,13 +101,13 @@ def _past_deadline(scene: Scene, dataset: Records, rule: Rule) -> Check:
         Severity.CRITICAL,
         f"No row of {dataset.table} is older than {rule.period} (rule {rule.id}) without a legal hold",
         query,
-        {"settled": scene.settled, "bound": rule.period.cutoff_bound(scene.settled) if rule.period else scene.settled},
+        {"settled": scene.settled},
     )
 
 
 def _erased_remain(scene: Scene, dataset: Records, rule: Rule) -> Check:
     columns = {"account": dataset.subject, "conversation": dataset.group, "message": dataset.record}
-    clock = sql.Identifier("r", dataset.clock)
+    clock = reading(dataset.clock, "r")
     per_scope = [
         sql.SQL(
             "SELECT r.{key} FROM lifecycle.erasure_requests e JOIN {table} r ON r.{column} = {target}"
@@ -140,11 +142,11 @@ def _training_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
     message = sql.Identifier("r", dataset.record)
     held = _stays(scene, dataset)
     query = sql.SQL(
-        "SELECT 1 AS violation FROM {table} r WHERE r.{clock} < %(settled)s"
+        "SELECT 1 AS violation FROM {table} r WHERE {clock} < %(settled)s"
         " AND (r.{basis} = {permission} OR (r.{basis} = {review} AND {flagged})) IS NOT TRUE AND {held} IS NOT TRUE"
     ).format(
         table=relation(dataset.table),
-        clock=sql.Identifier(dataset.clock),
+        clock=reading(dataset.clock, "r"),
         basis=sql.Identifier(dataset.basis),
         permission=sql.Literal(PERMISSION),
         review=sql.Literal(SAFETY_REVIEW),
@@ -160,10 +162,10 @@ def _training_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
         {"settled": scene.settled},
     )
     gone = sql.SQL(
-        "SELECT 1 AS violation FROM {table} r WHERE r.{clock} < %(settled)s AND {missing} AND {held} IS NOT TRUE"
+        "SELECT 1 AS violation FROM {table} r WHERE {clock} < %(settled)s AND {missing} AND {held} IS NOT TRUE"
     ).format(
         table=relation(dataset.table),
-        clock=sql.Identifier(dataset.clock),
+        clock=reading(dataset.clock, "r"),
         missing=_message_is_gone(scene, message),
         held=held,
     )
@@ -209,15 +211,19 @@ def _has_personal_data(dataset: Accounts) -> sql.Composable:
 
 
 def _account_checks(scene: Scene, dataset: Accounts) -> Iterator[Check]:
-    clock, key = sql.Identifier("r", dataset.clock), sql.Identifier("r", dataset.key)
+    clock, key = reading(dataset.clock, "r"), sql.Identifier("r", dataset.key)
     held = _stays(scene, dataset)
     rule = scene.policy.rule_for(Trigger.DEFAULT, dataset.category, Tier.CONSUMER)
     if rule is not None and rule.period is not None:
         inactive = sql.SQL(
-            "SELECT 1 AS violation FROM {table} r WHERE {clock} < %(bound)s AND {end} < %(settled)s AND {held} IS NOT"
-            " TRUE"
-        ).format(table=relation(dataset.table), clock=clock, end=ends(clock, rule), held=held)
-        params = {"settled": scene.settled, "bound": rule.period.cutoff_bound(scene.settled)}
+            "SELECT 1 AS violation FROM {table} r WHERE {near} AND {end} < %(settled)s AND {held} IS NOT TRUE"
+        ).format(
+            table=relation(dataset.table),
+            near=perhaps_before(dataset.clock, "r", rule.period.cutoff_bound(scene.settled)),
+            end=ends(clock, rule),
+            held=held,
+        )
+        params = {"settled": scene.settled}
         yield Check(
             "accounts_past_inactivity",
             Promise.NEVER_LATE,
@@ -237,7 +243,7 @@ def _account_checks(scene: Scene, dataset: Accounts) -> Iterator[Check]:
 
 
 def _erased_accounts(scene: Scene, dataset: Accounts, rule: Rule) -> Check:
-    clock, key = sql.Identifier("r", dataset.clock), sql.Identifier("r", dataset.key)
+    clock, key = reading(dataset.clock, "r"), sql.Identifier("r", dataset.key)
     return Check(
         "erased_accounts_remain",
         Promise.NEVER_LATE,
