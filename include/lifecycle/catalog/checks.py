@@ -97,7 +97,7 @@ def _whole_or_none(catalog: Catalog) -> Iterator[Contradiction]:
                 yield Contradiction(
                     ("exceptions", part),
                     "is missing, and a partitioned_table needs it",
-                    "Add it, with the table that holds them",
+                    f"Add `{part}: {{table: <schema.table>, …}}`, with its columns",
                 )
     elif catalog.logs:
         index = next(index for index, dataset in enumerate(catalog.datasets) if isinstance(dataset, Logs))

@@ -40,7 +40,15 @@ def _tier(dataset: Records, where: Path_) -> Iterator[Contradiction]:
 
 
 def _stages(dataset: Records, where: Path_) -> Iterator[Contradiction]:
-    decide = {dataset.key, dataset.subject, column_of(dataset.clock), dataset.tier, dataset.record, dataset.group, dataset.basis}
+    decide = {
+        dataset.key,
+        dataset.subject,
+        column_of(dataset.clock),
+        dataset.tier,
+        dataset.record,
+        dataset.group,
+        dataset.basis,
+    }
     names: set[str] = set()
     columns: dict[str, str] = {}
     for number, stage in enumerate(dataset.stages):

@@ -36,6 +36,7 @@ from lifecycle.dispositions.quarantine import quarantine_unit, sync_holds
 from lifecycle.dispositions.records import expire_accounts, expire_records
 from lifecycle.dispositions.rollup import roll_up
 from lifecycle.dispositions.survey import survey
+from lifecycle.dispositions.views import refresh_views
 from lifecycle.errors import DispositionError, PreconditionError, ValidationFailedError
 from lifecycle.ledger import runs
 from lifecycle.orchestration.approval import refuse_locked, said, settle_configuration
@@ -261,6 +262,8 @@ def settle(run_id: int) -> dict[str, Any]:
             gone = any(n.get("children") for unit in all_units(context.conn, run_id) for n in unit.progress.values())
             reclaim(context.conn, run_id, "children", children, deleted=gone)
             reclaim_pending(context.conn)
+            if refreshed := refresh_views(context):
+                outcomes["views refreshed"] = refreshed
         summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes
         summary |= _late(context)
         if asked := said(context.conn, context.run):

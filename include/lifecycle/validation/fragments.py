@@ -85,7 +85,7 @@ def subject_of(dataset: Messages | Records, alias: str) -> Subject:
         account=sql.Identifier(alias, dataset.subject),
         conversation=_column(alias, dataset.group),
         message=_column(alias, dataset.record),
-        names=(dataset.id, dataset.table),
+        names=dataset.names if isinstance(dataset, Records) else (dataset.id, dataset.table),
     )
 
 
@@ -132,7 +132,7 @@ class Reasons:
             conditions.append(self._hold_on("message", of.message, at))
         if of.conversation is not None:
             conditions.append(self._hold_on("conversation", of.conversation, at))
-        elif of.message is not None:
+        elif of.message is not None and self.catalog.has_messages:
             conditions.append(self._hold_on_conversation_of(of.message, at))
         return _either(conditions)
 
@@ -241,11 +241,21 @@ class Reasons:
         return _either(condition for condition in found if condition is not None)
 
     def rule(self, trigger: Trigger, category: Category, tier: Tier | None) -> Rule | None:
-        """The rule of a tier; for an unknown tier (None) only one that covers every tier (hard case 23)."""
+        """The rule of a tier; for an unknown tier (None) only one that covers every tier (hard case 23). None where the
+        dataset file says that there is nothing to which it could apply."""
+        if not self._there(trigger, category):
+            return None
         if tier is not None:
             return self.policy.rule_for(trigger, category, tier)
         found = [self.policy.rule_for(trigger, category, each) for each in Tier]
         return found[0] if all(rule is not None and rule == found[0] for rule in found) else None
+
+    def _there(self, trigger: Trigger, category: Category) -> bool:
+        facts = self.catalog.exceptions
+        parts = {Trigger.FLAG: facts.flags, Trigger.CASE: facts.cases, Trigger.AGREEMENT: facts.agreements}
+        if trigger is Trigger.CONSENT and category is not Category.FEEDBACK:
+            return facts.consents is not None
+        return trigger not in parts or parts[trigger] is not None
 
     def _reason(
         self, trigger: Trigger, category: Category, tier: Tier | None, of: Subject, at: sql.Composable

@@ -55,6 +55,10 @@ class Misfit:
     def remedy(self) -> str:
         if self.found is None:
             return "Name another column in the dataset file, or make this one"
+        if self.field == "clear":
+            return (
+                "Clear it to a value that it takes (null, '', '{}', '[]', '0' or 'false'), or leave it out of the stage"
+            )
         if self.wanted == ID:
             return "Bind a column of type uuid: holds and requests are compared as uuids, and one might not be found"
         if self.wanted == _SORTED:
