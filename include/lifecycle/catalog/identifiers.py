@@ -28,5 +28,5 @@ def _short_parts(name: str) -> str:
 
 _Short, _ShortParts = AfterValidator(_short), AfterValidator(_short_parts)
 Identifier = Annotated[str, Field(pattern=rf"^{_PART}$"), _Short]
-# The schema ends at the first dot; a table's own name may have more of them.
-TableName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f\";%.]+\.[^\x00-\x1f\x7f\";%]+$"), _ShortParts]
+# One dot, between schema and table: three parts are far more often a database's name before them than a dot in a name.
+TableName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f\";%.]+\.[^\x00-\x1f\x7f\";%.]+$"), _ShortParts]

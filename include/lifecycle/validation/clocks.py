@@ -68,4 +68,5 @@ def _converted(clock: Clock, bound: datetime) -> datetime | int | str:
 
 def _units(instant: datetime, per_second: int) -> int:
     """Whole units from 1970 to an instant, rounded up."""
-    return max(0, -((EPOCH - instant) * per_second // timedelta(seconds=1)))
+    microseconds = (instant - EPOCH) // timedelta(microseconds=1)
+    return max(0, -(-microseconds * per_second // 1_000_000))
