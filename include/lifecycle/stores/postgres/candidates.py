@@ -225,10 +225,11 @@ def few_of(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
 
 def many_of(source: Source) -> Iterator[sql.Composable]:
     """Conditions on younger rows of which there can be many: flags that wait, consents that are about to end."""
-    columns, flags = source.columns, source.catalog.flags
+    columns = source.columns
     if source.category is not Category.PROMPTS_AND_OUTPUTS:
         return
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
+        flags = source.catalog.flags
         flagged = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
         if source.relation == QUARANTINE:
             yield sql.SQL("{} NOT IN {}").format(columns.record, flagged)
