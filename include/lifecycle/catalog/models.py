@@ -328,7 +328,7 @@ class Catalog(Frozen):
     @property
     def messages(self) -> Messages:
         found = next((item for item in self.datasets if isinstance(item, Messages)), None)
-        return _configured(found, "a dataset of type partitioned_table")
+        return _configured(found, "dataset of type partitioned_table")
 
     @property
     def tables(self) -> tuple[Records, ...]:
@@ -347,7 +347,7 @@ class Catalog(Frozen):
     @property
     def accounts(self) -> Accounts:
         found = next((item for item in self.datasets if isinstance(item, Accounts)), None)
-        return _configured(found, "a dataset of type accounts")
+        return _configured(found, "dataset of type accounts")
 
     @property
     def row_by_row(self) -> tuple[Records | Accounts, ...]:

@@ -76,7 +76,7 @@ def bound_by(catalog: Catalog) -> dict[str, Bound]:
         other = found.get(bound.table)
         declared = bound.declared | (other.declared if other else frozenset())
         found[bound.table] = Bound(bound.table, bound.part, declared, bound.said)
-    for child in catalog.accounts.referenced_by:
+    for child in catalog.accounts.referenced_by if catalog.has_accounts else ():
         bound_child = found.get(child.table)
         if bound_child is not None:
             declared = bound_child.declared | {child.key}
