@@ -105,6 +105,22 @@ BEGIN
     END LOOP;
 END $do$;
 """
+_VIEWS = """
+-- To refresh what is made from disposed data. Before PostgreSQL 17 only the owner of a view may.
+DO $do$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY {views}::text[] LOOP
+        EXECUTE format('GRANT SELECT ON %s TO {role}', name);
+        IF current_setting('server_version_num')::int >= 170000 THEN
+            EXECUTE format('GRANT MAINTAIN ON %s TO {role}', name);
+        ELSE
+            RAISE WARNING 'make {role} a member of the owner of %, so that it may be refreshed', name;
+        END IF;
+    END LOOP;
+END $do$;
+"""
 _FOOTER = """
 -- Not needed, and useful: with it the run sees how far replicas are behind and whose old snapshots keep deleted rows
 -- (`lifecycle postgres physical`); without it these are shown as unknown.
@@ -146,6 +162,7 @@ def grants_script(catalog: Catalog, role: str) -> str:
         *_tables(catalog, names["role"]),
         _MAINTAIN_WHY.format(**names),
         _MAINTAIN.format(**names | inside),
+        *_views(catalog, inside),
         _FOOTER.format(**names, leave=f"REVOKE {names['role']}, {names['owner']} FROM CURRENT_USER;\n"),
     ]
     return "".join(parts)
@@ -161,6 +178,12 @@ def _tree(catalog: Catalog, names: dict[str, str], inside: dict[str, str]) -> It
     yield member
     yield _GRANT_BESIDE.format(**names, schema=_name(_schema(catalog.messages.table)))
     yield _TREE.format(**names | inside | {"tree": _text(_table(catalog.messages.table))})
+
+
+def _views(catalog: Catalog, inside: dict[str, str]) -> Iterator[str]:
+    views = [view for dataset in catalog.tables for view in dataset.refresh]
+    if views:
+        yield _VIEWS.format(views=_array(views), role=inside["role"])
 
 
 def vacuumed_tables(catalog: Catalog) -> list[str]:
@@ -195,6 +218,7 @@ def schemas(catalog: Catalog) -> list[str]:
         *locked_tables(catalog),
         *(child.table for dataset in _accounts(catalog) for child in dataset.referenced_by),
     ]
+    names += [view for dataset in catalog.tables for view in dataset.refresh]
     return sorted({_schema(name) for name in names} - {"lifecycle"})
 
 
