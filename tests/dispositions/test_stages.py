@@ -34,7 +34,7 @@ TABLES = """
 DROP SCHEMA app CASCADE;
 DROP SCHEMA research CASCADE;
 CREATE TABLE public."LiteLLM_SpendLogs" (
-    request_id text PRIMARY KEY, "user" uuid, "startTime" timestamp(3) NOT NULL, spend double precision NOT NULL,
+    request_id text PRIMARY KEY, "user" text, "startTime" timestamp(3) NOT NULL, spend double precision NOT NULL,
     messages jsonb DEFAULT '{}', response jsonb DEFAULT '{}', proxy_server_request jsonb DEFAULT '{}');
 CREATE INDEX ON public."LiteLLM_SpendLogs" ("startTime");
 CREATE TABLE public."LiteLLM_SpendLogToolIndex" (
@@ -95,7 +95,7 @@ def fill(store: Store) -> None:
         values = ["{}", "{}", None] if name in EMPTY else [content, content, content]
         store.sql(
             'INSERT INTO public."LiteLLM_SpendLogs" VALUES (%s, %s, %s, 1, %s, %s, %s)',
-            *(name, who(name), at.replace(tzinfo=None), *values),
+            *(name, str(who(name)), at.replace(tzinfo=None), *values),
         )
         store.sql('INSERT INTO public."LiteLLM_SpendLogToolIndex" VALUES (%s, %s, %s)', name, "search", number)
         store.sql('INSERT INTO public."LiteLLM_SpendLogGuardrailIndex" VALUES (%s, %s)', name, "g")
@@ -228,6 +228,8 @@ def test_the_same_run_again_finds_nothing(configured: tuple[Store, Ran]) -> None
         ("hold", "list"),
         ("ledger", "verify"),
         ("explain", "partition", "spend_logs.content"),
+        ("explain", "record", "spend_logs/young"),
+        ("explain", "record", "spend_logs.content/young"),
     ],
 )
 def test_every_command_works_on_a_file_without_messages(configured: tuple[Store, Ran], words: tuple[str, ...]) -> None:

@@ -249,6 +249,12 @@ def _buckets(dataset: Messages, catalog: Catalog, where: Path_) -> Iterator[Cont
 def _record_columns(dataset: Records, where: Path_) -> Iterator[Contradiction]:
     if dataset.category is not Category.TRAINING_USE:
         return
+    if dataset.ids != "uuid":
+        yield Contradiction(
+            (*where, "ids"),
+            "training examples stand on messages and flags, whose ids are uuids",
+            "Bind columns of type uuid, and leave out 'ids'",
+        )
     for name in ("record", "basis"):
         if getattr(dataset, name) is None:
             yield Contradiction(

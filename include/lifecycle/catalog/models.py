@@ -21,6 +21,7 @@ Prefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9!_.*'()=-]+/)*$")]
 DatasetId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
 ExcludedTable = TableName  # or ``app.*``: a whole schema
 ExcludedPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9!_.*'()=/-]{1,1024}$")]
+Ids = Literal["uuid", "text", "bigint"]
 DATE_ERROR = "calendar_date"
 
 
@@ -122,6 +123,8 @@ class Records(Frozen):
     children: tuple[Descendant, ...] = ()
     copies: tuple[Copy, ...] = ()
     refresh: tuple[TableName, ...] = ()
+    ids: Ids = "uuid"
+    """What subject, record and group are; an id that is text is one only letter by letter."""
     pace: Pace = Pace()
 
     @property

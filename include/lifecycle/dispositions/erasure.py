@@ -13,6 +13,7 @@ from lifecycle.dispositions.gate import Gate, UnitLease, through_gate
 from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.stores.postgres.fates import Columns, table
 from lifecycle.stores.postgres.guard import AWAITING
+from lifecycle.stores.postgres.ids import Ids, exactly
 from lifecycle.stores.postgres.present import present
 
 SCOPE_COLUMNS = {"account": "subject", "conversation": "group", "message": "record"}
@@ -60,14 +61,23 @@ def _insert(
     clock: sql.Composable,
     fate: sql.Composable,
     extra: sql.Composable,
+    ids: Ids = "uuid",
 ) -> sql.Composed:
     """Note every row that a request of one scope still finds, with the fate that explains it."""
     return sql.SQL(
         "INSERT INTO remaining SELECT r.request_id, {fate} FROM {source} m JOIN lifecycle.erasure_requests r"
-        " ON r.scope = {scope} AND lower(btrim(r.target)) = {column}::text"
+        " ON r.scope = {scope} AND {column}::text = ANY ({exactly})"
         " WHERE (r.completed_at IS NULL OR (r.outcome LIKE 'kept:%%' AND {clock} <= r.completed_at))"
         " AND {clock} < %(as_of)s AND {extra}"
-    ).format(fate=fate, source=source, scope=sql.Literal(scope), column=column, clock=clock, extra=extra)
+    ).format(
+        fate=fate,
+        source=source,
+        scope=sql.Literal(scope),
+        column=column,
+        clock=clock,
+        extra=extra,
+        exactly=exactly("r", ids),
+    )
 
 
 def _remaining(context: RunContext, scope: str) -> Iterable[sql.Composed]:
@@ -116,7 +126,9 @@ def _of_records(context: RunContext, dataset: Records, scope: str) -> sql.Compos
     named = {"account": columns.subject, "conversation": columns.group, "message": columns.record}[scope]
     if named is None:
         return None
-    return _insert(scope, table(dataset.table), named, columns.clock, context.record_fate(dataset), present(dataset))
+    return _insert(
+        scope, table(dataset.table), named, columns.clock, context.record_fate(dataset), present(dataset), columns.ids
+    )
 
 
 def _of_accounts(context: RunContext, dataset: Accounts) -> sql.Composed:

@@ -60,10 +60,10 @@ def dataset_of(config: Configuration, name: str) -> Records | Accounts | None:
 
 
 def explain_record(
-    conn: Connection, config: Configuration, dataset: Records | Accounts, key: UUID, as_of: datetime
+    conn: Connection, config: Configuration, dataset: Records | Accounts, key: str, as_of: datetime
 ) -> dict[str, Any]:
     """A row of an ordinary table (a score, a submission, a training example), by its key."""
-    head = {"kind": "record", "dataset": dataset.id, "key": str(key)}
+    head = {"kind": "record", "dataset": dataset.id, "key": key}
     row = row_of(conn, config.catalog, dataset, key, as_of)
     if row is None:
         return head | {"location": ABSENT, "text": f"No row of that key is in {dataset.table}."}

@@ -13,7 +13,7 @@ from typing import Final
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Catalog, Logs, Messages, Records
+from lifecycle.catalog.models import Accounts, Catalog, Ids, Logs, Messages, Records
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
 
@@ -24,6 +24,24 @@ TARGET_UUID: Final = sql.SQL(
     "(CASE WHEN lower(btrim({alias}.target)) ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'"
     " THEN btrim({alias}.target)::uuid END)"
 )
+
+
+def any_case(column: sql.Composable, ids: Ids) -> sql.Composable:
+    """A column as a hold names it: text in whatever case, since a hold that is written carelessly must still keep."""
+    return sql.SQL("lower({}::text)" if ids == "text" else "{}::text").format(column)
+
+
+def comparable(column: sql.Composable, ids: Ids) -> sql.Composable:
+    """An id beside one of another table; those that are no uuids are compared by what is written."""
+    return column if ids == "uuid" else sql.SQL("{}::text").format(column)
+
+
+def is_asked_for(column: sql.Composable, alias: str, ids: Ids) -> sql.Composable:
+    """Whether the target of an erasure request is exactly this id; a uuid may be spelled in capitals."""
+    target = TARGET_UUID.format(alias=sql.Identifier(alias))
+    if ids == "uuid":
+        return sql.SQL("{} = {}").format(column, target)
+    return sql.SQL("{}::text IN (btrim({}.target), {}::text)").format(column, sql.Identifier(alias), target)
 
 
 def relation(name: str) -> sql.Identifier:
@@ -74,6 +92,7 @@ class Subject:
     message: sql.Composable | None
     names: tuple[str, ...]
     """How a hold on a whole dataset may name it."""
+    ids: Ids = "uuid"
 
 
 def _column(alias: str, name: str | None) -> sql.Composable | None:
@@ -86,6 +105,7 @@ def subject_of(dataset: Messages | Records, alias: str) -> Subject:
         conversation=_column(alias, dataset.group),
         message=_column(alias, dataset.record),
         names=dataset.names if isinstance(dataset, Records) else (dataset.id, dataset.table),
+        ids=dataset.ids if isinstance(dataset, Records) else "uuid",
     )
 
 
@@ -127,21 +147,21 @@ class Reasons:
 
     def held(self, of: Subject, at: sql.Composable) -> sql.Composable:
         """A legal hold covers the row. When it was placed does not matter."""
-        conditions = [self._hold_on("account", of.account, at), self._hold_on_dataset(of.names, at)]
+        conditions = [self._hold_on("account", of.account, of.ids, at), self._hold_on_dataset(of.names, at)]
         if of.message is not None:
-            conditions.append(self._hold_on("message", of.message, at))
+            conditions.append(self._hold_on("message", of.message, of.ids, at))
         if of.conversation is not None:
-            conditions.append(self._hold_on("conversation", of.conversation, at))
+            conditions.append(self._hold_on("conversation", of.conversation, of.ids, at))
         elif of.message is not None and self.catalog.has_messages:
-            conditions.append(self._hold_on_conversation_of(of.message, at))
+            conditions.append(self._hold_on_conversation_of(of.message, of.ids, at))
         return _either(conditions)
 
     @staticmethod
-    def _hold_on(scope: str, column: sql.Composable, at: sql.Composable) -> sql.Composable:
+    def _hold_on(scope: str, column: sql.Composable, ids: Ids, at: sql.Composable) -> sql.Composable:
         return sql.SQL(
-            "{column}::text IN (SELECT lower(btrim(h.target)) FROM lifecycle.legal_holds h"
+            "{column} IN (SELECT lower(btrim(h.target)) FROM lifecycle.legal_holds h"
             " WHERE h.scope = {scope} AND (h.released_at IS NULL OR h.released_at > {at}))"
-        ).format(column=column, scope=sql.Literal(scope), at=at)
+        ).format(column=any_case(column, ids), scope=sql.Literal(scope), at=at)
 
     @staticmethod
     def _hold_on_dataset(names: tuple[str, ...], at: sql.Composable) -> sql.Composable:
@@ -150,18 +170,18 @@ class Reasons:
             " AND (h.released_at IS NULL OR h.released_at > {at}))"
         ).format(names=sql.Literal(list(names)), at=at)
 
-    def _hold_on_conversation_of(self, message: sql.Composable, at: sql.Composable) -> sql.Composable:
+    def _hold_on_conversation_of(self, message: sql.Composable, ids: Ids, at: sql.Composable) -> sql.Composable:
         """For rows that know their message but not its conversation."""
         dataset = self.catalog.messages
         return sql.SQL(
-            "{message}::text IN (SELECT k.{record}::text FROM lifecycle.legal_holds h"
+            "{message} IN (SELECT k.{record}::text FROM lifecycle.legal_holds h"
             " JOIN {messages} k ON k.{conversation} = {target}"
             " WHERE h.scope = 'conversation' AND (h.released_at IS NULL OR h.released_at > {at})"
             " UNION SELECT k.message_id::text FROM lifecycle.legal_holds h"
             " JOIN lifecycle.quarantine k ON k.conversation_id = {target}"
             " WHERE h.scope = 'conversation' AND (h.released_at IS NULL OR h.released_at > {at}))"
         ).format(
-            message=message,
+            message=any_case(message, ids),
             record=sql.Identifier(dataset.record),
             messages=relation(dataset.table),
             conversation=sql.Identifier(dataset.group),
@@ -169,16 +189,15 @@ class Reasons:
             at=at,
         )
 
-    def flagged(self, message: sql.Composable, at: sql.Composable) -> sql.Composable:
+    def flagged(self, message: sql.Composable, at: sql.Composable, ids: Ids = "uuid") -> sql.Composable:
         flags = self.catalog.flags
         return sql.SQL(
-            "EXISTS (SELECT FROM {flags} f WHERE f.{record} = {message} AND (f.{cleared} IS NULL OR f.{cleared} >"
-            " {at}))"
+            "EXISTS (SELECT FROM {flags} f WHERE {record} = {message} AND (f.{cleared} IS NULL OR f.{cleared} > {at}))"
         ).format(
             flags=relation(flags.table),
-            record=sql.Identifier(flags.record),
+            record=comparable(sql.Identifier("f", flags.record), ids),
             cleared=sql.Identifier(flags.cleared),
-            message=message,
+            message=comparable(message, ids),
             at=at,
         )
 
@@ -194,16 +213,18 @@ class Reasons:
             at=at,
         )
 
-    def consented(self, conversation: sql.Composable, rule: Rule, at: sql.Composable) -> sql.Composable:
+    def consented(
+        self, conversation: sql.Composable, rule: Rule, at: sql.Composable, ids: Ids = "uuid"
+    ) -> sql.Composable:
         consents = self.catalog.consents
         given = sql.Identifier("s", consents.given)
         return sql.SQL(
-            "EXISTS (SELECT FROM {consents} s WHERE s.{group} = {conversation}"
+            "EXISTS (SELECT FROM {consents} s WHERE {group} = {conversation}"
             " AND (s.{withdrawn} IS NULL OR s.{withdrawn} > {at}) AND {end} >= {at})"
         ).format(
             consents=relation(consents.table),
-            group=sql.Identifier(consents.group),
-            conversation=conversation,
+            group=comparable(sql.Identifier("s", consents.group), ids),
+            conversation=comparable(conversation, ids),
             withdrawn=sql.Identifier(consents.withdrawn),
             end=ends(given, rule),
             at=at,
@@ -269,8 +290,8 @@ class Reasons:
             case Trigger.CASE:
                 return self.case_open(of.account, at)
             case Trigger.FLAG if of.message is not None:
-                return self.flagged(of.message, at)
+                return self.flagged(of.message, at, of.ids)
             case Trigger.CONSENT if of.conversation is not None and category is Category.PROMPTS_AND_OUTPUTS:
-                return self.consented(of.conversation, rule, at)
+                return self.consented(of.conversation, rule, at, of.ids)
             case _:
                 return None

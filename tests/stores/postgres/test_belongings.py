@@ -42,6 +42,9 @@ LOGS: dict[str, Any] = {
 }  # fmt: skip
 
 
+DEEP: dict[str, Any] = {"table": "s.a", "key": "k"}
+
+
 def catalog_of(**changed: object) -> Catalog:
     return Catalog.model_validate({"version": 1, "evidence_bucket": "evidence", "datasets": [LOGS | changed]})
 
@@ -177,7 +180,7 @@ def test_columns_that_cannot_be_emptied_are_refused_by_name(conn: Connection) ->
     [
         ({"tier_is": None}, "of which tier these rows are"),
         ({"children": [{"table": "s.logs", "key": "log"}]}, "a rule of its own"),
-        ({"children": [{"table": "s.a", "key": "k", "children": [{"table": "s.b", "key": "k"}]}]}, "a child of a child"),
+        ({"children": [DEEP | {"children": [DEEP | {"table": "s.b"}]}]}, "a child of a child"),
         ({"children": [{"table": "s.a", "key": "k"}, {"table": "s.a", "key": "k"}]}, "twice"),
         ({"stages": [LOGS["stages"][0] | {"clear": ["at"]}]}, "found and judged by it"),
         ({"stages": [LOGS["stages"][0] | {"clear": {"content": "gone"}}]}, "holds null or one of"),

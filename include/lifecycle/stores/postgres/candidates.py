@@ -31,12 +31,9 @@ from lifecycle.stores.postgres.fates import (
     table,
     tier_of,
 )
+from lifecycle.stores.postgres.ids import found_in, named_ids
 from lifecycle.stores.postgres.present import TRUE, present
 
-_UUID = (
-    "(SELECT CASE WHEN lower(btrim(x.target)) ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'"
-    " THEN lower(btrim(x.target))::uuid END FROM {source} x WHERE x.scope = {scope} AND {condition})"
-)
 AS_OF, BOUND = sql.SQL("%(as_of)s"), sql.SQL("%(bound)s")
 QUARANTINE = table("lifecycle.quarantine")
 
@@ -200,27 +197,30 @@ def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, ru
     )
 
 
-def targets(source: sql.Composable, scope: str, condition: str) -> sql.Composed:
-    return sql.SQL(_UUID).format(source=source, scope=sql.Literal(scope), condition=sql.SQL(condition))
-
-
 def few_of(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
     """Columns and the ids to look up in them: what requests, holds, cases and short agreements concern."""
-    columns, catalog = source.columns, source.catalog
+    columns = source.columns
     scoped = (("account", columns.subject), ("conversation", columns.group), ("message", columns.record))
     for scope, column in scoped:
         if column is None:
             continue
         if source.rule_of(Trigger.ERASURE) is not None:
-            asked = "(x.completed_at IS NULL OR x.completed_at >= %(bound)s)"
-            yield column, targets(ERASURES, scope, asked)
+            asked = sql.SQL("(x.completed_at IS NULL OR x.completed_at >= %(bound)s)")
+            yield column, named_ids(ERASURES, scope, asked, columns.ids)
         # What an open hold keeps has no deadline; one whose release is dated has.
-        yield column, targets(HOLDS, scope, "x.released_at > %(as_of)s")
+        yield column, named_ids(HOLDS, scope, sql.SQL("x.released_at > %(as_of)s"), columns.ids)
+    for subjects in _subjects_of(source):
+        found = found_in(subjects, columns.ids)
+        if found is not None:
+            yield columns.subject, found
+
+
+def _subjects_of(source: Source) -> Iterator[sql.Composable]:
     if source.rule_of(Trigger.CASE) is not None:
-        cases = catalog.cases
-        yield columns.subject, ids_of(cases.table, cases.subject, cases.closed, "{0} > %(as_of)s")
+        cases = source.catalog.cases
+        yield ids_of(cases.table, cases.subject, cases.closed, "{0} > %(as_of)s")
     if source.rule_of(Trigger.AGREEMENT) is not None and source.rule.period is not None:
-        yield columns.subject, _parties(source, shorter_than=source.rule.period)
+        yield _parties(source, shorter_than=source.rule.period)
 
 
 def many_of(source: Source) -> Iterator[sql.Composable]:
@@ -232,14 +232,17 @@ def many_of(source: Source) -> Iterator[sql.Composable]:
         flags = source.catalog.flags
         flagged = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
         if source.relation == QUARANTINE:
-            yield sql.SQL("{} NOT IN {}").format(columns.record, flagged)
+            yield sql.SQL("{} NOT IN {}").format(columns.record, flagged)  # the quarantine's ids are uuids
         else:
             moved = sql.SQL("SELECT q.message_id FROM {} q").format(QUARANTINE)
-            waiting = sql.SQL("(SELECT f.id FROM {} f(id) EXCEPT {})").format(flagged, moved)
-            yield sql.SQL("{} IN {}").format(columns.record, waiting)
+            waiting = found_in(sql.SQL("(SELECT f.id FROM {} f(id) EXCEPT {})").format(flagged, moved), columns.ids)
+            if waiting is not None:
+                yield sql.SQL("{} IN {}").format(columns.record, waiting)
     consent = source.rule_of(Trigger.CONSENT)
     if columns.group is not None and consent is not None:
-        yield sql.SQL("{} IN {}").format(columns.group, _ending_consents(source, consent))
+        ending = found_in(_ending_consents(source, consent), columns.ids)
+        if ending is not None:
+            yield sql.SQL("{} IN {}").format(columns.group, ending)
 
 
 def parties(source: Source) -> sql.Composed:

@@ -19,6 +19,7 @@ from lifecycle.stores.postgres.connect import Connection
 
 ID, CLOCK = "uuid", "timestamp with time zone"
 _LOCAL, _INTEGERS, _TEXTS = "timestamp without time zone", ("bigint", "integer"), ("text", "character varying")
+_IDS = {ID: (ID,), "text": _TEXTS, "bigint": _INTEGERS}
 _SORTED = "text that sorts like its bytes"
 # A domain counts as what it is made from.
 _TYPE = (
@@ -59,6 +60,10 @@ class Misfit:
             return (
                 "Clear it to a value that it takes (null, '', '{}', '[]', '0' or 'false'), or leave it out of the stage"
             )
+        if self.field in ("subject", "record", "group") and self.told:
+            kinds = [kind for kind, types in _IDS.items() if self.found in types]
+            if kinds:
+                return f"Write `ids: {kinds[0]}` in this dataset: its subject, record and group are of one type"
         if self.wanted == ID:
             return "Bind a column of type uuid: holds and requests are compared as uuids, and one might not be found"
         if self.wanted == _SORTED:
@@ -165,6 +170,7 @@ def _fields(dataset: Messages | Records | Accounts) -> Iterator[tuple[str, str |
     if isinstance(dataset, Accounts):
         yield "key", dataset.key, (ID,)
         return
-    yield "subject", dataset.subject, (ID,)
-    yield "record", dataset.record, (ID,)
-    yield "group", dataset.group, (ID,)
+    wanted = _IDS[dataset.ids if isinstance(dataset, Records) else ID]
+    yield "subject", dataset.subject, wanted
+    yield "record", dataset.record, wanted
+    yield "group", dataset.group, wanted

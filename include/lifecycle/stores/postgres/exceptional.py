@@ -15,9 +15,10 @@ from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.units import Tally
 from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Category, Disposition, Policy, Tier, Trigger
-from lifecycle.stores.postgres.candidates import BOUND, Source, ids_of, of_messages, parties, targets
+from lifecycle.stores.postgres.candidates import BOUND, Source, ids_of, of_messages, parties
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLD_OPEN, HOLDS, messages_of_held_conversations
+from lifecycle.stores.postgres.ids import Ids, folded, found_in, named_ids, own
 from lifecycle.stores.postgres.messages import is_due
 from lifecycle.stores.postgres.present import TRUE
 from lifecycle.stores.postgres.standing import everything_held
@@ -73,14 +74,19 @@ def _few(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
         if column is None:
             continue
         if source.rule_of(Trigger.HOLD) is not None:
-            yield column, targets(HOLDS, scope, HOLD_OPEN.as_string(None))
+            yield column, named_ids(HOLDS, scope, HOLD_OPEN, columns.ids)
         if source.rule_of(Trigger.ERASURE) is not None:
-            yield column, targets(ERASURES, scope, "true")
+            yield column, named_ids(ERASURES, scope, TRUE, columns.ids)
+    subjects = []
     if source.rule_of(Trigger.CASE) is not None:
         cases = source.catalog.cases
-        yield columns.subject, ids_of(cases.table, cases.subject, cases.closed, "({0} IS NULL OR {0} > %(as_of)s)")
+        subjects.append(ids_of(cases.table, cases.subject, cases.closed, "({0} IS NULL OR {0} > %(as_of)s)"))
     if source.rule_of(Trigger.AGREEMENT) is not None:
-        yield columns.subject, parties(source)
+        subjects.append(parties(source))
+    for query in subjects:
+        found = found_in(query, columns.ids)
+        if found is not None:
+            yield columns.subject, found
 
 
 def _many(source: Source) -> Iterator[sql.Composable]:
@@ -89,19 +95,23 @@ def _many(source: Source) -> Iterator[sql.Composable]:
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
         flags = catalog.flags
         still = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
-        yield sql.SQL("{} IN {}").format(columns.record, still)
+        yield sql.SQL("{} IN {}").format(own(columns.record, columns.ids), _as_own(still, columns.ids))
     if columns.group is None and columns.record is not None and source.rule_of(Trigger.HOLD) is not None:
         # A hold on a conversation reaches a record by way of its message.
-        yield sql.SQL("(EXISTS {} AND {}::text IN {})").format(
-            targets(HOLDS, "conversation", HOLD_OPEN.as_string(None)),
-            columns.record,
+        yield sql.SQL("(EXISTS {} AND {} IN {})").format(
+            named_ids(HOLDS, "conversation", HOLD_OPEN, "uuid"),
+            folded(columns.record, columns.ids),
             messages_of_held_conversations(source.catalog, HOLD_OPEN),
         )
-    own = source.category is Category.FEEDBACK  # whose ordinary rule the consent is
-    if columns.group is not None and not own and source.rule_of(Trigger.CONSENT) is not None:
+    feedback = source.category is Category.FEEDBACK  # whose ordinary rule the consent is
+    if columns.group is not None and not feedback and source.rule_of(Trigger.CONSENT) is not None:
         consents = catalog.consents
         still = ids_of(consents.table, consents.group, consents.withdrawn, "({0} IS NULL OR {0} > %(as_of)s)")
-        yield sql.SQL("{} IN {}").format(columns.group, still)
+        yield sql.SQL("{} IN {}").format(own(columns.group, columns.ids), _as_own(still, columns.ids))
+
+
+def _as_own(query: sql.Composable, ids: Ids) -> sql.Composable:
+    return query if ids == "uuid" else sql.SQL("(SELECT z.id::text FROM {} z(id))").format(query)
 
 
 def named_rows(source: Source, which: sql.Composable = TRUE) -> sql.Composed:

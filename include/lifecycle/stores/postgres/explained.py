@@ -34,6 +34,7 @@ from lifecycle.stores.postgres.fates import (
     table,
     tier_of,
 )
+from lifecycle.stores.postgres.ids import other, own
 from lifecycle.stores.postgres.present import present
 
 QUARANTINE = table("lifecycle.quarantine")
@@ -160,7 +161,7 @@ def record_groups(
     )
 
 
-def row_of(conn: Connection, catalog: Catalog, dataset: Records | Accounts, key: UUID, as_of: datetime) -> Row | None:
+def row_of(conn: Connection, catalog: Catalog, dataset: Records | Accounts, key: str, as_of: datetime) -> Row | None:
     """One row by its key, with every hold and request that covers it, ended ones included."""
     columns = Columns.of(dataset)
     tier: sql.Composable = sql.Literal(tier_of(dataset).value)
@@ -170,7 +171,7 @@ def row_of(conn: Connection, catalog: Catalog, dataset: Records | Accounts, key:
     flag: sql.Composable = sql.SQL("false")
     personal = present(dataset)
     if isinstance(dataset, Records) and dataset.basis is not None and columns.record is not None:
-        basis, flag = sql.Identifier("m", dataset.basis), flagged(columns.record, catalog)
+        basis, flag = sql.Identifier("m", dataset.basis), flagged(columns.record, catalog, columns.ids)
     params = {"key": key, "as_of": as_of}
     which = sql.SQL("m.{} = %(key)s").format(sql.Identifier(dataset.key))
     found = conn.execute(
@@ -202,7 +203,7 @@ def _of_content(
     conn: Connection, catalog: Catalog, dataset: Records, which: sql.Composable, params: Mapping[str, Any]
 ) -> list[Fact]:
     """The exceptions that concern content alone: cases and agreements of its account, consents of its conversation."""
-    query = sql.SQL("SELECT x.{}, x.{} FROM {} x, {} m WHERE {} AND x.{} = m.{}")
+    query = sql.SQL("SELECT x.{}, x.{} FROM {} x, {} m WHERE {} AND {} = {}")
     found: list[Fact] = []
     named: list[tuple[Trigger, str, str, str, str, str]] = []
     if (cases := catalog.exceptions.cases) is not None:
@@ -214,7 +215,8 @@ def _of_content(
             *map(sql.Identifier, (began, ended)),
             *map(table, (name, dataset.table)),
             which,
-            *map(sql.Identifier, (key, column)),
+            other(sql.Identifier("x", key), dataset.ids),
+            own(sql.Identifier("m", column), dataset.ids),
         )
         found += [Fact(trigger, *row) for row in conn.execute(composed, params).fetchall()]
     if catalog.exceptions.agreements is not None:
@@ -225,7 +227,7 @@ def _of_content(
     return found
 
 
-def count_of(conn: Connection, name: str, column: str, value: UUID) -> int:
+def count_of(conn: Connection, name: str, column: str, value: str) -> int:
     """How many rows of a table carry a value."""
     query = sql.SQL("SELECT count(*) FROM {} WHERE {} = %(value)s").format(table(name), sql.Identifier(column))
     return int(one(conn, query, {"value": value}))

@@ -15,11 +15,11 @@ from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.planning.due_clocks import Interval, due_clocks
 from lifecycle.policy.decide import UNCLASSIFIED, rule_for_unknown_tier
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
-from lifecycle.stores.postgres.fates import Columns, fate_parameters, message_fate, record_fate, table, tier_of
+from lifecycle.stores.postgres.fates import HOLDS, Columns, fate_parameters, message_fate, record_fate, table, tier_of
 from lifecycle.stores.postgres.guard import as_old, old_params
-from lifecycle.stores.postgres.present import present
+from lifecycle.stores.postgres.ids import found_in, named_ids
+from lifecycle.stores.postgres.present import TRUE, present
 
-_UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 # Rules of these triggers are maxima that the lead moves.
 _LED = (Trigger.FLAG, Trigger.AGREEMENT)
 
@@ -37,7 +37,7 @@ class Pair:
     @cached_property
     def params(self) -> dict[str, Any]:
         old = {"horizon": fate_parameters(self.old, self.as_of)["horizon"]}
-        return {**fate_parameters(self.new, self.as_of), **old_params(old), "uuid": _UUID}
+        return {**fate_parameters(self.new, self.as_of), **old_params(old)}
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,16 @@ def named(source: Source) -> Iterator[tuple[Trigger, sql.Composable, sql.Composa
         if _ruled(source, trigger):
             for scope, column in scopes.items():
                 if column is not None:
-                    yield trigger, column, _targets(ledger, scope)
+                    yield trigger, column, named_ids(table(f"lifecycle.{ledger}"), scope, TRUE, of.ids)
+    others: list[tuple[Trigger, sql.Composable, sql.Composable]] = []
     if _ruled(source, Trigger.HOLD) and of.group is None and of.record is not None and pair.new_catalog.has_messages:
-        yield Trigger.HOLD, of.record, _of_held_conversations(pair.new_catalog)
+        others.append((Trigger.HOLD, of.record, _of_held_conversations(pair.new_catalog)))
     for catalog in _catalogs(pair):
-        yield from _from_tables(source, catalog)
+        others += _from_tables(source, catalog)
+    for trigger, column, keys in others:
+        found = found_in(sql.SQL("({})").format(keys), of.ids)
+        if found is not None:
+            yield trigger, column, found
 
 
 def _from_tables(source: Source, catalog: Catalog) -> Iterator[tuple[Trigger, sql.Composable, sql.Composable]]:
@@ -192,14 +197,6 @@ def _ruled(source: Source, trigger: Trigger) -> bool:
     return any(source.rule(policy, trigger) is not None for policy in (source.pair.old, source.pair.new))
 
 
-def _targets(name: str, scope: str) -> sql.Composable:
-    """What people named by hand; text that is no id names nothing."""
-    return sql.SQL(
-        "SELECT lower(btrim(x.target))::uuid FROM lifecycle.{} x WHERE x.scope = {}"
-        " AND CASE WHEN lower(btrim(x.target)) ~ %(uuid)s THEN true ELSE false END"
-    ).format(sql.Identifier(name), sql.Literal(scope))
-
-
 def _of_held_conversations(catalog: Catalog) -> sql.Composable:
     messages = catalog.messages
     return sql.SQL(
@@ -209,7 +206,7 @@ def _of_held_conversations(catalog: Catalog) -> sql.Composable:
         record=sql.Identifier(messages.record),
         group=sql.Identifier(messages.group),
         t=table(messages.table),
-        held=_targets("legal_holds", "conversation"),
+        held=named_ids(HOLDS, "conversation", TRUE, "uuid"),
     )
 
 

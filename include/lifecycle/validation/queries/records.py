@@ -13,6 +13,7 @@ from lifecycle.validation.fragments import (
     AT_SETTLED,
     TARGET_UUID,
     ends,
+    is_asked_for,
     relation,
     subject_of,
     subject_of_account,
@@ -132,15 +133,14 @@ def _erased_remain(scene: Scene, dataset: Records, rule: Rule) -> Check:
     clock = reading(dataset.clock, "r")
     per_scope = [
         sql.SQL(
-            "SELECT r.{key} FROM lifecycle.erasure_requests e JOIN {table} r ON r.{column} = {target}"
+            "SELECT r.{key} FROM lifecycle.erasure_requests e JOIN {table} r ON {asked_for}"
             " WHERE e.scope = {scope} AND {late} < %(as_of)s AND (e.completed_at IS NULL OR {clock} <= e.completed_at)"
             " AND {clock} < %(settled)s AND {held} IS NOT TRUE AND {remains}"
         ).format(
             remains=remains(dataset, "r"),
             key=sql.Identifier(dataset.key),
             table=relation(dataset.table),
-            column=sql.Identifier(column),
-            target=TARGET_UUID.format(alias=sql.Identifier("e")),
+            asked_for=is_asked_for(sql.Identifier("r", column), "e", dataset.ids),
             scope=sql.Literal(scope),
             late=ends(sql.SQL("e.requested_at"), rule),
             clock=clock,
