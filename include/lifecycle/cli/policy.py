@@ -34,8 +34,9 @@ def validate(
 ) -> None:
     """Check the policy and the dataset file, and that they fit together. Exit code 2 when they do not.
 
-    With --connect also look at the database: a missing column, an id that is no uuid or a clock without time zone is a
-    problem. A table without an index on its clock is a warning, with the statement that makes one.
+    With --connect also look at the database: a missing column, or an id or a clock that is not of the type that the
+    dataset file says, is a problem, told with the line to write. A table without an index on its clock is a warning,
+    with the statement that makes one.
 
     Example: `lifecycle policy validate --policy include/policies/retention.yaml --connect`
     """
