@@ -8,14 +8,18 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 import yaml
+from psycopg import sql
 
+from dispositions.test_role import drop_role
 from lifecycle.config import load_configuration
 from lifecycle.console.data import overview
 from oracle.stores import Ran, Servers, full_run, run
@@ -27,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 POLICY, DATASETS = ROOT / "include/policies/litellm.yaml", ROOT / "include/datasets/litellm.yaml"
 AS_OF = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
+ROLE = f"Stages' run-{uuid4().hex[:8]}"
 STRANGE_BUCKETS = ("product-data", "product-logs", "quarantine", "research")
 TICK = timedelta(milliseconds=1)
 NAMES = UUID(int=7)
@@ -116,22 +121,38 @@ def fill(store: Store) -> None:
 
 @pytest.fixture(scope="module")
 def configured(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Ran]]:
-    """The tables after a dry run and one run whose validations passed."""
+    """The tables after a dry run and one run whose validations passed, as the role that `postgres grants` makes."""
     file = tmp_path_factory.mktemp("stages") / "datasets.yaml"
     file.write_text(yaml.safe_dump(widened()))
     with servers.store() as store, pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIFECYCLE_POLICY", str(POLICY))
         patch.setenv("LIFECYCLE_DATASETS", str(file))
         fill(store)
-        before = imprint(store)
-        dry = run(store, AS_OF, "--dry-run", scope="records")
-        assert dry.code == 0, str(dry)
-        assert imprint(store) == before, "the dry run changed something (case 21)"
-        # A row over a year has content too.
-        assert dry.disposed() == {"delete": 4}, str(dry)
-        done = full_run(store, AS_OF)
-        assert done.code == 0, str(done)
+        with as_role(store) as least:
+            before = imprint(store)
+            dry = run(least, AS_OF, "--dry-run", scope="records")
+            assert dry.code == 0, str(dry)
+            assert imprint(store) == before, "the dry run changed something (case 21)"
+            # A row over a year has content too.
+            assert dry.disposed() == {"delete": 4}, str(dry)
+            done = full_run(least, AS_OF)
+            assert done.code == 0, str(done)
         yield store, done
+
+
+@contextmanager
+def as_role(store: Store) -> Iterator[Store]:
+    """The same store as the role sees it."""
+    script = store.cli("postgres", "grants", "--role", ROLE).stdout
+    with store.connect() as conn:
+        conn.execute(script.encode())
+        conn.execute(sql.SQL("ALTER ROLE {} PASSWORD 'p'").format(sql.Identifier(ROLE)))
+    connection = json.loads(store.env["AIRFLOW_CONN_LIFECYCLE_POSTGRES"]) | {"login": ROLE, "password": "p"}
+    env = {**store.env, "AIRFLOW_CONN_LIFECYCLE_POSTGRES": json.dumps(connection)}
+    try:
+        yield replace(store, env=env, _open=[])
+    finally:
+        drop_role(store, ROLE)
 
 
 def imprint(store: Store) -> list[Any]:
