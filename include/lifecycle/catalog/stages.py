@@ -41,7 +41,7 @@ def _cleared(column: Any, value: Any) -> dict[str, Any]:
 
 Clear = Annotated[
     tuple[Cleared, ...],
-    Field(min_length=1),
+    Field(min_length=1, examples=["[messages, response]"]),
     BeforeValidator(_clear),
     WithJsonSchema(
         {
@@ -70,7 +70,7 @@ class Copy(Frozen):
 class Stage(Frozen):
     """Columns of a row that are emptied when the period of a category of their own ends."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$", examples=["content"])]
     category: Category
     clear: Clear
     copies: tuple[Copy, ...] = ()

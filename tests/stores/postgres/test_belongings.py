@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,8 +13,10 @@ import yaml
 from psycopg import sql
 
 from lifecycle.catalog.models import Catalog, Records
+from lifecycle.config import load_configuration
 from lifecycle.demo.servers import Postgres
-from lifecycle.shipped import shipped
+from lifecycle.errors import ConfigurationError
+from lifecycle.shipped import SHIPPED_POLICY, shipped
 from lifecycle.stores.postgres.batches import Span, Step, Walk, take_batch
 from lifecycle.stores.postgres.belongings import all_indexed, belongings_of
 from lifecycle.stores.postgres.connect import Connection
@@ -198,3 +201,15 @@ def test_the_example_for_a_proxy_is_sound() -> None:
     found = Catalog.model_validate(yaml.safe_load(shipped("datasets/litellm.yaml").read_text(encoding="utf-8")))
     assert [dataset.id for dataset in found.records] == ["spend_logs.content", "spend_logs"]
     assert replace(belongings_of(found, found.tables[0])[0], free=sql.SQL("")).key == "request_id"
+
+
+def test_a_policy_that_cannot_be_carried_out_on_a_table_is_refused_by_rule(tmp_path: Path) -> None:
+    """The shipped policy de-identifies what is of tier evaluation, and knows no usage records."""
+    file = tmp_path / "datasets.yaml"
+    text = shipped("datasets/litellm.yaml").read_text(encoding="utf-8")
+    file.write_text(text.replace("tier_is: business", "tier_is: evaluation"), encoding="utf-8")
+    with pytest.raises(ConfigurationError) as caught:
+        load_configuration(shipped(SHIPPED_POLICY), file)
+    said = {problem.field: problem.message for problem in caught.value.problems}
+    assert "usage_records" in said["datasets[0].category"]
+    assert "research" in said["datasets[0].stages[0].category"]
