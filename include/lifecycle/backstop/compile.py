@@ -29,12 +29,13 @@ def compile_backstop(policy: Policy, catalog: Catalog) -> Backstop:
 
 
 def _places(policy: Policy, catalog: Catalog) -> Iterator[Place]:
-    messages = catalog.messages
-    for tier in Tier:
-        yield _partitioned(policy, messages, tier)
-    yield _landing(policy, messages)
-    for tier in Tier:
-        yield from _quarantine(policy, messages, tier)
+    if catalog.has_messages:
+        messages = catalog.messages
+        for tier in Tier:
+            yield _partitioned(policy, messages, tier)
+        yield _landing(policy, messages)
+        for tier in Tier:
+            yield from _quarantine(policy, messages, tier)
     for dataset in catalog.logs:
         yield _logs(policy, dataset)
     yield Place(
@@ -43,7 +44,7 @@ def _places(policy: Policy, catalog: Catalog) -> Iterator[Place]:
         "evidence",
         because=("the evidence outlives what it is about; no rule of the policy ends it",),
     )
-    if messages.research.bucket is not None:
+    if catalog.has_messages and messages.research.bucket is not None:
         yield Place(
             messages.research.bucket,
             "",
