@@ -8,7 +8,7 @@ import typer
 
 from lifecycle.cli.options import At, Json, now
 from lifecycle.cli.output import emit, instant
-from lifecycle.cli.targets import DEFAULT_WAIT_S, Target, Wait, dataset_name, login_name, parse_uuid, seconds
+from lifecycle.cli.targets import DEFAULT_WAIT_S, Target, Wait, dataset_name, login_name, parse_id, parse_uuid, seconds
 from lifecycle.config import load_configuration
 from lifecycle.stores.postgres import requests
 from lifecycle.stores.postgres.connect import Connection, connect
@@ -40,7 +40,7 @@ def place(
     if scope is HoldScope.DATASET:
         target = dataset_name(target, load_configuration().catalog)
     else:
-        target = str(parse_uuid(target, "--target"))
+        target = parse_id(target, lambda: load_configuration().catalog, "--target")
     if not reason.strip():
         raise typer.BadParameter("a hold needs a reason that a reviewer understands", param_hint="--reason")
     placed_by = (by or "").strip() or login_name()
@@ -53,7 +53,7 @@ def place(
 def _out_of_reach(conn: Connection, hold: Hold) -> None:
     """Where S3 may expire objects by itself, it must not wait for the next run to learn of a hold."""
     config = load_configuration()
-    if config.catalog.messages.objects.backstop is None:
+    if not config.catalog.has_messages or config.catalog.messages.objects.backstop is None:
         return
     from lifecycle.dispositions.shield import shield, shield_hold
     from lifecycle.orchestration.session import shared_s3_client

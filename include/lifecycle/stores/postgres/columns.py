@@ -19,6 +19,7 @@ from lifecycle.stores.postgres.connect import Connection
 
 ID, CLOCK = "uuid", "timestamp with time zone"
 _LOCAL, _INTEGERS, _TEXTS = "timestamp without time zone", ("bigint", "integer"), ("text", "character varying")
+_IDS = {ID: (ID,), "text": _TEXTS, "bigint": _INTEGERS}
 _SORTED = "text that sorts like its bytes"
 # A domain counts as what it is made from.
 _TYPE = (
@@ -55,6 +56,14 @@ class Misfit:
     def remedy(self) -> str:
         if self.found is None:
             return "Name another column in the dataset file, or make this one"
+        if self.field == "clear":
+            return (
+                "Clear it to a value that it takes (null, '', '{}', '[]', '0' or 'false'), or leave it out of the stage"
+            )
+        if self.field in ("subject", "record", "group") and self.told:
+            kinds = [kind for kind, types in _IDS.items() if self.found in types]
+            if kinds:
+                return f"Write `ids: {kinds[0]}` in this dataset: its subject, record and group are of one type"
         if self.wanted == ID:
             return "Bind a column of type uuid: holds and requests are compared as uuids, and one might not be found"
         if self.wanted == _SORTED:
@@ -143,14 +152,17 @@ def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, tuple[str, 
             if column is not None:
                 yield dataset.id, field, dataset.table, column, wanted
     facts = catalog.exceptions
-    for part, table, columns in (
-        ("flags", facts.flags.table, ((facts.flags.record, ID), (facts.flags.cleared, CLOCK))),
-        ("consents", facts.consents.table, ((facts.consents.group, ID), (facts.consents.withdrawn, CLOCK))),
-        ("cases", facts.cases.table, ((facts.cases.subject, ID), (facts.cases.closed, CLOCK))),
-        ("agreements", facts.agreements.table, ((facts.agreements.subject, ID),)),
-    ):
-        for column, kind in columns:
-            yield part, "exceptions", table, column, (kind,)
+    if (flags := facts.flags) is not None:
+        yield "flags", "exceptions", flags.table, flags.record, (ID,)
+        yield "flags", "exceptions", flags.table, flags.cleared, (CLOCK,)
+    if (consents := facts.consents) is not None:
+        yield "consents", "exceptions", consents.table, consents.group, (ID,)
+        yield "consents", "exceptions", consents.table, consents.withdrawn, (CLOCK,)
+    if (cases := facts.cases) is not None:
+        yield "cases", "exceptions", cases.table, cases.subject, (ID,)
+        yield "cases", "exceptions", cases.table, cases.closed, (CLOCK,)
+    if (agreements := facts.agreements) is not None:
+        yield "agreements", "exceptions", agreements.table, agreements.subject, (ID,)
 
 
 def _fields(dataset: Messages | Records | Accounts) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
@@ -158,6 +170,7 @@ def _fields(dataset: Messages | Records | Accounts) -> Iterator[tuple[str, str |
     if isinstance(dataset, Accounts):
         yield "key", dataset.key, (ID,)
         return
-    yield "subject", dataset.subject, (ID,)
-    yield "record", dataset.record, (ID,)
-    yield "group", dataset.group, (ID,)
+    wanted = _IDS[dataset.ids if isinstance(dataset, Records) else ID]
+    yield "subject", dataset.subject, wanted
+    yield "record", dataset.record, wanted
+    yield "group", dataset.group, wanted

@@ -14,7 +14,8 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog
+from lifecycle.catalog.models import Catalog, Logs, Records, StagedRecords
+from lifecycle.catalog.stages import all_of
 from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.fates import HOLDS
@@ -147,6 +148,27 @@ def refuse_references(
         raise ReferencedError(
             unit, held, f"A hold keeps the rows of {held[0].table}, and so the records they refer to; release it first"
         )
+
+
+def refuse_strangers(conn: Connection, catalog: Catalog, dataset: Records, unit: str) -> None:
+    """Refuse to delete rows of an ordinary table to which a foreign key of a table that nobody configured would react:
+    by a cascade, or by emptying columns. One that only forbids stops the batch by itself.
+
+    Raises:
+        ReferencedError: see there.
+    """
+    if isinstance(dataset, StagedRecords):
+        return
+    bound = {item.table for item in catalog.datasets if not isinstance(item, Logs)}
+    bound |= {dataset.table, *(child.table for child in all_of(dataset.children))}
+    found = [
+        each
+        for name in (dataset.table, *(child.table for child in all_of(dataset.children)))
+        for each in incoming(conn, *name.split(".", 1))
+        if each.table not in bound and each.on_delete in _ACTS
+    ]
+    if found:
+        raise ReferencedError(unit, found, _remedy(found[0]))
 
 
 def strangers(
