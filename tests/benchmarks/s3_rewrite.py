@@ -135,6 +135,8 @@ def ours(form: str, source: Path, target: Path) -> None:
 
 def one(contestant: str, form: str, source: Path, endpoint: str) -> None:
     """In a process of its own: seconds, seconds of the processor, and MiB at the peak, as JSON."""
+    import numpy  # noqa: F401
+    import pyarrow.compute
     import pyarrow.json
     import pyarrow.parquet  # noqa: F401 - loading the library is not what is measured
 

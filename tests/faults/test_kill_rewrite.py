@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -150,7 +151,7 @@ def test_a_killed_rewrite_that_is_run_again_ends_as_the_oracle_says(
     points = [(nth, served) for nth in range(1, 12) for served in (False, True)]
     for nth, served in points:
         begin(s3, form, body)
-        code = forked(lambda nth=nth, served=served: rewrite(Doomed(s3_server.client(), nth, served=served), form))
+        code = forked(partial(rewrite, Doomed(s3_server.client(), nth, served=served), form))
         failures += [f"{'after' if served else 'before'} request {nth}: {wrong}" for wrong in is_whole()]
         struck += code == -signal.SIGKILL
         if code == 0:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from lifecycle.stores.s3.ahead import ahead
 from lifecycle.stores.s3.judging import staying
 from lifecycle.stores.s3.packing import packing, pieces, writer
-from lifecycle.stores.s3.records import LogFields, Tally, UnreadableObjectError, instant_of, values_of_line
+from lifecycle.stores.s3.records import (
+    LogFields,
+    Tally,
+    UnreadableObjectError,
+    instant_of,
+    parsed_by_arrow,
+    values_of_line,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,14 +89,16 @@ def _judge(block: bytes, fields: LogFields, tally: Tally) -> Sequence[bytes | me
 def _by_column(block: bytes, fields: LogFields, tally: Tally) -> list[memoryview] | None:
     """All lines at once by Arrow's parser; None where it could read a line otherwise than Python does."""
     import numpy as np
+    import pyarrow.compute as pc
 
     bounds = _bounds(block) if len(set(fields.names())) == len(fields.names()) else None
-    table = None if bounds is None else _parsed(block, fields)
+    table = None if bounds is None else parsed_by_arrow(block, fields)
     if bounds is None or table is None or table.num_rows != len(bounds) - 1:
         return None
     columns = [table.column(name).combine_chunks() for name in fields.names()]
     stays = staying(columns, table.num_rows, tally)
-    gone = np.flatnonzero(~stays.to_numpy(zero_copy_only=False))
+    going = pc.indices_nonzero(pc.invert(stays))
+    gone = np.frombuffer(going.buffers()[1], np.uint64, len(going)).astype(np.int64)
     view = memoryview(block)
     if not len(gone):
         return [view]
@@ -151,18 +160,3 @@ def _is_utf8(block: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _parsed(block: bytes, fields: LogFields) -> pa.Table | None:
-    import pyarrow as pa
-    import pyarrow.json as pj
-
-    schema = pa.schema([(name, pa.string()) for name in fields.names()])
-    try:
-        return pj.read_json(
-            pa.BufferReader(block),
-            read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
-            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-        )
-    except pa.ArrowInvalid:
-        return None

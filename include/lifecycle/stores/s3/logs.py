@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Literal, Protocol, cast
 from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.permit import Permit
 from lifecycle.stores.s3 import jsonl, parquet
+from lifecycle.stores.s3.arrays import number_array
 from lifecycle.stores.s3.destroy import Locks, destroy_versions
 from lifecycle.stores.s3.errors import StoreError
 from lifecycle.stores.s3.reconciliation import Reconciliation
@@ -343,8 +344,7 @@ def _covered(old: Tally, latest: Tally) -> bool:
         return True
     if old.kept_ids is None or latest.kept_ids is None or len(old.kept_ids) < old.kept:
         return False
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted, there = (pa.array(ids, pa.uint64()) for ids in (old.kept_ids, latest.kept_ids))
+    wanted, there = number_array(old.kept_ids), number_array(latest.kept_ids)
     return bool(pc.all(pc.is_in(wanted, value_set=there)).as_py())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from lifecycle.errors import LifecycleError
+from lifecycle.stores.s3.arrays import text_array
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,9 +60,7 @@ class Ordinary:
     @cached_property
     def named(self) -> tuple[pa.Array, pa.Array]:
         """Records and subjects as columns to look up in."""
-        import pyarrow as pa
-
-        return pa.array(sorted(self.records), pa.string()), pa.array(sorted(self.subjects), pa.string())
+        return text_array(self.records), text_array(self.subjects)
 
 
 @dataclass(frozen=True)
@@ -167,8 +166,10 @@ def values_of_line(line: bytes, fields: LogFields) -> Values | None:
     """The four values of a JSON line; None if it is no JSON object."""
     try:
         parsed = _loaded(line)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
+    except RecursionError:
+        return _deep(line, fields)
     if not isinstance(parsed, dict):
         return None
     record, subject, tier, clock = (parsed.get(name) for name in fields.names())
@@ -183,3 +184,28 @@ def _loaded(line: bytes) -> object:
     except ValueError:
         # Python refuses numbers of more than 4,300 digits; as a field of no interest one is no fault of the line.
         return json.loads(line, parse_int=float)
+
+
+def _deep(line: bytes, fields: LogFields) -> Values | None:
+    """Nested too deep for Python; Arrow does not mind, and which parser is asked must not decide a record's fate."""
+    table = parsed_by_arrow(line, fields)
+    if table is None or table.num_rows != 1:
+        return None
+    record, subject, tier, clock = (table.column(name)[0].as_py() for name in fields.names())
+    return (record, subject, tier, clock)
+
+
+def parsed_by_arrow(block: bytes, fields: LogFields) -> pa.Table | None:
+    """The four fields of JSON lines, as text; None where one is no JSON, or a field no text."""
+    import pyarrow as pa
+    import pyarrow.json as pj
+
+    schema = pa.schema([(name, pa.string()) for name in fields.names()])
+    try:
+        return pj.read_json(
+            pa.BufferReader(block),
+            read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
+            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+    except pa.ArrowInvalid:
+        return None
