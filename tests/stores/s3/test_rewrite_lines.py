@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lifecycle.stores.s3 import jsonl
@@ -157,6 +157,8 @@ def test_case_23_any_lines_in_any_packing(
     body = end.join(lines) + (end if ended else b"")
     packed = pack(body, kind, [min(cut, len(body)) for cut in cuts])
     wanted, rest = expected(body)
+    # Plain lines that begin like something packed are taken for it, and refused.
+    assume(kind or not {body[:2], rest[:2]} & {b"\x1f\x8b", b"\x28\xb5"})
     for judge in (QUICK, decide):
         tally, found = rewritten(tmp_path, packed, judge)
         assert found == rest
