@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import zlib
+from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from lifecycle.stores.s3 import jsonl
+from lifecycle.stores.s3 import jsonl, records
 from lifecycle.stores.s3.logs import RewriteResult, inspect_object, rewrite_object
 from lifecycle.stores.s3.packing import packing, pieces
 from lifecycle.stores.s3.records import Judge, LogFields, Ordinary, Tally, UnreadableObjectError, values_of_line
@@ -122,9 +123,12 @@ def _zstd(body: bytes) -> bytes:
 def rewritten(folder: Path, packed: bytes, judge: Any) -> tuple[Tally, bytes]:
     source, target = folder / "source", folder / "target"
     source.write_bytes(packed)
-    tally, seen, check = Tally(judge), Tally(judge), Tally(judge)
+    tally, seen, check = Tally(judge), Tally(judge, gone=array("Q")), Tally(judge)
     jsonl.rewrite(source, target, FIELDS, tally)
     jsonl.scan(source, FIELDS, seen)
+    if seen.gone is not None:
+        jsonl.cut(source, folder / "cut", seen.gone)
+        assert list(pieces(folder / "cut")) == list(pieces(target))
     jsonl.scan(target, FIELDS, check)
     assert (seen.before, seen.kept, seen.unclassified, seen.removed) == counts(tally)
     assert (check.before, check.due) == (tally.kept, 0)
@@ -208,6 +212,18 @@ def test_many_pieces_become_one_stream(tmp_path: Path, kind: str) -> None:
         assert (one.eof, one.unused_data) == (True, b"")
     else:
         assert packed.count(b"\x28\xb5\x2f\xfd") == 1
+
+
+def test_what_goes_is_remembered_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbours are one stretch, also across pieces; too many are judged again instead."""
+    monkeypatch.setattr(records, "MOST_GONE", 3)
+    stays = line("m2")
+    for lines, noted in (([DUE] * 9000 + [stays], 1), ([stays, DUE] * 3, 3), ([stays, DUE] * 4, None)):
+        (tmp_path / "source").write_bytes(b"\n".join(lines))
+        tally = Tally(QUICK, gone=array("Q"))
+        jsonl.scan(tmp_path / "source", FIELDS, tally)
+        assert tally.due == lines.count(DUE)
+        assert (None if tally.gone is None else len(tally.gone) // 2) == noted
 
 
 @pytest.mark.parametrize("level", [1, 6, 9])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from array import array
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,16 +39,36 @@ def scan(path: Path, fields: LogFields, tally: Tally) -> None:
     Raises:
         UnreadableObjectError: it is cut off or corrupt, or a line is too long to be read.
     """
+    at = 0
     for block in ahead(_blocks(path)):
-        _judge(block, fields, tally)
+        tally.note(at, _judge(block, fields, tally))
+        at += len(block)
 
 
 def rewrite(source: Path, target: Path, fields: LogFields, tally: Tally) -> None:
     """Write the lines that stay, in their order, compressed like the source; blank lines stay too."""
     with writer(target, source) as file:
         for block in ahead(_blocks(source)):
-            for stretch in _judge(block, fields, tally):
+            for stretch in _between(memoryview(block), _judge(block, fields, tally)):
                 file.write(stretch)
+
+
+def cut(source: Path, target: Path, gone: array[int]) -> None:
+    """Write what `scan` did not note as going, without judging it once more."""
+    at, bounds = 0, deque(gone)
+    with writer(target, source) as file:
+        for piece in ahead(pieces(source)):
+            end, here = at + len(piece), list[tuple[int, int]]()
+            while bounds and bounds[0] < end:
+                first, last = bounds[0], bounds[1]
+                here.append((max(first, at) - at, min(last, end) - at))
+                if last > end:
+                    break
+                bounds.popleft()
+                bounds.popleft()
+            for stretch in _between(memoryview(piece), here):
+                file.write(stretch)
+            at = end
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -75,18 +97,26 @@ def _blocks(path: Path) -> Iterator[bytes]:
         yield b"".join(begun)
 
 
-def _judge(block: bytes, fields: LogFields, tally: Tally) -> Sequence[bytes | memoryview]:
-    """The parts of a block that stay."""
+def _judge(block: bytes, fields: LogFields, tally: Tally) -> Sequence[tuple[int, int]]:
+    """The stretches of a block that go: where each begins and ends."""
     if tally.ordinary is not None:
         part = tally.beside()
-        stretches = _by_column(block, fields, part)
-        if stretches is not None:
+        gone = _by_column(block, fields, part)
+        if gone is not None:
             tally.add(part)
-            return stretches
-    return [line for line in io.BytesIO(block) if not line.strip() or tally.keeps(values_of_line(line, fields))]
+            return gone
+    return list(_by_line(block, fields, tally))
 
 
-def _by_column(block: bytes, fields: LogFields, tally: Tally) -> list[memoryview] | None:
+def _by_line(block: bytes, fields: LogFields, tally: Tally) -> Iterator[tuple[int, int]]:
+    at = 0
+    for line in io.BytesIO(block):
+        if line.strip() and not tally.keeps(values_of_line(line, fields)):
+            yield at, at + len(line)
+        at += len(line)
+
+
+def _by_column(block: bytes, fields: LogFields, tally: Tally) -> list[tuple[int, int]] | None:
     """All lines at once by Arrow's parser; None where it could read a line otherwise than Python does."""
     import numpy as np
     import pyarrow.compute as pc
@@ -99,20 +129,17 @@ def _by_column(block: bytes, fields: LogFields, tally: Tally) -> list[memoryview
     stays = staying(columns, table.num_rows, tally)
     going = pc.indices_nonzero(pc.invert(stays))
     gone = np.frombuffer(going.buffers()[1], np.uint64, len(going)).astype(np.int64)
-    view = memoryview(block)
-    if not len(gone):
-        return [view]
     for row in gone.tolist():
         # What goes is read once more by the parser that judges single lines: nothing goes by a misreading.
         line = values_of_line(block[bounds[row] : bounds[row + 1]], fields)
         if line is None or not _same(line, columns, row):
             return None
-    return list(_between(view, bounds, gone))
+    return list(zip(bounds[gone].tolist(), bounds[gone + 1].tolist(), strict=True))
 
 
-def _between(view: memoryview, bounds: np.ndarray[Any, Any], gone: np.ndarray[Any, Any]) -> Iterator[memoryview]:
+def _between(view: memoryview, gone: Sequence[tuple[int, int]]) -> Iterator[memoryview]:
     begin = 0
-    for start, end in zip(bounds[gone].tolist(), bounds[gone + 1].tolist(), strict=True):
+    for start, end in gone:
         if begin < start:
             yield view[begin:start]
         begin = end

@@ -238,7 +238,11 @@ def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Dec
     """
     form, written, check = _form(key), Tally(decide), Tally(decide)
     try:
-        form.rewrite(seen.path, rest, fields, written)
+        if seen.tally.gone:
+            jsonl.cut(seen.path, rest, seen.tally.gone)
+            written = seen.tally
+        else:
+            form.rewrite(seen.path, rest, fields, written)
         form.scan(rest, fields, check)
         wrong = form.differences(seen.path, rest)
     except UnreadableObjectError as error:
@@ -283,7 +287,7 @@ def _seen(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide
     older = [version for version in versions if version is not latest and not version.is_marker]
     with tempfile.TemporaryDirectory(prefix="lifecycle-") as folder:
         path, content = Path(folder, "latest"), None
-        tally = Tally(decide, kept_ids=array("Q") if older else None)
+        tally = Tally(decide, kept_ids=array("Q") if older else None, gone=array("Q"))
         if latest is not None:
             content = _look(s3, bucket, latest, path, fields, tally)
         replaced, uncovered = tally, False

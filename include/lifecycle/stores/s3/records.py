@@ -6,7 +6,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from functools import cached_property
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 # (record, subject, tier, clock or None) -> the id of the rule under which the record goes now, or None to keep it.
 Decide = Callable[[str, str, str, datetime | None], str | None]
+
+
+# 16 bytes each. Beyond, what goes is judged again instead of remembered.
+MOST_GONE = 1 << 20
 
 
 class UnreadableObjectError(LifecycleError):
@@ -76,7 +80,11 @@ class Judge:
 
 @dataclass
 class Tally:
-    """Counts over one object. With ``kept_ids`` it also notes which records are kept, at 8 bytes each."""
+    """Counts over one object. With ``kept_ids`` it also notes which records are kept, at 8 bytes each.
+
+    With ``gone`` it notes which stretches of the unpacked bytes go, as begins and ends by turns, neighbours as one;
+    None again once there are more than `MOST_GONE` of them.
+    """
 
     decide: Decide
     before: int = 0
@@ -84,6 +92,7 @@ class Tally:
     unclassified: int = 0
     removed: Counter[str] = field(default_factory=Counter)
     kept_ids: array[int] | None = None
+    gone: array[int] | None = None
 
     @property
     def due(self) -> int:
@@ -107,6 +116,18 @@ class Tally:
         self.removed.update(part.removed)
         if self.kept_ids is not None and part.kept_ids is not None:
             self.kept_ids.extend(part.kept_ids)
+
+    def note(self, offset: int, stretches: Iterable[tuple[int, int]]) -> None:
+        """Stretches of a part that begins at ``offset`` go."""
+        for begin, end in stretches:
+            if self.gone is None:
+                return
+            if self.gone and self.gone[-1] == offset + begin:
+                self.gone[-1] = offset + end
+            else:
+                self.gone.extend((offset + begin, offset + end))
+                if len(self.gone) > 2 * MOST_GONE:
+                    self.gone = None
 
     def keeps(self, values: Values | None) -> bool:
         """Count one record and say whether it stays. ``None``: it could not be parsed.
