@@ -17,10 +17,12 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from lifecycle.errors import VerificationError
 from lifecycle.stores.s3 import jsonl, records
 from lifecycle.stores.s3.logs import RewriteResult, inspect_object, rewrite_object
 from lifecycle.stores.s3.packing import packing, pieces
 from lifecycle.stores.s3.records import Judge, LogFields, Ordinary, Tally, UnreadableObjectError, values_of_line
+from lifecycle.stores.s3.versions import key_versions
 from stores.s3 import LOGS
 from support.permits import CountingPermit
 
@@ -283,6 +285,18 @@ def test_a_zstd_object_in_the_store(s3: S3Client) -> None:
     s3.put_object(Bucket=LOGS, Key=key, Body=broken)
     assert rewrite_object(s3, CountingPermit(), LOGS, key, FIELDS, QUICK).unclassified == 1
     assert s3.get_object(Bucket=LOGS, Key=key)["Body"].read() == broken
+
+
+def test_case_23_an_older_version_that_cannot_be_read_to_its_end_stays(s3: S3Client) -> None:
+    """Case 23: what could be read of it stands in the latest version too, and the rest nobody knows."""
+    key = "requests/date=2026-06-01/part-0.jsonl.gz"
+    lines = [line(f"m{n}", body="x" * 300) for n in range(3000)]
+    s3.put_object(Bucket=LOGS, Key=key, Body=pack(b"\n".join(lines), "gzip")[:-20])
+    s3.put_object(Bucket=LOGS, Key=key, Body=pack(b"\n".join([*lines, DUE]), "gzip"))
+    before = key_versions(s3, LOGS, key)
+    with pytest.raises(VerificationError, match="older version"):
+        rewrite_object(s3, CountingPermit(), LOGS, key, FIELDS, QUICK)
+    assert key_versions(s3, LOGS, key) == before
 
 
 def test_packing_is_told_by_content(tmp_path: Path) -> None:

@@ -340,6 +340,8 @@ def _unreadable(error: UnreadableObjectError, tally: Tally) -> None:
     log.warning("%s", error)
     tally.before, tally.kept, tally.unclassified = 1, 1, 1
     tally.removed.clear()
+    # The ids of a part would make the whole look as if it stood elsewhere too.
+    tally.kept_ids = None if tally.kept_ids is None else array("Q")
 
 
 def _covered(old: Tally, latest: Tally) -> bool:
