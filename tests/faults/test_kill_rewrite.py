@@ -147,14 +147,11 @@ def test_a_killed_rewrite_that_is_run_again_ends_as_the_oracle_says(
         there = decoded(form, s3.get_object(Bucket=BUCKET, Key=last.key)["Body"].read())
         return wrong + ([] if there == stays else ["the rest differs"])
 
-    def rewrite_doomed(nth: int, served: bool) -> object:
-        return rewrite(Doomed(s3_server.client(), nth, served=served), form)
-
     dice, failures, struck = random.Random(form), [], 0
     points = [(nth, served) for nth in range(1, 12) for served in (False, True)]
     for nth, served in points:
         begin(s3, form, body)
-        code = forked(partial(rewrite_doomed, nth, served))
+        code = forked(partial(rewrite, Doomed(s3_server.client(), nth, served=served), form))
         failures += [f"{'after' if served else 'before'} request {nth}: {wrong}" for wrong in is_whole()]
         struck += code == -signal.SIGKILL
         if code == 0:
