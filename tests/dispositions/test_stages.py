@@ -284,3 +284,14 @@ def test_the_auditor_sees_content_that_stayed_and_children_without_their_record(
         "children_without_record.LiteLLM_SpendLogGuardrailIndex": 1,
         "spend_logs_views_refreshed": 1,
     }
+
+
+def test_a_foreign_key_that_forbids_stops_the_batch_by_name(configured: tuple[Store, Ran]) -> None:
+    store, _ = configured
+    store.sql('CREATE TABLE public.stranger (request_id text REFERENCES public."LiteLLM_SpendLogs")')
+    store.sql("INSERT INTO public.stranger VALUES ('last of the year')")
+    done = run(store, AS_OF + DAY, scope="records")
+    assert done.code == 1 and "stranger_request_id_fkey" in done.stderr and "last of the year" not in done.stderr
+    store.sql("DROP TABLE public.stranger")
+    assert run(store, AS_OF + DAY, scope="records").code == 0
+    assert "last of the year" not in rows(store)
