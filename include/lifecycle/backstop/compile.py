@@ -4,7 +4,7 @@ S3 asks nobody before it acts: it knows prefixes, tags and ages, but no hold, ca
 may remove a version only where whatever makes a record's fate differ takes the object out of the rule's reach first.
 Moving does that for flags; nothing moves what is under hold (RULES.md), and a lock does not help, because an expiration
 puts a delete marker over a locked version (hard case 3). What is left is a ticket: a tag that runs give to objects of
-records that no exception names, inside the gate, and take away when one does. No ticket, no expiry.
+records that no exception names, and take away when one does. No ticket, no expiry.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ class Accounts(Frozen):
 
 
 class Logs(Frozen):
-    """Objects that hold many records of many accounts and tiers (JSONL.gz, Parquet)."""
+    """Objects that hold many records of many accounts and tiers (JSON lines, plain, gzip or zstd; Parquet)."""
 
     id: DatasetId
     type: Literal["logs"]

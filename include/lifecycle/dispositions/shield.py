@@ -50,9 +50,10 @@ class Shielded:
 
 
 def hand_out(context: RunContext, tier: Tier, moved: Mapping[str, str]) -> int:
-    """Inside the gate: give a ticket to those of some keys whose fate is their tier's default. Returns how many.
+    """Give a ticket to those of some moved keys whose fate was their tier's default. Returns how many.
 
-    One that does not get it is never expired by S3, and left to the runs; so a failure here fails nothing.
+    One that does not get it is never expired by S3, and left to the runs; so a failure here fails nothing. What an
+    exception names since then the next shield takes back, long before a rule counts to its day.
     """
     ticket = ticket_of(context.policy, context.messages, tier)
     if ticket is None or context.guard is not None:

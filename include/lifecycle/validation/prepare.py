@@ -75,7 +75,7 @@ def prepare(
     checks = [check for scene in scenes for check in _checks(conn, config, scene)]
     if run_id is None and set(scopes) == set(SCOPES):
         stage_coverage(conn, s3, config, stage, as_of)
-        stage_backstop(conn, s3, config, stage)
+        stage_backstop(conn, s3, config, stage, as_of)
         checks.extend(store_checks(scenes[0]))
     return Prepared(tuple(unique(checks)), chain, listed, copies)
 
