@@ -40,8 +40,9 @@ DROP SCHEMA app CASCADE;
 DROP SCHEMA research CASCADE;
 CREATE TABLE public."LiteLLM_SpendLogs" (
     request_id text PRIMARY KEY, "user" text, "startTime" timestamp(3) NOT NULL, spend double precision NOT NULL,
-    messages jsonb DEFAULT '{}', response jsonb DEFAULT '{}', proxy_server_request jsonb DEFAULT '{}');
+    messages jsonb DEFAULT '{}', response jsonb DEFAULT '{}', proxy_server_request jsonb DEFAULT '{}', session_id text);
 CREATE INDEX ON public."LiteLLM_SpendLogs" ("startTime");
+CREATE INDEX ON public."LiteLLM_SpendLogs" (session_id);
 CREATE TABLE public."LiteLLM_SpendLogToolIndex" (
     request_id text, tool_name text, id bigint UNIQUE, PRIMARY KEY (request_id, tool_name));
 CREATE TABLE public."LiteLLM_SpendLogGuardrailIndex" (
@@ -64,6 +65,8 @@ AGES = {
     "last of the year": ROW,
     "over a year": ROW - TICK,
     "held row": ROW - 100 * DAY,
+    "held session": CONTENT - DAY,
+    "held call": CONTENT - DAY,
     "erased": AS_OF - DAY,
     "erased and cleared": AS_OF - DAY,
 }
@@ -99,8 +102,8 @@ def fill(store: Store) -> None:
     for number, (name, at) in enumerate(AGES.items()):
         values = ["{}", "{}", None] if name in EMPTY else [content, content, content]
         store.sql(
-            'INSERT INTO public."LiteLLM_SpendLogs" VALUES (%s, %s, %s, 1, %s, %s, %s)',
-            *(name, str(who(name)), at.replace(tzinfo=None), *values),
+            'INSERT INTO public."LiteLLM_SpendLogs" VALUES (%s, %s, %s, 1, %s, %s, %s, %s)',
+            *(name, str(who(name)), at.replace(tzinfo=None), *values, f"session of {name}"),
         )
         store.sql('INSERT INTO public."LiteLLM_SpendLogToolIndex" VALUES (%s, %s, %s)', name, "search", number)
         store.sql('INSERT INTO public."LiteLLM_SpendLogGuardrailIndex" VALUES (%s, %s)', name, "g")
@@ -114,6 +117,10 @@ def fill(store: Store) -> None:
     for number, name in enumerate(("held content", "held row")):
         store.insert("lifecycle.legal_holds", hold_id=UUID(int=number), scope="account", target=str(who(name)),
                      reason="r", placed_by="p", placed_at=AS_OF - DAY)  # fmt: skip
+    for scope, name, target in (("conversation", "held session", "Session of held session"),
+                                ("message", "held call", "held call")):  # fmt: skip
+        store.insert("lifecycle.legal_holds", hold_id=who(name), scope=scope, target=target, reason="r", placed_by="p",
+                     placed_at=AS_OF - DAY)  # fmt: skip
     for number, name in enumerate(("erased", "erased and cleared")):
         store.insert("lifecycle.erasure_requests", request_id=UUID(int=number), scope="account", target=str(who(name)),
                      requested_at=AS_OF - DAY)  # fmt: skip
@@ -178,7 +185,8 @@ def test_a_row_goes_at_the_end_of_its_year_and_not_a_tick_before(configured: tup
 
 def test_what_is_under_hold_keeps_row_and_content(configured: tuple[Store, Ran]) -> None:
     left = rows(configured[0])
-    assert left["held content"] == left["held row"] == ({"said": "something"},) * 3
+    for name in ("held content", "held row", "held session", "held call"):
+        assert left[name] == ({"said": "something"},) * 3, name
 
 
 def test_an_erasure_request_takes_the_content_and_is_settled(configured: tuple[Store, Ran]) -> None:
@@ -272,6 +280,14 @@ def test_what_asks_for_messages_or_accounts_says_what_is_missing(configured: tup
     assert done.returncode == 1 and "no dataset of type accounts" in done.stderr
 
 
+def test_a_view_that_nobody_refreshes_is_a_difference(configured: tuple[Store, Ran]) -> None:
+    store, _ = configured
+    store.sql('CREATE MATERIALIZED VIEW public.forgotten AS SELECT messages FROM public."LiteLLM_SpendLogs"')
+    done = store.cli("coverage", "--as-of", "2026-06-01T12:00:00Z", check=False)
+    store.sql("DROP MATERIALIZED VIEW public.forgotten")
+    assert done.returncode == 1 and "refresh: [public.forgotten]" in done.stdout
+
+
 def test_the_auditor_sees_content_that_stayed_and_children_without_their_record(configured: tuple[Store, Ran]) -> None:
     store, _ = configured
     store.sql("UPDATE public.\"LiteLLM_SpendLogs\" SET response = '[]' WHERE request_id = 'long cleared'")
@@ -284,3 +300,14 @@ def test_the_auditor_sees_content_that_stayed_and_children_without_their_record(
         "children_without_record.LiteLLM_SpendLogGuardrailIndex": 1,
         "spend_logs_views_refreshed": 1,
     }
+
+
+def test_a_foreign_key_that_forbids_stops_the_batch_by_name(configured: tuple[Store, Ran]) -> None:
+    store, _ = configured
+    store.sql('CREATE TABLE public.stranger (request_id text REFERENCES public."LiteLLM_SpendLogs")')
+    store.sql("INSERT INTO public.stranger VALUES ('last of the year')")
+    done = run(store, AS_OF + DAY, scope="records")
+    assert done.code == 1 and "stranger_request_id_fkey" in done.stderr and "last of the year" not in done.stderr
+    store.sql("DROP TABLE public.stranger")
+    assert run(store, AS_OF + DAY, scope="records").code == 0
+    assert "last of the year" not in rows(store)

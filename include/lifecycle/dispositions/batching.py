@@ -113,7 +113,7 @@ class RowWork:
                 taken = self._pacer.batch(self._lease, size, partial(self._act, walk, span, wait, steps))
             except psycopg.errors.ForeignKeyViolation as error:
                 mark(self._context.conn, self._context.run.run_id, self._unit, "failed")
-                raise violated(self._unit, error) from None
+                raise violated(self._unit, error, batch=True) from None
             if taken is None:
                 continue
             step = steps[-1]

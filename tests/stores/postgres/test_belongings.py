@@ -172,9 +172,15 @@ def test_a_cascade_that_nobody_configured_is_refused_by_name(conn: Connection) -
 
 def test_columns_that_cannot_be_emptied_are_refused_by_name(conn: Connection) -> None:
     clear = {"note": None, "content": "", "who": None, "nothing": None}
-    catalog = catalog_of(subject="other", stages=[LOGS["stages"][0] | {"clear": clear}])
+    copies = [
+        {"table": "s.sessions", "key": "log", "column": "id", "path": ["a"]},
+        {"table": "s.tools", "key": "log", "column": "n"},
+        {"table": "s.sessions", "key": "log", "column": "last"},
+    ]
+    catalog = catalog_of(subject="other", copies=copies, stages=[LOGS["stages"][0] | {"clear": clear}])
     found = {misfit.column: str(misfit) for misfit in unfit_for_stages(conn, catalog)}
-    assert set(found) == {"note", "content", "nothing"}
+    assert set(found) == {"note", "content", "nothing", "id", "n"}
+    assert "jsonb" in found["id"] and "NOT NULL" in found["n"]
     assert "NOT NULL" in found["note"] and "jsonb" in found["content"] and "does not exist" in found["nothing"]
 
 

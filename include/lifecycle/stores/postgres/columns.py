@@ -56,6 +56,8 @@ class Misfit:
     def remedy(self) -> str:
         if self.found is None:
             return "Name another column in the dataset file, or make this one"
+        if self.field == "copies":
+            return "Name a column that can be emptied, a jsonb one where there is a path, or leave it out of the copies"
         if self.field == "clear":
             return (
                 "Clear it to a value that it takes (null, '', '{}', '[]', '0' or 'false'), or leave it out of the stage"

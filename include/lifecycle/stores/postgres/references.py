@@ -95,19 +95,27 @@ class Reference:
 class ReferencedError(DispositionError):
     """A foreign key refers to what would be destroyed; nothing was. Names constraints and tables, never a key."""
 
-    def __init__(self, unit: str, references: Sequence[Reference], remedy: str) -> None:
+    def __init__(
+        self, unit: str, references: Sequence[Reference], remedy: str, what: str = "nothing was destroyed"
+    ) -> None:
         self.references = tuple(references)
         named = "; ".join(str(reference) for reference in references)
         super().__init__(unit, 1, {"foreign keys": len(self.references)})
-        self.args = (f"{unit}: nothing was destroyed, because of {named}. {remedy}",)
+        self.args = (f"{unit}: {what}, because of {named}. {remedy}",)
 
 
-def violated(unit: str, error: psycopg.errors.ForeignKeyViolation) -> ReferencedError:
-    """The same for a key that still refers to what was about to go; PostgreSQL's own message shows its value."""
+def violated(unit: str, error: psycopg.errors.ForeignKeyViolation, *, batch: bool = False) -> ReferencedError:
+    """The same for a key that still refers to what was about to go; PostgreSQL's own message shows its value.
+
+    Args:
+        batch: batches before this one are done.
+    """
     found = error.diag
     reference = Reference(
         found.constraint_name or "?", found.schema_name or "?", found.table_name or "?", "it", "a", False, (), ()
     )
+    if batch:
+        return ReferencedError(unit, [reference], _remedy(reference), "the batches from this one on were not destroyed")
     return ReferencedError(unit, [reference], "Rows that are younger than the plan refer to it; run again")
 
 

@@ -99,8 +99,15 @@ def _takes(conn: Connection, value: str, kind: str) -> bool:
 
 def _keys(conn: Connection, dataset: Records) -> Iterator[Misfit]:
     wanted = [(child.table, child.key, "children") for child in all_of(dataset.children)]
-    for part in (*dataset.parts, dataset):
-        wanted += [(copy.table, name, "copies") for copy in part.copies for name in (copy.key, copy.column)]
+    copies = [copy for part in (*dataset.parts, dataset) for copy in part.copies]
+    wanted += [(copy.table, copy.key, "copies") for copy in copies]
     for name, column, field in dict.fromkeys(wanted):
         if conn.execute(_COLUMN, (_table(name).as_string(conn), column)).fetchone() is None:
             yield Misfit(dataset.id, field, name, column, "a column", None)
+    for copy in copies:
+        found = conn.execute(_COLUMN, (_table(copy.table).as_string(conn), copy.column)).fetchone()
+        kind = None if found is None else f"{found[0]}{' NOT NULL' if found[1] and not copy.path else ''}"
+        fits = kind == "jsonb" if copy.path else kind is not None and not kind.endswith(" NOT NULL")
+        if not fits:
+            asked = "jsonb, as a path needs" if copy.path else "a column that may be null"
+            yield Misfit(dataset.id, "copies", copy.table, copy.column, asked, kind)

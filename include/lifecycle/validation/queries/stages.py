@@ -16,15 +16,16 @@ from lifecycle.validation.scene import Scene
 
 
 def remains(dataset: Records, alias: str) -> sql.Composable:
-    """Whether anything is left in a row of what the dataset disposes of: for a stage, in any column it empties."""
+    """Whether anything is left in a row of what the dataset disposes of: for a stage, in any column it empties.
+
+    Null where nothing is: a column that is null holds nothing. In the form that a partial index on what is left serves.
+    """
     if not isinstance(dataset, StagedRecords):
         return sql.SQL("true")
     columns = [
-        sql.SQL("coalesce({c} <> {empty}, false)").format(
-            c=sql.Identifier(alias, each.column), empty=sql.Literal(each.value)
-        )
+        sql.SQL("{} <> {}").format(sql.Identifier(alias, each.column), sql.Literal(each.value))
         if each.value is not None
-        else sql.SQL("({} IS NULL) IS FALSE").format(sql.Identifier(alias, each.column))
+        else sql.SQL("{} IS NOT NULL").format(sql.Identifier(alias, each.column))
         for each in dataset.part.clear
     ]
     return sql.SQL("({})").format(sql.SQL(" OR ").join(columns))
