@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from lifecycle.catalog.clocks import ClockField
-from lifecycle.catalog.identifiers import Identifier, TableName
+from lifecycle.catalog.identifiers import Identifier, KeyField, TableName, parts_of
 from lifecycle.catalog.pace import Pace
 from lifecycle.contradiction import refuse
 from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Version
@@ -105,7 +105,7 @@ class Records(Frozen):
     type: Literal["table"]
     category: Category
     table: TableName
-    key: Identifier
+    key: KeyField
     subject: Identifier
     clock: ClockField
     tier: Identifier | None = None
@@ -115,6 +115,11 @@ class Records(Frozen):
     ids: Ids = "uuid"
     """What subject, record and group are; an id that is text is one only letter by letter."""
     pace: Pace = Pace()
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns that together are the key."""
+        return parts_of(self.key)
 
 
 class Accounts(Frozen):
@@ -130,6 +135,11 @@ class Accounts(Frozen):
     personal: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     referenced_by: tuple[Child, ...] = ()
     pace: Pace = Pace()
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """As of `Records`."""
+        return (self.key,)
 
 
 class Logs(Frozen):

@@ -35,7 +35,8 @@ def validate(
     """Check the policy and the dataset file, and that they fit together. Exit code 2 when they do not.
 
     With --connect also look at the database: a missing column, or an id or a clock that is not of the type that the
-    dataset file says, is a problem, told with the line to write. A table without an index on its clock is a warning, with the statement that makes one.
+    dataset file says, is a problem, told with the line to write. A table without an index on its clock is a warning,
+    with the statement that makes one.
 
     Example: `lifecycle policy validate --policy include/policies/retention.yaml --connect`
     """

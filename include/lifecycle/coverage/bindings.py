@@ -110,7 +110,7 @@ def _datasets(catalog: Catalog) -> Iterator[Bound]:
     for child in messages.children:
         yield _bound(child.table, Part.CHILD, (child.key,), f"a child of dataset {messages.id}")
     for dataset in catalog.records:
-        columns = (dataset.key, dataset.subject, column_of(dataset.clock), dataset.tier)
+        columns = (*dataset.key_columns, dataset.subject, column_of(dataset.clock), dataset.tier)
         more = (dataset.record, dataset.group, dataset.basis)
         yield _bound(dataset.table, _part(dataset), (*columns, *more), f"dataset {dataset.id}")
     yield _bound(
@@ -189,7 +189,9 @@ def _declared(catalog: Catalog) -> Iterator[Identifier]:
     # The subject of a message need not have an account row.
     yield Identifier(messages.table, messages.subject, True)
     for dataset in catalog.records:
-        yield Identifier(dataset.table, dataset.key, True)
+        if isinstance(dataset.key, str):
+            # A part of a key names no row by itself.
+            yield Identifier(dataset.table, dataset.key, True)
 
 
 def _column(relation: Relation | None, name: str) -> Column | None:

@@ -176,7 +176,7 @@ def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, ru
         columns = [sql.Identifier("m", name) for name in dataset.personal]
         which: sql.Composable = sql.SQL("num_nonnulls({}) > 0").format(sql.SQL(", ").join(columns))
     else:
-        found = (dataset.subject, dataset.key, dataset.record, dataset.group, dataset.basis)
+        found = (dataset.subject, *dataset.key_columns, dataset.record, dataset.group, dataset.basis)
         # A column may play two parts.
         names = tuple(dict.fromkeys((column_of(dataset.clock), *(name for name in found if name is not None))))
         which = TRUE

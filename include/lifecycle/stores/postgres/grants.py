@@ -207,7 +207,7 @@ def _tables(catalog: Catalog, role: str) -> Iterator[str]:
 
 def _row_by_row(dataset: Records | Accounts) -> tuple[str, ...]:
     """Locking a row takes the right to update one of its columns; the key's is the one that no run uses."""
-    columns = dataset.personal if isinstance(dataset, Accounts) else (dataset.key,)
+    columns = dataset.personal if isinstance(dataset, Accounts) else dataset.key_columns
     return "SELECT", "DELETE", f"UPDATE ({', '.join(_name(column) for column in columns)})"
 
 

@@ -129,7 +129,7 @@ def messages_source(pair: Pair, dataset: Messages, tier: Tier | None) -> Source:
 
 def records_source(pair: Pair, dataset: Records | Accounts) -> Source:
     own = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
-    wanted = [dataset.key, column_of(dataset.clock)]
+    wanted = [*dataset.key_columns, column_of(dataset.clock)]
     where: sql.Composable = sql.SQL("true")
     if isinstance(dataset, Accounts):
         personal = sql.SQL(", ").join(sql.Identifier("m", name) for name in dataset.personal)
