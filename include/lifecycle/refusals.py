@@ -217,6 +217,11 @@ def _pattern(pattern: str, given: Any, like: str) -> tuple[str, str]:
         return f"{shown} is not the beginning of a key: letters, digits and !_.*'()=/-", f"Write for example {like}"
     if "/" in pattern:
         return f"{shown} is not a key prefix: path parts that each end with '/'", "Write for example requests/"
+    if "_-]{0,127}" in pattern:
+        return (
+            f"{shown} is not the name of a tag: letters, digits, _ and -, a letter first",
+            f"Write for example {like}",
+        )
     if ".-" in pattern:
         return (
             f"{shown} is not a bucket name: 3 to 63 lower-case letters, digits, dots and hyphens",

@@ -15,7 +15,6 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from psycopg.rows import TupleRow
 
 from lifecycle.demo.servers import Postgres, S3Server, embedded_postgres
 from reference_store.create import create_schemas
@@ -70,18 +69,16 @@ def session_postgres() -> Iterator[Postgres]:
         yield server
 
 
-def copying(conn: psycopg.Connection[TupleRow], name: str, template: str) -> sql.Composed:
-    """The statement that makes a database from another one; PostgreSQL 14 knows one way only, and no word for it."""
-    strategy = sql.SQL(" STRATEGY file_copy" if conn.info.server_version >= 150000 else "")
-    return sql.SQL("CREATE DATABASE {} TEMPLATE {}{}").format(sql.Identifier(name), sql.Identifier(template), strategy)
-
-
 @contextmanager
-def fresh_database(server: Postgres) -> Iterator[str]:
-    """The name of a database made from the template, dropped afterwards with whoever is still in it."""
+def fresh_database(server: Postgres, template: str = TEMPLATE) -> Iterator[str]:
+    """The name of a database made from a template, dropped afterwards with whoever is still in it."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server.conninfo(), autocommit=True) as conn:
-        conn.execute(copying(conn, name, TEMPLATE))
+        # The faster way where it has to be asked for; before 15 it is the only one.
+        how = sql.SQL("STRATEGY file_copy" if conn.info.server_version >= 150000 else "")
+        conn.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} {}").format(sql.Identifier(name), sql.Identifier(template), how)
+        )
         try:
             yield name
         finally:

@@ -19,6 +19,7 @@ Prefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9!_.*'()=-]+/)*$")]
 DatasetId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
 ExcludedTable = TableName  # or ``app.*``: a whole schema
 ExcludedPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9!_.*'()=/-]{1,1024}$")]
+TagKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}$", examples=["lifecycle-expires"])]
 Ids = Literal["uuid", "text", "bigint"]
 DATE_ERROR = "calendar_date"
 
@@ -46,6 +47,15 @@ class Child(Frozen):
     moves: Annotated[bool, Field(strict=True)] = False
 
 
+class Backstop(Frozen):
+    """S3 itself may expire objects that carry a ticket: a tag of this name, whose value is the rule they fall under.
+
+    Runs hand tickets out to ordinary objects and take them from what an exception names (lifecycle/backstop).
+    """
+
+    tag: TagKey = "lifecycle-expires"
+
+
 class Objects(Frozen):
     """The S3 objects of a record: the column that holds the key, and where keys live."""
 
@@ -53,6 +63,7 @@ class Objects(Frozen):
     bucket: Bucket
     landing: Prefix = "landing/"
     partitioned: str = "tier={tier}/date={date}/{record}.json"
+    backstop: Backstop | None = None
 
     def keys_of(self, record: str, tier: str, day: date, key: str | None) -> tuple[str, ...]:
         """Every key under which versions of a record's object may lie: where it is, where it landed, where it moved.

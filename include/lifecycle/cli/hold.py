@@ -11,7 +11,7 @@ from lifecycle.cli.output import emit, instant
 from lifecycle.cli.targets import DEFAULT_WAIT_S, Target, Wait, dataset_name, login_name, parse_id, parse_uuid, seconds
 from lifecycle.config import load_configuration
 from lifecycle.stores.postgres import requests
-from lifecycle.stores.postgres.connect import connect
+from lifecycle.stores.postgres.connect import Connection, connect
 from lifecycle.stores.postgres.requests import Hold, HoldScope
 
 hold_app = typer.Typer(no_args_is_help=True, help="Place, release and list legal holds.")
@@ -46,7 +46,24 @@ def place(
     placed_by = (by or "").strip() or login_name()
     with connect() as conn:
         hold = requests.place_hold(conn, scope, target, reason.strip(), placed_by, at or now(), seconds(wait))
-    emit(hold, json, lambda _: f"hold {hold.hold_id} placed on {hold.scope} {hold.target}")
+        emit(hold, json, lambda _: f"hold {hold.hold_id} placed on {hold.scope} {hold.target}")
+        _out_of_reach(conn, hold)
+
+
+def _out_of_reach(conn: Connection, hold: Hold) -> None:
+    """Where S3 may expire objects by itself, it must not wait for the next run to learn of a hold."""
+    config = load_configuration()
+    if config.catalog.messages.objects.backstop is None:
+        return
+    from lifecycle.dispositions.shield import shield, shield_hold
+    from lifecycle.orchestration.session import shared_s3_client
+    from lifecycle.policy.models import Tier
+
+    s3 = shared_s3_client()
+    if hold.scope == HoldScope.DATASET:
+        shield(conn, s3, config.policy, config.catalog, tuple(Tier), now())
+    else:
+        shield_hold(conn, s3, config.catalog, hold.scope, hold.target)
 
 
 @hold_app.command()

@@ -16,6 +16,7 @@ from psycopg import sql
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
 from lifecycle.dispositions.plan_store import add_unit, close_unit, load_unit, mark, record_progress
+from lifecycle.dispositions.shield import hand_out
 from lifecycle.dispositions.sources import remove_copied, version_to_copy, versions_at
 from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.units import Method, Progress, Tally, Unit
@@ -39,6 +40,7 @@ class Landed:
     record: UUID
     clock: datetime
     key: str
+    fate: str
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,8 @@ def _landed(context: RunContext, tier: Tier, after: UUID | None, only: list[UUID
     fate = context.fate(tier)
     rows = context.conn.execute(
         sql.SQL(
-            "SELECT m.{record}, m.{clock}, m.{key} FROM {t} m WHERE m.{key} LIKE {landing} AND m.{tier} = {name}"
-            " AND m.{clock} < %(as_of)s AND split_part({fate}, ':', 1) = 'keep'"
+            "SELECT m.{record}, m.{clock}, m.{key}, {fate} FROM {t} m WHERE m.{key} LIKE {landing}"
+            " AND m.{tier} = {name} AND m.{clock} < %(as_of)s AND split_part({fate}, ':', 1) = 'keep'"
             " AND {fate} <> ALL({held}) AND NOT {also}"
             " AND (%(after)s::uuid IS NULL OR m.{record} > %(after)s)"
             " AND (%(only)s::uuid[] IS NULL OR m.{record} = ANY(%(only)s)) ORDER BY m.{record} LIMIT {limit} {lock}"
@@ -153,6 +155,8 @@ def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied]
     # What is held stays in landing whole, and what was written again is not what was copied: the copy is taken back.
     staying = [copy.row for copy in copied if copy.row not in moved and copy.row.key not in found.failed]
     _take_back(context, gate, tier, staying)
+    # Inside the gate, where no exception can be entered: what S3 may expire is what none names now.
+    hand_out(context, tier, {_target(context, tier, row): row.fate for row in moved})
     with gate.conn.cursor() as cursor:
         cursor.executemany(
             sql.SQL("UPDATE {} SET {} = %s WHERE {} = %s AND {} = %s").format(

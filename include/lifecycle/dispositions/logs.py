@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import groupby
@@ -17,7 +17,7 @@ from lifecycle.dispositions.gate import Gate, take_lease, through_gate
 from lifecycle.dispositions.log_announcements import announce, count_removed, dataset_of, day_prefix, settle
 from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, write_intents
 from lifecycle.errors import DispositionError, LifecycleError
-from lifecycle.planning.cutoffs import cutoff_for
+from lifecycle.planning.cutoffs import Cutoff, cutoff_for
 from lifecycle.planning.units import Method, Progress, Tally, Unit
 from lifecycle.policy.decide import Fact, decide
 from lifecycle.policy.models import Policy, Tier
@@ -76,7 +76,17 @@ def _due(context: RunContext, policy: Policy, facts: LogFacts, day: date) -> Dec
         decision = decide(category, tier, clock, known, policy, context.run.as_of)
         return variants.get(decision.rule, decision.rule) if decision.due else None
 
-    return due
+    return _judge(due, facts, ordinary)
+
+
+def _judge(due: Decide, facts: LogFacts, ordinary: Mapping[str, Cutoff]) -> Decide:
+    """With what decides of nearly every line, so that they are judged by column. Nothing, where a hold is on all."""
+    from lifecycle.stores.s3.records import Judge, Ordinary
+
+    if facts.everywhere:
+        return due
+    plain = {tier: (default.cutoff, default.rule) for tier, default in ordinary.items() if default.exact}
+    return Judge(due, Ordinary(plain, facts.by_record.keys(), facts.by_subject.keys()))
 
 
 def _fields(dataset: Logs) -> LogFields:

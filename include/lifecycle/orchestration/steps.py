@@ -34,10 +34,13 @@ from lifecycle.dispositions.plan_store import (
 from lifecycle.dispositions.quarantine import quarantine_unit, sync_holds
 from lifecycle.dispositions.records import expire_accounts, expire_records
 from lifecycle.dispositions.rollup import roll_up
+from lifecycle.dispositions.shield import known_to, shield_run
 from lifecycle.dispositions.survey import survey
 from lifecycle.errors import DispositionError, PreconditionError, ValidationFailedError
 from lifecycle.ledger import runs
+from lifecycle.ledger.approvals import Key
 from lifecycle.orchestration.approval import refuse_locked, said, settle_configuration
+from lifecycle.orchestration.backstop import retreat
 from lifecycle.orchestration.checks import check_as_of, check_clocks, check_stores
 from lifecycle.orchestration.schema import ensure_schema
 from lifecycle.orchestration.session import run_context, shared_s3_client
@@ -212,9 +215,20 @@ def quarantine(run_id: int) -> dict[str, int]:
         if context.run.dry_run:
             return done
         done["legal holds changed"] = sync_holds(context)
+        if context.run.scope != ERASURE_SCOPE:
+            done |= _out_of_reach(context)
         for unit in open_units(context.conn, run_id, [Method.QUARANTINE.value]):
             _add(done, quarantine_unit(context, unit))
         return done
+
+
+def _out_of_reach(context: RunContext) -> dict[str, int]:
+    """What S3 may not expire (any more) is taken out of its reach; only what was done is told."""
+    key = Key(context.run.policy_hash, context.run.catalog_hash)
+    known = known_to(context)
+    retired = retreat(context.conn, context.s3, known, key, by=f"run {context.run.run_id}", now=datetime.now(UTC))
+    told = {"tickets taken": shield_run(context), "lifecycle rules taken away": retired}
+    return {name: count for name, count in told.items() if count}
 
 
 def expire(run_id: int, unit: str, conversations: dict[str, list[str]] | None = None) -> dict[str, int]:

@@ -10,6 +10,7 @@ from lifecycle.policy.models import Category, Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.models import Check, Promise
 from lifecycle.validation.queries import ledger, logs, messages, objects, quarantine, records, runs
+from lifecycle.validation.queries.backstop import backstop_checks
 from lifecycle.validation.queries.coverage import coverage_checks
 from lifecycle.validation.scene import Scene
 
@@ -31,7 +32,7 @@ def checks_for(conn: Connection, scene: Scene) -> list[Check]:
 
 def store_checks(scene: Scene) -> list[Check]:
     """What only an audit of everything asks."""
-    return [ledger.chain_check(scene), *ledger.all_runs_checks(scene), *coverage_checks(scene)]
+    return [ledger.chain_check(scene), *ledger.all_runs_checks(scene), *coverage_checks(scene), *backstop_checks(scene)]
 
 
 def unique(checks: Iterable[Check]) -> list[Check]:

@@ -16,6 +16,7 @@ from lifecycle.validation.copies import check_copies
 from lifecycle.validation.log_lines import stage_lines
 from lifecycle.validation.models import Check
 from lifecycle.validation.pending import checks_apart, pending_of, units_check
+from lifecycle.validation.queries.backstop import stage_backstop
 from lifecycle.validation.queries.coverage import stage_coverage
 from lifecycle.validation.queries.ledger import CHAIN
 from lifecycle.validation.recheck import recheck
@@ -74,6 +75,7 @@ def prepare(
     checks = [check for scene in scenes for check in _checks(conn, config, scene)]
     if run_id is None and set(scopes) == set(SCOPES):
         stage_coverage(conn, s3, config, stage, as_of)
+        stage_backstop(conn, s3, config, stage)
         checks.extend(store_checks(scenes[0]))
     return Prepared(tuple(unique(checks)), chain, listed, copies)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lifecycle.demo.servers import S3Server
 from lifecycle.errors import FencedOutError
-from lifecycle.stores.s3 import requests
+from lifecycle.stores.s3 import destroy, requests
 from lifecycle.stores.s3.destroy import Locks, destroy_keys, destroy_versions
 from lifecycle.stores.s3.errors import StoreError
 from lifecycle.stores.s3.locks import set_legal_hold
@@ -335,8 +335,11 @@ def test_case_6_a_server_that_says_done_and_is_not(s3: S3Client) -> None:
     assert destroy_versions(s3, CountingPermit(), VERSIONED, {"a": versions}, locks).keys_deleted == 1
 
 
-def test_case_6_a_batch_that_cannot_be_read_is_failed_and_the_others_are_done(s3: S3Client) -> None:
-    """Case 6: all batches are finished."""
+def test_case_6_a_window_that_cannot_be_read_is_failed_and_the_others_are_done(
+    s3: S3Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 6: all windows are finished."""
+    monkeypatch.setattr(destroy, "WINDOW", 100)
     put(s3, *(f"k{number:03}" for number in range(150)))
 
     def paginate(real: Callable[..., Any], **kwargs: Any) -> Any:

@@ -45,7 +45,7 @@ def _rewritten(folder: Path, body: bytes) -> tuple[Tally, Path, Path]:
 def test_the_form_is_kept(tmp_path: Path, options: dict[str, Any]) -> None:
     tally, source, target = _rewritten(tmp_path, parquet_bytes(parquet_table(MIXED), **options))
     assert (tally.before, tally.kept, tally.due) == (8, 3, 5)
-    assert parquet.same_form(source, target)
+    assert parquet.differences(source, target) == []
     with pq.ParquetFile(source) as before, pq.ParquetFile(target) as after:
         assert before.schema_arrow.equals(after.schema_arrow, check_metadata=True)
         assert before.metadata.format_version == after.metadata.format_version
@@ -61,13 +61,13 @@ def test_the_form_is_kept(tmp_path: Path, options: dict[str, Any]) -> None:
 def test_a_file_of_which_nothing_stays_keeps_its_schema(tmp_path: Path) -> None:
     tally, source, target = _rewritten(tmp_path, parquet_bytes(parquet_table(["d1", "d2"])))
     assert tally.kept == 0
-    assert parquet.same_form(source, target)
+    assert parquet.differences(source, target) == []
 
 
 def test_a_file_without_rows(tmp_path: Path) -> None:
     tally, source, target = _rewritten(tmp_path, parquet_bytes(parquet_table([])))
     assert (tally.before, tally.kept) == (0, 0)
-    assert parquet.same_form(source, target)
+    assert parquet.differences(source, target) == []
 
 
 def test_forms_that_differ(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_forms_that_differ(tmp_path: Path) -> None:
         (table, {"compression": "gzip"}),
     ):
         other.write_bytes(parquet_bytes(changed, **options))
-        assert not parquet.same_form(one, other)
+        assert parquet.differences(one, other)
 
 
 def _scan(tmp_path: Path, columns: dict[str, Any]) -> tuple[Tally, list[tuple[Any, ...]]]:

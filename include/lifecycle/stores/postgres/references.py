@@ -56,8 +56,9 @@ SELECT DISTINCT pg_describe_object(o.classid, o.objid, 0) FROM (
 ) o WHERE o.objid IS NOT NULL AND o.objid <> %(target)s::regclass::oid ORDER BY 1
 """
 _SIMPLE = """
-SELECT NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = %(target)s::regclass AND NOT t.tgisinternal
-    AND t.tgenabled <> 'D')
+SELECT NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = %(target)s::regclass AND t.tgenabled <> 'D'
+    AND (NOT t.tgisinternal OR t.tgparentid <> 0 AND NOT EXISTS
+        (SELECT FROM pg_constraint k WHERE k.oid = t.tgconstraint AND k.contype <> 't')))
 AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.confrelid = %(target)s::regclass AND k.contype = 'f')
 AND NOT EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = %(target)s::regclass)
 """

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import IO, TYPE_CHECKING, Literal, Protocol, cast
 
 from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.permit import Permit
@@ -24,6 +24,7 @@ from lifecycle.stores.s3.destroy import Locks, destroy_versions
 from lifecycle.stores.s3.errors import StoreError
 from lifecycle.stores.s3.reconciliation import Reconciliation
 from lifecycle.stores.s3.records import Decide, LogFields, Tally, UnreadableObjectError
+from lifecycle.stores.s3.remote import NO_RANGES, RemoteFile
 from lifecycle.stores.s3.transfer import Content, read, tagging, write_file
 from lifecycle.stores.s3.versions import ObjectVersion, key_versions, newest_etag
 
@@ -34,6 +35,8 @@ __all__ = ["Decide", "LogFields", "RewriteResult", "inspect_object", "rewrite_ob
 log = logging.getLogger(__name__)
 # How often a rewrite begins anew because the object was overwritten meanwhile.
 TRIES = 5
+# From this size on, only the columns of a Parquet object that decide are read to find what is due.
+REMOTE_FROM = 16 << 20
 # Told the counts and the ETag of the newest content before anything is changed.
 Announce = Callable[["RewriteResult", str], None]
 
@@ -43,10 +46,10 @@ class _Form(Protocol):
 
     def scan(self, path: Path, fields: LogFields, tally: Tally) -> None: ...
     def rewrite(self, source: Path, target: Path, fields: LogFields, tally: Tally) -> None: ...
-    def same_form(self, one: Path, other: Path) -> bool: ...
+    def differences(self, one: Path, other: Path) -> list[str]: ...
 
 
-_FORMS: dict[str, ModuleType] = {".jsonl": jsonl, ".jsonl.gz": jsonl, ".parquet": parquet}
+_FORMS: dict[str, ModuleType] = {".jsonl": jsonl, ".jsonl.gz": jsonl, ".jsonl.zst": jsonl, ".parquet": parquet}
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class RewriteResult:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What an object holds: its versions, the latest one's content and tally, and what would have to go."""
+    """What an object holds: its versions, the latest one's content (if read whole) and tally, what is due."""
 
     versions: Sequence[ObjectVersion]
     latest: ObjectVersion | None
@@ -180,8 +183,9 @@ def _act(
     if announce is not None:
         announce(seen.result(seen.action, 0), newest_etag(seen.versions))
     obsolete = seen.obsolete
-    if seen.content is not None and seen.tally.due and seen.tally.kept:
-        written = _write_rest(s3, permit, bucket, key, fields, decide, seen, seen.content)
+    if seen.latest is not None and seen.tally.due and seen.tally.kept:
+        content = seen.content or _fetch(s3, bucket, seen.latest, seen.path)
+        written = _write_rest(s3, permit, bucket, key, fields, decide, seen, content)
         obsolete = [version for version in obsolete if version.version_id != written]
     done = destroy_versions(s3, permit, bucket, {key: obsolete}, locks)
     if done.keys_failed or done.keys_held:
@@ -206,9 +210,8 @@ def _write_rest(
     content: Content,
 ) -> str:
     """Write what stays of the latest version as a new one, and prove it. Returns the id of the new version."""
-    form, written = _form(key), Tally(decide)
     rest = seen.path.with_suffix(".rest")
-    form.rewrite(seen.path, rest, fields, written)
+    _make_rest(key, seen, rest, fields, decide)
     description = {
         **content.headers,
         **tagging(s3, bucket, key, content),
@@ -216,23 +219,36 @@ def _write_rest(
     }
     permit.check()
     version = write_file(s3, bucket, key, rest, description=description, condition={"IfMatch": content.etag})
-    back = seen.path.with_suffix(".back")
-    there = read(s3, bucket, key, version_id=version, into=back)
-    check = Tally(decide)
-    try:
-        form.scan(back, fields, check)
-        same_bytes = there.sha256 == _sha256(rest)
-        same_counts = check.due == 0 and check.before == seen.tally.kept == written.kept
-        sound = same_bytes and same_counts and form.same_form(seen.path, back)
-    except UnreadableObjectError:
-        sound = False
-    if not sound:
+    there = read(s3, bucket, key, version_id=version)
+    if there.sha256 != _sha256(rest):
         _take_back(s3, permit, bucket, key, there.version_id)
         raise VerificationError(
             f"an object of bucket {bucket!r} did not read back as it was rewritten; "
             "its former version was left in place"
         )
     return there.version_id or "null"
+
+
+def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Decide) -> None:
+    """Write what stays to a file, and prove by reading it that it is that, before the store is touched.
+
+    In a file and not straight into an upload: nothing unproven is ever sent, and what is read back from the store
+    needs but the same checksum to be proven too.
+    """
+    form, written, check = _form(key), Tally(decide), Tally(decide)
+    try:
+        form.rewrite(seen.path, rest, fields, written)
+        form.scan(rest, fields, check)
+        wrong = form.differences(seen.path, rest)
+    except UnreadableObjectError as error:
+        raise VerificationError(f"{error}; it holds {seen.tally.due} due record(s)") from None
+    if check.due or not check.before == check.kept == written.kept == seen.tally.kept:
+        wrong.append(f"{check.before} record(s) instead of {seen.tally.kept}, {check.due} of them due")
+    if wrong:
+        raise VerificationError(
+            f"an object with {seen.tally.due} due record(s) cannot be rewritten as it is: what was written differs in "
+            f"{', '.join(wrong)}; it was left in place"
+        )
 
 
 def _sha256(path: Path) -> str:
@@ -268,17 +284,38 @@ def _seen(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide
         path, content = Path(folder, "latest"), None
         tally = Tally(decide, kept_ids=array("Q") if older else None)
         if latest is not None:
-            content = _fetch(s3, bucket, latest, path)
-            _scan(key, path, fields, tally)
+            content = _look(s3, bucket, latest, path, fields, tally)
         replaced, uncovered = tally, False
         for version in older:
             old = Tally(decide, kept_ids=array("Q"))
-            _fetch(s3, bucket, version, Path(folder, "older"))
-            _scan(key, Path(folder, "older"), fields, old)
+            _look(s3, bucket, version, Path(folder, "older"), fields, old)
             if old.due and not replaced.due:
                 replaced = old
             uncovered = uncovered or not _covered(old, tally)
         yield _Seen(versions, latest, content, path, tally, replaced, uncovered)
+
+
+def _look(
+    s3: S3Client, bucket: str, version: ObjectVersion, path: Path, fields: LogFields, tally: Tally
+) -> Content | None:
+    """Count what a version holds. Its content only if it was read whole, which a large Parquet file need not be."""
+    if version.key.endswith(".parquet") and version.size >= REMOTE_FROM:
+        part = tally.beside()
+        try:
+            seen = parquet.scan_remote(cast(IO[bytes], RemoteFile(s3, bucket, version)), version.size, fields, part)
+        except UnreadableObjectError as error:
+            _unreadable(error, tally)
+            return None
+        except StoreError as refusal:
+            if refusal.code != NO_RANGES:
+                raise
+            seen = False
+        if seen:
+            tally.add(part)
+            return None
+    content = _fetch(s3, bucket, version, path)
+    _scan(version.key, path, fields, tally)
+    return content
 
 
 def _fetch(s3: S3Client, bucket: str, version: ObjectVersion, path: Path) -> Content:
@@ -291,9 +328,13 @@ def _scan(key: str, path: Path, fields: LogFields, tally: Tally) -> None:
     try:
         _form(key).scan(path, fields, tally)
     except UnreadableObjectError as error:
-        log.warning("%s", error)
-        tally.before, tally.kept, tally.unclassified = 1, 1, 1
-        tally.removed.clear()
+        _unreadable(error, tally)
+
+
+def _unreadable(error: UnreadableObjectError, tally: Tally) -> None:
+    log.warning("%s", error)
+    tally.before, tally.kept, tally.unclassified = 1, 1, 1
+    tally.removed.clear()
 
 
 def _covered(old: Tally, latest: Tally) -> bool:

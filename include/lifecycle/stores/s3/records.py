@@ -6,12 +6,17 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
+from functools import cached_property
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from lifecycle.errors import LifecycleError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # (record, subject, tier, clock or None) -> the id of the rule under which the record goes now, or None to keep it.
 Decide = Callable[[str, str, str, datetime | None], str | None]
@@ -38,6 +43,38 @@ class LogFields:
 Values = tuple[object, object, object, object]
 
 
+@dataclass(frozen=True)
+class Ordinary:
+    """What decides of a record that no exception names, so that whole columns can be judged at once.
+
+    For a record with id, account, a tier of ``cutoffs`` and a clock, whose id is not in ``records`` and whose account
+    is not in ``subjects`` (both lower case), the decision must be: the tier's rule before the tier's instant, else it
+    stays. Every other record is put to the decision itself.
+    """
+
+    cutoffs: Mapping[str, tuple[datetime, str]]
+    records: Set[str]
+    subjects: Set[str]
+
+    @cached_property
+    def named(self) -> tuple[pa.Array, pa.Array]:
+        """Records and subjects as columns to look up in."""
+        import pyarrow as pa
+
+        return pa.array(sorted(self.records), pa.string()), pa.array(sorted(self.subjects), pa.string())
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A decision that also tells what is ordinary; ``None`` if nothing is."""
+
+    decide: Decide
+    ordinary: Ordinary | None
+
+    def __call__(self, record: str, subject: str, tier: str, clock: datetime | None) -> str | None:
+        return self.decide(record, subject, tier, clock)
+
+
 @dataclass
 class Tally:
     """Counts over one object. With ``kept_ids`` it also notes which records are kept, at 8 bytes each."""
@@ -53,6 +90,24 @@ class Tally:
     def due(self) -> int:
         """Records that go now."""
         return self.removed.total()
+
+    @property
+    def ordinary(self) -> Ordinary | None:
+        """What may be judged by column; nothing while the ids of what is kept are to be noted one by one."""
+        return self.decide.ordinary if isinstance(self.decide, Judge) and self.kept_ids is None else None
+
+    def beside(self) -> Tally:
+        """An empty one, to count a part in that may have to be counted again; see `add`."""
+        return Tally(self.decide, kept_ids=None if self.kept_ids is None else array("Q"))
+
+    def add(self, part: Tally) -> None:
+        """Take over the counts of a part."""
+        self.before += part.before
+        self.kept += part.kept
+        self.unclassified += part.unclassified
+        self.removed.update(part.removed)
+        if self.kept_ids is not None and part.kept_ids is not None:
+            self.kept_ids.extend(part.kept_ids)
 
     def keeps(self, values: Values | None) -> bool:
         """Count one record and say whether it stays. ``None``: it could not be parsed.
@@ -111,10 +166,20 @@ def instant_of(value: object) -> datetime | None:
 def values_of_line(line: bytes, fields: LogFields) -> Values | None:
     """The four values of a JSON line; None if it is no JSON object."""
     try:
-        parsed = json.loads(line)
+        parsed = _loaded(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(parsed, dict):
         return None
     record, subject, tier, clock = (parsed.get(name) for name in fields.names())
     return (record, subject, tier, clock)
+
+
+def _loaded(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except ValueError:
+        # Python refuses numbers of more than 4,300 digits; as a field of no interest one is no fault of the line.
+        return json.loads(line, parse_int=float)

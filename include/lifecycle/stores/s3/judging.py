@@ -1,0 +1,130 @@
+"""Judges records by column: ordinary ones all at once, the few others one by one. Same outcome as `Tally.keeps`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lifecycle.stores.s3.records import Ordinary, Tally, Values
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Clocks beyond these are left to Python, whose instants end at the years 1 and 9999.
+_FIRST, _LAST = datetime(1800, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def staying(columns: Sequence[pa.Array | None], rows: int, tally: Tally) -> pa.BooleanArray:
+    """For each row whether it stays, counted in ``tally``.
+
+    Args:
+        columns: id, account, tier and clock, in the order of `LogFields.names`; None for one that is not there.
+    """
+    import pyarrow as pa
+
+    ordinary = tally.ordinary
+    simple = None if ordinary is None else _simple(columns, ordinary)
+    if ordinary is None or simple is None:
+        return pa.array([tally.keeps(values) for values in _values(columns, rows)], pa.bool_())
+    texts, clock, plain = simple
+    due = _past(texts[2], clock, plain, ordinary, tally)
+    return _ask_rest(columns, plain, due, tally)
+
+
+def _simple(
+    columns: Sequence[pa.Array | None], ordinary: Ordinary
+) -> tuple[list[pa.Array], pa.Array, pa.BooleanArray] | None:
+    """The columns in plain types, and which rows are ordinary; None if some column's type needs Python's reading."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if any(column is None for column in columns):
+        return None
+    try:
+        texts = [_text(column) for column in columns[:3]]
+        clock = _clock(columns[3])
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    if clock is None or any(text is None for text in texts):
+        return None
+    record, subject, tier = texts
+    in_range = pc.and_(pc.greater(clock, pa.scalar(_FIRST)), pc.less(clock, pa.scalar(_LAST)))
+    plain = pc.and_(in_range, pc.is_in(tier, value_set=pa.array(list(ordinary.cutoffs), pa.string())))
+    for text, named in zip((record, subject), ordinary.named, strict=True):
+        # Lower case by Arrow and by Python is the same in ASCII only.
+        plain = pc.and_(plain, pc.and_(pc.string_is_ascii(text), pc.greater(pc.binary_length(text), 0)))
+        if len(named):
+            plain = pc.and_not(plain, pc.is_in(pc.ascii_lower(text), value_set=named))
+    return [record, subject, tier], clock, pc.fill_null(plain, False)
+
+
+def _text(column: Any) -> pa.Array | None:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return None
+    return column if column.type == pa.string() else column.cast(pa.string())
+
+
+def _clock(column: Any) -> pa.Array | None:
+    """As UTC instants; text only if every one of it is a full ISO 8601 instant with its zone."""
+    import pyarrow as pa
+
+    instant = pa.timestamp("us", "UTC")
+    if pa.types.is_timestamp(column.type):
+        # Cutting off nanoseconds rounds the clock down; no zone means UTC.
+        return column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(instant)
+    text = _text(column)
+    return None if text is None else text.cast(instant)
+
+
+def _past(tier: pa.Array, clock: pa.Array, plain: pa.BooleanArray, ordinary: Ordinary, tally: Tally) -> pa.BooleanArray:
+    """Which ordinary rows are past their tier's cut-off, all of them counted."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    due = pc.and_(plain, False)
+    for name, (cutoff, rule) in ordinary.cutoffs.items():
+        past = pc.and_(pc.and_(plain, pc.equal(tier, name)), pc.less(clock, pa.scalar(cutoff)))
+        past = pc.fill_null(past, False)
+        if count := past.true_count:
+            tally.removed[rule] += count
+            due = pc.or_(due, past)
+    tally.before += plain.true_count
+    tally.kept += plain.true_count - due.true_count
+    return due
+
+
+def _ask_rest(
+    columns: Sequence[pa.Array | None], plain: pa.BooleanArray, due: pa.BooleanArray, tally: Tally
+) -> pa.BooleanArray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    stays = pc.invert(due)
+    if plain.true_count == len(plain):
+        return stays
+    others = pc.invert(plain)
+    rest = [None if column is None else column.filter(others) for column in columns]
+    answers = [tally.keeps(values) for values in _values(rest, others.true_count)]
+    return pc.replace_with_mask(stays, others, pa.array(answers, pa.bool_()))
+
+
+def _values(columns: Sequence[pa.Array | None], rows: int) -> Iterator[Values]:
+    lists = [[None] * rows if column is None else _python(column) for column in columns]
+    record, subject, tier, clock = lists
+    return zip(record, subject, tier, clock, strict=True)
+
+
+def _python(column: Any) -> list[Any]:
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(column.type):
+        # Python's datetime ends at microseconds.
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    values: list[Any] = column.to_pylist()
+    return values
