@@ -16,10 +16,17 @@ import psycopg
 import pytest
 import yaml
 
+from lifecycle.catalog.clocks import Uuid7Clock
+from lifecycle.catalog.load import load_catalog
+from lifecycle.catalog.models import Catalog
 from lifecycle.shipped import SHIPPED_DATASETS, shipped
+from lifecycle.stores.postgres.columns import misfits
+from lifecycle.stores.postgres.policy_diff import measure
+from lifecycle.stores.postgres.policy_sources import Pair
 from oracle.dates import years_later
 from oracle.named import AS_OF
 from oracle.stores import Ran, Servers, at, full_run
+from support.edits import period, shipped_policy
 from support.store import Store
 
 pytestmark = pytest.mark.timeout(300)
@@ -221,3 +228,49 @@ def test_every_command_takes_the_names_as_they_are(own: Own) -> None:
         looked = own.store.cli(command, "--as-of", at(AS_OF), "--json", check=False)
         assert looked.returncode in (0, 1), looked.stderr
         assert "spend_logs" in looked.stdout or "LiteLLM" not in looked.stdout
+
+
+def test_people_place_holds_on_ids_as_they_are(own: Own) -> None:
+    placed = own.store.cli("hold", "place", "--scope", "account", "--target", " No Body ", "--reason", "r", "--json")
+    assert json.loads(placed.stdout)["target"] == "No Body"
+
+
+def test_a_change_of_policy_is_counted_by_every_clock(own: Own, datasets: Path) -> None:
+    """What is between the two cut-offs goes; what a hold names in other letters does not."""
+    catalog = load_catalog(datasets)
+    with own.store.connect() as conn:
+        found = measure(conn, Pair(shipped_policy(), catalog, shipped_policy(period("safety_scores", "P6Y")), catalog,
+                                   AS_OF), ())  # fmt: skip
+    assert {(change.dataset, change.before, change.after, change.records, change.oldest) for change in found} == {
+        (name, "keep:safety_scores", "delete:safety_scores", 1, SEVEN) for name in ("spend_logs", "calls")
+    }
+
+
+def test_a_configuration_with_such_clocks_is_the_same_when_it_is_read_back(datasets: Path) -> None:
+    """As approvals keep it."""
+    catalog = load_catalog(datasets)
+    assert Catalog.model_validate(json.loads(json.dumps(catalog.model_dump(mode="json")))) == catalog
+
+
+@pytest.mark.parametrize(
+    ("dataset", "wrong", "remedy"),
+    [
+        ("spend_logs", {"clock": "startTime"}, "`clock: {column: startTime, is: timestamp, zone: UTC}`"),
+        ("spend_logs", {"ids": "uuid"}, "`ids: text`"),
+        ("bug_reports", {"clock": "Wann, ms"}, "`clock: {column: 'Wann, ms', is: epoch, unit: ms}`"),
+        ("bug_reports", {"ids": "text"}, "`ids: bigint`"),
+        ("notes", {"clock": Uuid7Clock(column="id", is_="uuid7")}, "`clock: {column: id, is: ulid}`"),
+        ("calls", {"clock": "id"}, "`clock: {column: id, is: uuid7}`"),
+        ("visits", {"clock": Uuid7Clock(column="at", is_="uuid7")}, "`clock: at`"),
+    ],
+)
+def test_a_wrong_type_is_told_with_the_line_to_write(
+    own: Own, datasets: Path, dataset: str, wrong: dict[str, Any], remedy: str
+) -> None:
+    """Case 10: a wall-clock time that is taken for an instant would be read in the session's zone."""
+    catalog = load_catalog(datasets)
+    changed = tuple(d.model_copy(update=wrong) if d.id == dataset else d for d in catalog.datasets)
+    with own.store.connect() as conn:
+        found = misfits(conn, catalog.model_copy(update={"datasets": changed}))
+        assert misfits(conn, catalog) == []
+    assert found and all(remedy in each.remedy for each in found), [str(each) for each in found]
