@@ -72,10 +72,11 @@ class Misfit:
 
     @property
     def _ids(self) -> str | None:
+        if self.field == "key":
+            return None  # of accounts, whose ids are uuids everywhere
         kinds = [kind for kind, types in _IDS.items() if self.found in types]
-        return (
-            f"Write `ids: {kinds[0]}` in this dataset: its subject, record and group are of one type" if kinds else None
-        )
+        said = "in this dataset: its subject, record and group are of one type"
+        return f"Write `ids: {kinds[0]}` {said}" if kinds else None
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}"
