@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lifecycle.catalog.clocks import BARE, TAGS, ToldClock
+from lifecycle.catalog.identifiers import ONE, SEVERAL
 from lifecycle.contradiction import ERROR_TYPE
 from lifecycle.errors import ConfigurationError, Problem
 from lifecycle.yaml_source import MAX_PROBLEMS, Path_, Source, more_problems, read, show
@@ -96,7 +97,8 @@ def _plain_path(detail: ErrorDetails) -> Path_:
 def _without_tags(location: tuple[int | str, ...]) -> Path_:
     if len(location) >= 3 and location[0] == "datasets":
         location = (*location[:2], *location[3:])
-        if len(location) >= 4 and location[2] == "clock" and location[3] in TAGS:
+        tags = {"clock": TAGS, "key": (ONE, SEVERAL)}.get(str(location[2]), ()) if len(location) >= 4 else ()
+        if tags and location[3] in tags:
             location = (*location[:3], *location[4:])
     return tuple(location)
 
@@ -278,6 +280,8 @@ def _named(path: Path_) -> str:
 def _like(example: Any, data: Any, path: Path_, model: type[BaseModel]) -> str:
     """An example of a value: from the shipped file, or where that has none from the model."""
     shown = _example(example, data, path)
+    if shown == "..." and path and isinstance(path[-1], int):
+        return _like(example, data, path[:-1], model)
     if shown not in ("null", "...") or not path or not isinstance(path[-1], str):
         return shown
     field = _model_at(model, data, path[:-1]).model_fields.get(path[-1])

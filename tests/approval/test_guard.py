@@ -92,10 +92,10 @@ def test_a_guarded_fate_is_what_both_agree_on(busy: Any, old: Policy, new: Polic
             compared += 1
     for dataset in (*catalog.records, catalog.accounts):
         name = table(dataset.table)
-        both = [_fates(conn, name, dataset.key, record_fate(p, catalog, dataset), fate_parameters(p, AS_OF))
+        both = [_fates(conn, name, dataset.key_columns[0], record_fate(p, catalog, dataset), fate_parameters(p, AS_OF))
                 for p in (old, new)]  # fmt: skip
         guarded = _fates(
-            conn, name, dataset.key, guard.record_fate(record_fate(new, catalog, dataset), dataset), params
+            conn, name, dataset.key_columns[0], guard.record_fate(record_fate(new, catalog, dataset), dataset), params
         )
         for key, found in guarded.items():
             was, becomes = both[0][key], both[1][key]

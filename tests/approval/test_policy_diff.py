@@ -84,7 +84,7 @@ def _brute_force_table(judged: Judged, dataset: Records | Accounts, old: Policy,
     for policy in (old, new):
         rows = judged.conn.execute(
             sql.SQL("SELECT m.{key}, m.{clock}, {fate} FROM {t} m WHERE m.{clock} < %(as_of)s").format(
-                key=sql.Identifier(dataset.key),
+                key=sql.Identifier(dataset.key_columns[0]),
                 clock=sql.Identifier(column_of(dataset.clock)),
                 fate=record_fate(policy, judged.catalog, dataset),
                 t=table(dataset.table),

@@ -82,6 +82,11 @@ DATASETS = [
         "longer than 63 bytes",
         "true name",
     ),
+    Malformed("a key of nothing", "key: score_id", "key: []", "datasets[1].key", "is empty", "at least one"),
+    Malformed("a key of one column twice", "key: score_id", "key: [a, b, a]", "datasets[1].key", "a is listed", "once"),
+    Malformed(
+        "a key of no name", "key: score_id", "key: [a, 'b;']", "datasets[1].key[1]", "not a column name", "score_id"
+    ),
     Malformed(
         "a clock of partitions that is no timestamptz",
         "    clock: received_at\n    role",

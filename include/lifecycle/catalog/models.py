@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from lifecycle.catalog.clocks import ClockField
-from lifecycle.catalog.identifiers import Identifier, TableName
+from lifecycle.catalog.identifiers import Identifier, KeyField, TableName, parts_of
 from lifecycle.catalog.pace import Pace
 from lifecycle.catalog.stages import Copy, Descendant, Stage, StagePart
 from lifecycle.contradiction import refuse
@@ -122,7 +122,7 @@ class Records(Frozen):
     type: Literal["table"]
     category: Category
     table: TableName
-    key: Identifier
+    key: KeyField
     subject: Identifier
     clock: ClockField
     tier: Identifier | None = None
@@ -142,6 +142,16 @@ class Records(Frozen):
     def names(self) -> tuple[str, ...]:
         """What a hold on all of it may name."""
         return (self.id, self.table)
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns that together are the key."""
+        return parts_of(self.key)
+
+    @property
+    def referred_key(self) -> str:
+        """The column that children and copies refer to unless they name another; "" where the key is several."""
+        return self.key if isinstance(self.key, str) else ""
 
     @property
     def binding(self) -> str:
@@ -194,6 +204,11 @@ class Accounts(Frozen):
     personal: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     referenced_by: tuple[Child, ...] = ()
     pace: Pace = Pace()
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """As of `Records`."""
+        return (self.key,)
 
 
 class Logs(Frozen):

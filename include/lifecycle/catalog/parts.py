@@ -50,11 +50,21 @@ def _columns(dataset: Dataset, where: Path_) -> Iterator[Contradiction]:
     # A table may have one row per message, and then the message is its key.
     if dataset.type == "table" and getattr(dataset, "record", None) == getattr(dataset, "key", None):
         names = tuple(name for name in names if name != "record")
+    if dataset.type == "table" and not isinstance(dataset.key, str):
+        # What a key of several columns is made of is often the subject or the clock too.
+        names = tuple(name for name in names if name != "key")
+        yield from _twice_in(dataset.key_columns, (*where, "key"))
     # An id that tells the time is the clock and a name at once.
     clock = getattr(dataset, "clock", None)
     if clock is not None and dataset.type != "logs" and is_id(clock):
         names = tuple(name for name in names if name != "clock")
     yield from _distinct(dataset, names, where)
+
+
+def _twice_in(keys: Sequence[str], where: Path_) -> Iterator[Contradiction]:
+    twice = sorted({name for name in keys if keys.count(name) > 1})
+    if twice:
+        yield Contradiction(where, f"{', '.join(twice)} is listed twice", "List each column of the key once")
 
 
 def _distinct(model: BaseModel, names: Sequence[str], where: Path_) -> Iterator[Contradiction]:

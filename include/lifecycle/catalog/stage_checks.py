@@ -41,7 +41,7 @@ def _tier(dataset: Records, where: Path_) -> Iterator[Contradiction]:
 
 def _stages(dataset: Records, where: Path_) -> Iterator[Contradiction]:
     decide = {
-        dataset.key,
+        *dataset.key_columns,
         dataset.subject,
         column_of(dataset.clock),
         dataset.tier,
@@ -96,6 +96,14 @@ def _children(dataset: Records, bound: dict[str, str], where: Path_) -> Iterator
         elif child.table in seen:
             yield Contradiction((*place, "table"), f"{child.table} is listed twice", "List each table once")
         seen.add(child.table)
+        several = not deep and len(dataset.key_columns) > 1 and child.parent_key is None
+        if several:
+            yield Contradiction(
+                place,
+                f"the key of {dataset.id} is {len(dataset.key_columns)} columns, and nothing says to which of its"
+                f" columns {child.table} refers",
+                f"Add `parent_key: <a unique column of {dataset.table}>`",
+            )
         if deep and child.parent_key is None:
             yield Contradiction(
                 place,
@@ -117,6 +125,12 @@ def _copies(dataset: Records, where: Path_) -> Iterator[tuple[Path_, tuple[Copy,
 
 
 def _copied(dataset: Records, copies: tuple[Copy, ...], bound: dict[str, str], where: Path_) -> Iterator[Contradiction]:
+    if copies and len(dataset.key_columns) > 1:
+        yield Contradiction(
+            where,
+            f"the key of {dataset.id} is {len(dataset.key_columns)} columns, and a copy is found by one",
+            "Remove the copies, or give the dataset a key of one column",
+        )
     for number, each in enumerate(copies):
         if each.table == dataset.table:
             yield Contradiction(

@@ -103,7 +103,7 @@ def _datasets(catalog: Catalog) -> Iterator[Bound]:
         yield from _of_messages(catalog.messages)
     for dataset in catalog.tables:
         yield from _beside(dataset)
-        columns = (dataset.key, dataset.subject, column_of(dataset.clock), dataset.tier)
+        columns = (*dataset.key_columns, dataset.subject, column_of(dataset.clock), dataset.tier)
         more = (dataset.record, dataset.group, dataset.basis)
         yield _bound(dataset.table, _part(dataset), (*columns, *more), f"dataset {dataset.id}")
     if catalog.has_accounts:
@@ -199,7 +199,9 @@ def _declared(catalog: Catalog) -> Iterator[Identifier]:
     if catalog.has_accounts:
         yield Identifier(catalog.accounts.table, catalog.accounts.key, True)
     for dataset in catalog.tables:
-        yield Identifier(dataset.table, dataset.key, True)
+        if isinstance(dataset.key, str):
+            # A part of a key names no row by itself.
+            yield Identifier(dataset.table, dataset.key, True)
 
 
 def _column(relation: Relation | None, name: str) -> Column | None:

@@ -77,8 +77,8 @@ def whole_table(
     return Walk(
         relation=relation,
         source=relation,
-        clock=dataset.key,
-        keys=(dataset.key,),
+        clock=dataset.key_columns[0],
+        keys=dataset.key_columns,
         where=sql.SQL("{} AND {}").format(which, ClockSql.of(dataset.clock, "m").before(AS_OF)),
         fate=fate,
         due=sql.SQL("({} AND {} AND {} AND {})").format(which, is_due(fate), context.narrowed(fate), only),

@@ -27,7 +27,7 @@ QUARANTINE = "quarantine"
 def explain_account(conn: Connection, config: Configuration, account: UUID, as_of: datetime) -> dict[str, Any]:
     """An account by its id; what it owns is told also when its row is gone."""
     dataset = config.catalog.accounts
-    row = row_of(conn, config.catalog, dataset, str(account), as_of)
+    row = row_of(conn, config.catalog, dataset, [str(account)], as_of)
     about = about_account(conn, config.catalog, account)
     owned = _owned(conn, config, account, as_of)
     others = {

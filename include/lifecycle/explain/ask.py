@@ -78,6 +78,8 @@ def _explained(
             dataset = dataset_of(config, dataset_id)
             if dataset is None:
                 raise QuestionError("record")
+            if len(dataset.key_columns) > 1 and key.count("/") + 1 != len(dataset.key_columns):
+                raise QuestionError("record")
             try:
                 return explain_record(conn, config, dataset, key.strip(), as_of)
             except psycopg.errors.DataError:

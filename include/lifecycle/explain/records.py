@@ -62,9 +62,11 @@ def dataset_of(config: Configuration, name: str) -> Records | Accounts | None:
 def explain_record(
     conn: Connection, config: Configuration, dataset: Records | Accounts, key: str, as_of: datetime
 ) -> dict[str, Any]:
-    """A row of an ordinary table (a score, a submission, a training example), by its key."""
+    """A row of an ordinary table (a score, a submission, a training example), by its key. A key of several columns is
+    written with '/' between its parts."""
     head = {"kind": "record", "dataset": dataset.id, "key": key}
-    row = row_of(conn, config.catalog, dataset, key, as_of)
+    parts = key.split("/") if len(dataset.key_columns) > 1 else [key]
+    row = row_of(conn, config.catalog, dataset, parts, as_of)
     if row is None:
         return head | {"location": ABSENT, "text": f"No row of that key is in {dataset.table}."}
     case = Case(dataset.category, _tier(row), row.clock, row.facts, config.policy, as_of, dataset.table)

@@ -87,7 +87,7 @@ def _queries(config: Configuration) -> Iterator[tuple[str, sql.Composed]]:
         yield (
             dataset.table,
             ask.format(
-                key=sql.Identifier(dataset.key),
+                key=sql.Identifier(dataset.key_columns[0]),
                 fate=record_fate(policy, catalog, dataset),
                 deadline=record_deadline(policy, catalog, dataset),
                 t=table(dataset.table),

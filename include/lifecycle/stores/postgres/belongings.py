@@ -39,7 +39,7 @@ class Belonging:
 def belongings_of(catalog: Catalog, dataset: Records) -> tuple[Belonging, ...]:
     """Everything that goes with a record of a dataset, whatever it belongs to before it."""
     found: list[Belonging] = []
-    _children(catalog, dataset.children, dataset.key, None, found)
+    _children(catalog, dataset.children, dataset.referred_key, None, found)
     return (*found, *(_copy(catalog, dataset, each) for each in dataset.copies))
 
 
@@ -70,7 +70,7 @@ def _copy(catalog: Catalog, dataset: Records, copy: Copy) -> Belonging:
         path = sql.SQL("{}::text[]").format(sql.Literal(list(copy.path)))
         free = sql.SQL("b.{} #> {} IS NOT NULL AND {}").format(column, path, _not_held(catalog, copy.table))
         change = sql.SQL("{} = b.{} #- {}").format(column, column, path)
-    return Belonging(table(copy.table), copy.key, dataset.key, None, COPIES, free, (), change)
+    return Belonging(table(copy.table), copy.key, dataset.referred_key, None, COPIES, free, (), change)
 
 
 def _not_held(catalog: Catalog, name: str) -> sql.Composable:

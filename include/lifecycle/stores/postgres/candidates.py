@@ -177,7 +177,7 @@ def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, ru
     if isinstance(dataset, Accounts):
         names: tuple[str, ...] = (column_of(dataset.clock), dataset.key)
     else:
-        found = (dataset.subject, dataset.key, dataset.record, dataset.group, dataset.basis)
+        found = (dataset.subject, *dataset.key_columns, dataset.record, dataset.group, dataset.basis)
         # A column may play two parts.
         names = tuple(dict.fromkeys((column_of(dataset.clock), *(name for name in found if name is not None))))
     return Source(

@@ -62,18 +62,27 @@ class Misfit:
             return (
                 "Clear it to a value that it takes (null, '', '{}', '[]', '0' or 'false'), or leave it out of the stage"
             )
-        if self.field in ("subject", "record", "group") and self.told:
-            kinds = [kind for kind, types in _IDS.items() if self.found in types]
-            if kinds:
-                return f"Write `ids: {kinds[0]}` in this dataset: its subject, record and group are of one type"
-        if self.wanted == ID:
-            return "Bind a column of type uuid: holds and requests are compared as uuids, and one might not be found"
         if self.wanted == _SORTED:
             return f'Give {self.column} the collation "C": its order must be that of time'
-        line = _line(self.column, self.found) if self.told else None
-        if line is not None:
-            return f"Write `{line}`{_WHICH.get(self.found, '')}"
+        told = (self._clock if self.field == "clock" else self._ids) if self.told else None
+        if told is not None:
+            return told
+        if self.wanted == ID:
+            return "Bind a column of type uuid: holds and requests are compared as uuids, and one might not be found"
         return f"Store it as {self.wanted}: without a zone it would be acted on hours early or late"
+
+    @property
+    def _clock(self) -> str | None:
+        line = _line(self.column, self.found or "")
+        return None if line is None else f"Write `{line}`{_WHICH.get(self.found or '', '')}"
+
+    @property
+    def _ids(self) -> str | None:
+        if self.field == "key":
+            return None  # of accounts, whose ids are uuids everywhere
+        kinds = [kind for kind, types in _IDS.items() if self.found in types]
+        said = "in this dataset: its subject, record and group are of one type"
+        return f"Write `ids: {kinds[0]}` {said}" if kinds else None
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}"

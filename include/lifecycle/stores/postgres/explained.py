@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -161,8 +161,10 @@ def record_groups(
     )
 
 
-def row_of(conn: Connection, catalog: Catalog, dataset: Records | Accounts, key: str, as_of: datetime) -> Row | None:
-    """One row by its key, with every hold and request that covers it, ended ones included."""
+def row_of(
+    conn: Connection, catalog: Catalog, dataset: Records | Accounts, key: Sequence[str], as_of: datetime
+) -> Row | None:
+    """One row by its key (one text per column), with every hold and request that covers it, ended ones included."""
     columns = Columns.of(dataset)
     tier: sql.Composable = sql.Literal(tier_of(dataset).value)
     if dataset.tier is not None and tier_of(dataset) is Tier.CONSUMER:
@@ -172,8 +174,11 @@ def row_of(conn: Connection, catalog: Catalog, dataset: Records | Accounts, key:
     personal = present(dataset)
     if isinstance(dataset, Records) and dataset.basis is not None and columns.record is not None:
         basis, flag = sql.Identifier("m", dataset.basis), flagged(columns.record, catalog, columns.ids)
-    params = {"key": key, "as_of": as_of}
-    which = sql.SQL("m.{} = %(key)s").format(sql.Identifier(dataset.key))
+    params: dict[str, Any] = {"as_of": as_of} | {f"key_{n}": part for n, part in enumerate(key)}
+    which = sql.SQL(" AND ").join(
+        sql.SQL("m.{} = {}").format(sql.Identifier(name), sql.Placeholder(f"key_{n}"))
+        for n, name in enumerate(dataset.key_columns)
+    )
     found = conn.execute(
         sql.SQL("SELECT {}, {}, {}, {}, {} FROM {} m WHERE {}").format(
             columns.clock, tier, basis, flag, personal, table(dataset.table), which

@@ -251,9 +251,9 @@ def _tables(catalog: Catalog, role: str) -> Iterator[str]:
 
 def _row_by_row(dataset: Records | Accounts) -> tuple[str, ...]:
     """Locking a row takes the right to update one of its columns; the key's is the one that no run uses."""
-    columns = dataset.personal if isinstance(dataset, Accounts) else (dataset.key,)
+    columns = dataset.personal if isinstance(dataset, Accounts) else dataset.key_columns
     if isinstance(dataset, StagedRecords):
-        columns = (dataset.key, *(each.column for each in dataset.part.clear))
+        columns = (*dataset.key_columns, *(each.column for each in dataset.part.clear))
     return "SELECT", "DELETE", f"UPDATE ({', '.join(_name(column) for column in columns)})"
 
 

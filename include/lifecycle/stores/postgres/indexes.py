@@ -69,7 +69,7 @@ def serves(keys: list[str | None], clock: str, filtered_by: str | None) -> bool:
 
 def _missing(conn: Connection, dataset: Messages | Records | Accounts) -> MissingIndex:
     name = sql.Identifier(*dataset.table.split(".", 1))
-    names = [column_of(dataset.clock), *([dataset.key] if isinstance(dataset, Records | Accounts) else [])]
+    names = [column_of(dataset.clock), *(dataset.key_columns if isinstance(dataset, Records | Accounts) else ())]
     columns = [sql.Identifier(name) for name in dict.fromkeys(names)]
     # A partitioned table takes no CONCURRENTLY; writers of one partition at a time wait for theirs.
     partitioned = _kind(conn, dataset.table) == "p"

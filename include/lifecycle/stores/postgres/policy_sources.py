@@ -130,7 +130,7 @@ def messages_source(pair: Pair, dataset: Messages, tier: Tier | None) -> Source:
 
 def records_source(pair: Pair, dataset: Records | Accounts) -> Source:
     own = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
-    wanted = [dataset.key, column_of(dataset.clock)]
+    wanted = [*dataset.key_columns, column_of(dataset.clock)]
     if isinstance(dataset, Records):
         wanted += [name for name in (dataset.subject, dataset.record, dataset.group, dataset.basis) if name is not None]
     return Source(

@@ -51,11 +51,10 @@ def _has_partial(conn: Connection, name: str, column: str) -> bool:
 
 def _partial(conn: Connection, part: StagedRecords) -> str:
     return (
-        sql.SQL("CREATE INDEX CONCURRENTLY ON {} ({}, {}) WHERE {};")
+        sql.SQL("CREATE INDEX CONCURRENTLY ON {} ({}) WHERE {};")
         .format(
             _table(part.table),
-            sql.Identifier(column_of(part.clock)),
-            sql.Identifier(part.key),
+            sql.SQL(", ").join(map(sql.Identifier, (column_of(part.clock), *part.key_columns))),
             holds_any(part.part.clear),
         )
         .as_string(conn)

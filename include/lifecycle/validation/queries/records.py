@@ -133,12 +133,12 @@ def _erased_remain(scene: Scene, dataset: Records, rule: Rule) -> Check:
     clock = reading(dataset.clock, "r")
     per_scope = [
         sql.SQL(
-            "SELECT r.{key} FROM lifecycle.erasure_requests e JOIN {table} r ON {asked_for}"
+            "SELECT {key} FROM lifecycle.erasure_requests e JOIN {table} r ON {asked_for}"
             " WHERE e.scope = {scope} AND {late} < %(as_of)s AND (e.completed_at IS NULL OR {clock} <= e.completed_at)"
             " AND {clock} < %(settled)s AND {held} IS NOT TRUE AND {remains}"
         ).format(
             remains=remains(dataset, "r"),
-            key=sql.Identifier(dataset.key),
+            key=sql.SQL(", ").join(sql.Identifier("r", name) for name in dataset.key_columns),
             table=relation(dataset.table),
             asked_for=is_asked_for(sql.Identifier("r", column), "e", dataset.ids),
             scope=sql.Literal(scope),

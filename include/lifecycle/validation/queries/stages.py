@@ -84,7 +84,7 @@ def agreement_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
 
 def orphan_checks(dataset: Records) -> Iterator[Check]:
     """Rows of children whose record is gone: nobody's clock would ever end them."""
-    yield from _orphans(dataset.children, dataset.table, dataset.key)
+    yield from _orphans(dataset.children, dataset.table, dataset.referred_key)
 
 
 def _orphans(children: tuple[Descendant, ...], parent: str, key: str) -> Iterator[Check]:
