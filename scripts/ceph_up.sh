@@ -3,11 +3,12 @@
 #
 # The embedded S3 server of `make test` is an emulator; this is the real thing, for the same tests (`make test-s3-ceph`).
 # Needs root: Ceph is unpacked once from the Debian archive this machine is set up for, and run through chroot.
-# DIR/s3.env then holds LIFECYCLE_TEST_S3_ENDPOINT, LIFECYCLE_TEST_S3_ACCESS and LIFECYCLE_TEST_S3_SECRET; the last line printed is the endpoint.
+# DIR/s3.env then holds LIFECYCLE_TEST_S3_ENDPOINT, LIFECYCLE_TEST_S3_ACCESS, LIFECYCLE_TEST_S3_SECRET and LIFECYCLE_TEST_S3_DAY (LC_DEBUG);
+# the last line printed is the endpoint.
 #
 #   CEPH_SUITE   Debian suite to unpack: sid (default) or trixie
 #   CEPH_ROOT    where it is unpacked and kept (default: ~/.cache/lifecycle-ceph-$CEPH_SUITE; about 700 MB)
-#   LC_DEBUG     seconds that one lifecycle "day" lasts (default 0: real days)
+#   LC_DEBUG     seconds that one lifecycle "day" lasts (default 0: real days); below 5 a pass over a bucket may not end in its time
 set -euo pipefail
 
 dir=${1:?usage: ceph_up.sh DIR}
@@ -200,6 +201,7 @@ for try in $(seq 300); do
   sleep 0.1
 done
 
-printf 'LIFECYCLE_TEST_S3_ENDPOINT=%s\nLIFECYCLE_TEST_S3_ACCESS=%s\nLIFECYCLE_TEST_S3_SECRET=%s\n' "$endpoint" "$access" "$secret" > "$dir/s3.env"
+printf 'LIFECYCLE_TEST_S3_ENDPOINT=%s\nLIFECYCLE_TEST_S3_ACCESS=%s\nLIFECYCLE_TEST_S3_SECRET=%s\nLIFECYCLE_TEST_S3_DAY=%s\n' \
+  "$endpoint" "$access" "$secret" "${LC_DEBUG:-0}" > "$dir/s3.env"
 say "up after $SECONDS s"
 echo "$endpoint"

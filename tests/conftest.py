@@ -57,10 +57,9 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On another endpoint, leave out what only the embedded server can do."""
-    if external_s3() is None:
-        return
-    left_out = [item for item in items if item.get_closest_marker("embedded_s3")]
+    """On another endpoint, leave out what only the embedded server can do; on that, what only Ceph can."""
+    missing = "ceph" if external_s3() is None else "embedded_s3"
+    left_out = [item for item in items if item.get_closest_marker(missing)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 

@@ -41,6 +41,14 @@ class PreconditionError(LifecycleError):
     """Something the run depends on does not hold (clock skew, a bucket without versioning, a future as-of)."""
 
 
+class NotBoundError(PreconditionError):
+    """What was asked for concerns a part that the dataset file does not have."""
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+        super().__init__(f"the dataset file has no {part}, so there is nothing to do this with; add it, or leave this")
+
+
 class RunInProgressError(PreconditionError):
     """Another run of the same scope is alive; two at once are refused."""
 
@@ -114,6 +122,29 @@ class PolicyLockedError(ConfigurationError):
 
 class ApprovalError(LifecycleError):
     """A decision is refused: nothing waits for it, the wrong person answered, or it answers something else."""
+
+
+class BackstopConflictError(LifecycleError):
+    """Other people's lifecycle rules would remove what must stay: counts per bucket. Nothing of ours was applied."""
+
+    def __init__(self, conflicts: Mapping[str, int]) -> None:
+        self.conflicts = dict(conflicts)
+        shown = ", ".join(f"{bucket}: {count}" for bucket, count in self.conflicts.items())
+        super().__init__(
+            f"lifecycle rules that are not ours would remove what must stay ({shown}); nothing was applied. "
+            "`lifecycle s3 backstop` names them: disable them, or narrow them to prefixes of their own"
+        )
+
+
+class ShieldError(LifecycleError):
+    """Objects that must stay still carry a ticket, so that S3 may expire them: counts only."""
+
+    def __init__(self, failed: int, objects: int) -> None:
+        self.failed, self.objects = failed, objects
+        super().__init__(
+            f"of {objects} object(s) that must stay, {failed} could not be taken out of S3's reach; run "
+            "`lifecycle s3 shield` again, or take the rules away (`lifecycle s3 backstop --remove`)"
+        )
 
 
 class BlastRadiusError(LifecycleError):

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
+from zoneinfo import available_timezones
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from lifecycle.catalog.clocks import BARE, TAGS, ToldClock
 from lifecycle.contradiction import ERROR_TYPE
 from lifecycle.errors import ConfigurationError, Problem
 from lifecycle.yaml_source import MAX_PROBLEMS, Path_, Source, more_problems, read, show
@@ -87,9 +89,15 @@ def _plain_path(detail: ErrorDetails) -> Path_:
     """Without the tag that pydantic puts behind the index of a member of a union (``datasets``, 0, ``table``, …)."""
     location = detail["loc"]
     if detail["type"] == "union_tag_invalid":
-        return (*location, "type")
+        return _without_tags((*location, "is")) if location[-1:] == ("clock",) else (*location, "type")
+    return _without_tags(location)
+
+
+def _without_tags(location: tuple[int | str, ...]) -> Path_:
     if len(location) >= 3 and location[0] == "datasets":
-        return (*location[:2], *location[3:])
+        location = (*location[:2], *location[3:])
+        if len(location) >= 4 and location[2] == "clock" and location[3] in TAGS:
+            location = (*location[:3], *location[4:])
     return tuple(location)
 
 
@@ -113,11 +121,31 @@ def _explain(
                 given, ["".join(one) for one in allowed], "Write one of"
             )
         case "union_tag_invalid":
-            tags = re.findall(r"'([^']*)'", str(detail["ctx"]["expected_tags"]))
+            tags = [tag for tag in re.findall(r"'([^']*)'", str(detail["ctx"]["expected_tags"])) if tag != BARE]
             tag = given.get("type") if isinstance(given, dict) else detail["ctx"]["tag"]
+            if name == "is":
+                return f"{_shown(given.get('is'))} is no kind of clock", _did_you_mean(
+                    given.get("is"), tags, "Write one of"
+                )
             return f"type {_shown(tag)} is not known", _did_you_mean(tag, tags, "Write one of")
+        case "union_tag_not_found" if name == "clock":
+            return "does not say what it is", f"Write a column of type timestamptz, or for example {_TOLD}"
         case "union_tag_not_found":
             return "has no type", "Add one, for example `type: table`"
+        case "zone":
+            close = difflib.get_close_matches(str(given), sorted(available_timezones()), n=1, cutoff=0.6)
+            remedy = (
+                f"Did you mean {close[0]!r}?" if close else "Write for example `zone: UTC` or `zone: Europe/Berlin`"
+            )
+            return f"{_shown(given)} {detail['msg']}", remedy
+        case "long_name":
+            return f"{_shown(given)} {detail['msg']}, which PostgreSQL would cut short", "Write the true name"
+        case "string_type" if name == "clock" and isinstance(given, dict):
+            return (
+                "must be the name of a column of type timestamptz: other clocks are for datasets of type table"
+                " and accounts",
+                f"Write for example `clock: {like}`",
+            )
         case "string_pattern_mismatch":
             return _pattern(str(detail["ctx"]["pattern"]), given, like)
         case "value_error":
@@ -179,22 +207,34 @@ _ISO = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(\d+H)?(\d+M)?(\d+S)?)?"
 def _pattern(pattern: str, given: Any, like: str) -> tuple[str, str]:
     shown = _shown(given)
     if r"\." in pattern:
-        return f"{shown} is not a table name of the form schema.table", f"Write for example {like}"
+        return (
+            f"{shown} is not a table name of the form schema.table, without dots, double quotes, ; or % in the names",
+            f"Write for example {like}",
+        )
     if "{1,1024}" in pattern:
         return f"{shown} is not the beginning of a key: letters, digits and !_.*'()=/-", f"Write for example {like}"
     if "/" in pattern:
         return f"{shown} is not a key prefix: path parts that each end with '/'", "Write for example requests/"
+    if "_-]{0,127}" in pattern:
+        return (
+            f"{shown} is not the name of a tag: letters, digits, _ and -, a letter first",
+            f"Write for example {like}",
+        )
     if ".-" in pattern:
         return (
             f"{shown} is not a bucket name: 3 to 63 lower-case letters, digits, dots and hyphens",
             f"Write for example {like}",
         )
-    if "A-Z" in pattern:
-        return f"{shown} is not a column name: letters, digits and underscores", f"Write for example {like}"
+    if "%]" in pattern:
+        return f"{shown} is not a column name, without double quotes, ;, % or line ends", f"Write for example {like}"
     return (
         f"{shown} is not a name: lower-case letters, digits and underscores, a letter first",
         f"Write for example {like}",
     )
+
+
+# One line that shows the form of a clock which is no timestamptz.
+_TOLD = "`clock: {column: startTime, is: timestamp, zone: UTC}`"
 
 
 def _model_at(model: type[BaseModel], data: Any, path: Path_) -> type[BaseModel]:
@@ -215,6 +255,9 @@ def _one_model(annotation: Any, data: Any) -> Any:
     """Of a union the member whose literal ``type`` is the data's; anything else unchanged."""
     if isinstance(annotation, type) or get_origin(annotation) is tuple:
         return annotation
+    if isinstance(data, Mapping) and "is" in data:
+        clocks = get_args(ToldClock)
+        return next((each for each in clocks if data["is"] in get_args(each.model_fields["is_"].annotation)), clocks[0])
     for member in get_args(annotation):
         field = member.model_fields.get("type") if isinstance(member, type) and issubclass(member, BaseModel) else None
         if field is not None and get_origin(field.annotation) is Literal and isinstance(data, Mapping):

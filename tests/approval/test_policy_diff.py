@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from psycopg import sql
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Catalog, Records
 from lifecycle.config import load_configuration
 from lifecycle.planning.due_clocks import due_clocks
@@ -84,7 +85,7 @@ def _brute_force_table(judged: Judged, dataset: Records | Accounts, old: Policy,
         rows = judged.conn.execute(
             sql.SQL("SELECT m.{key}, m.{clock}, {fate} FROM {t} m WHERE m.{clock} < %(as_of)s").format(
                 key=sql.Identifier(dataset.key),
-                clock=sql.Identifier(dataset.clock),
+                clock=sql.Identifier(column_of(dataset.clock)),
                 fate=record_fate(policy, judged.catalog, dataset),
                 t=table(dataset.table),
             ),

@@ -79,12 +79,17 @@ def _goes(context: RunContext, counted: set[Tally]) -> bool:
     return any(not erasing or tally.rule == context.erasure_rule for tally in going)
 
 
-@pytest.mark.parametrize("large", [0, 65_536, 1 << 40], ids=["all large", "some large", "all small"])
+@pytest.mark.parametrize(
+    ("large", "together"),
+    [(0, 250), (65_536, 250), (65_536, 2), (1 << 40, 250), (1 << 40, 3)],
+    ids=["all large", "some large", "some large, two by two", "all small", "all small, three by three"],
+)
 @pytest.mark.parametrize("erasing", [False, True], ids=["daily", "hourly"])
 def test_partitions_in_which_something_is_due_are_counted_as_if_every_row_were_asked(
-    crowded: Store, monkeypatch: pytest.MonkeyPatch, large: int, erasing: bool
+    crowded: Store, monkeypatch: pytest.MonkeyPatch, large: int, together: int, erasing: bool
 ) -> None:
     monkeypatch.setattr(census, "LARGE", large)
+    monkeypatch.setattr(census, "TOGETHER", together)
     seen = 0
     for tier in Tier:
         for context in _context(ERASURE_SCOPE if erasing else tier.value):

@@ -13,6 +13,7 @@ from uuid import UUID
 import psutil
 import psycopg
 import pytest
+from psycopg import sql
 
 from e2e.conftest import RUN_WITHIN_S, Stack
 from lifecycle.demo.demo import AlreadyRunningError
@@ -178,8 +179,16 @@ def partitioned(stack: Stack, dag_id: str, run_id: str, seconds: float = 180.0) 
 def in_use(stack: Stack, message_id: UUID) -> Iterator[int]:
     """Somebody edits the record: whoever wants to destroy it, and nobody else, waits. Yields who holds it up."""
     with psycopg.connect(stack.store.conninfo) as conn:
-        found = conn.execute("SELECT 1 FROM app.messages WHERE message_id = %s FOR UPDATE", (message_id,)).fetchone()
-        assert found is not None, "destroyed before the test could take hold of it"
+        leaf = conn.execute(
+            "SELECT n.nspname, c.relname FROM app.messages m JOIN pg_class c ON c.oid = m.tableoid"
+            " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE message_id = %s",
+            (message_id,),
+        ).fetchone()
+        assert leaf is not None, "destroyed before the test could take hold of it"
+        conn.commit()
+        # By its partition: through the table above, every other partition would be in use as well.
+        edit = sql.SQL("SELECT FROM {} WHERE message_id = %s FOR UPDATE").format(sql.Identifier(*leaf))
+        assert conn.execute(edit, (message_id,)).rowcount == 1
         yield conn.info.backend_pid
 
 

@@ -1,6 +1,7 @@
 """A thin HTTP proxy before the S3 server: tests step in at an exact request, which no delay can hit.
 
-It forwards requests as they are (their signature stays valid) and asks ``before`` and ``after`` about each.
+It forwards requests as they are (their signature stays valid) and asks ``before`` and ``after`` about each; ``instead``
+answers without the server, ``change`` puts another answer in the place of the server's.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from lifecycle.demo.servers import S3Server
 
 @dataclass(frozen=True)
 class Request:
-    """One S3 request. ``copy_source`` is the x-amz-copy-source of a copy."""
+    """One S3 request. ``copy_source`` is the x-amz-copy-source of a copy; ``body`` is kept of DeleteObjects only."""
 
     method: str
     bucket: str
     key: str
     query: dict[str, list[str]]
     copy_source: str | None
+    body: bytes = b""
+    headers: frozenset[str] = frozenset()
 
     @property
     def writes(self) -> bool:
@@ -38,8 +41,32 @@ class Request:
         return self.method == "DELETE" or (self.method == "POST" and "delete" in self.query)
 
 
+@dataclass(frozen=True)
+class Reply:
+    """An answer of XML; ``sent`` is how much of it arrives before the connection breaks."""
+
+    status: int
+    body: bytes
+    sent: int | None = None
+
+
+def error_reply(status: int, code: str) -> Reply:
+    """As S3 refuses a request; the message names what no log may repeat."""
+    return Reply(status, f"<Error><Code>{code}</Code><Message>canary-in-a-message</Message></Error>".encode())
+
+
 def _nothing(request: Request) -> None:
     """The step of a proxy that only forwards."""
+
+
+def _no_reply(request: Request) -> Reply | None:
+    """As above."""
+    return None
+
+
+def _same(request: Request, reply: Reply) -> Reply:
+    """As above."""
+    return reply
 
 
 @dataclass
@@ -49,6 +76,8 @@ class Proxy:
     upstream: str
     before: Callable[[Request], None] = _nothing
     after: Callable[[Request], None] = _nothing
+    instead: Callable[[Request], Reply | None] = _no_reply
+    change: Callable[[Request, Reply], Reply] = _same
     skew: timedelta = timedelta(0)
     seen: list[Request] = field(default_factory=list)
 
@@ -57,11 +86,13 @@ class Proxy:
         return sum(request.writes for request in self.seen)
 
 
-def _parse(handler: BaseHTTPRequestHandler) -> Request:
+def _parse(handler: BaseHTTPRequestHandler, body: bytes) -> Request:
     parts = urlsplit(handler.path)
     bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
     query = parse_qs(parts.query, keep_blank_values=True)
-    return Request(handler.command, bucket, key, query, handler.headers.get("x-amz-copy-source"))
+    kept = body if handler.command == "POST" and "delete" in query else b""
+    headers = frozenset(name.lower() for name in handler.headers)
+    return Request(handler.command, bucket, key, query, handler.headers.get("x-amz-copy-source"), kept, headers)
 
 
 def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
@@ -73,10 +104,14 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 
         def _forward(self) -> None:
             body = self._body()
-            request = _parse(self)
+            request = _parse(self, body)
             with lock:
                 proxy.seen.append(request)
             proxy.before(request)
+            made_up = proxy.instead(request)
+            if made_up is not None:
+                self._made_up(made_up)
+                return
             connection = http.client.HTTPConnection(upstream.hostname or "", upstream.port, timeout=60)
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("connection", "expect")}
             connection.request(self.command, self.path, body=body, headers=headers)
@@ -84,7 +119,21 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             content = answer.read()
             connection.close()
             proxy.after(request)
-            self._reply(answer, content)
+            real = Reply(answer.status, content)
+            changed = proxy.change(request, real)
+            if changed is real:
+                self._reply(answer, content)
+            else:
+                self._made_up(changed)
+
+        def _made_up(self, reply: Reply) -> None:
+            self.send_response_only(reply.status)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Date", format_datetime(datetime.now(UTC) + proxy.skew, usegmt=True))
+            self.send_header("Content-Length", str(len(reply.body)))
+            self.end_headers()
+            self.wfile.write(reply.body[: reply.sent])
+            self.close_connection = reply.sent is not None
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

@@ -9,16 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from lifecycle.demo.servers import Postgres, S3Server
 from reference_store.create import BucketSpec
 from support.buckets import fresh_buckets
-from support.servers import TEMPLATE, with_database
+from support.servers import fresh_database, with_database
 from support.store import Store
 
 from .facts import World
@@ -105,7 +103,7 @@ class Servers:
     @contextmanager
     def store(self, world: World | None = None) -> Iterator[Store]:
         """A fresh store that holds ``world``."""
-        with self._database(TEMPLATE) as name:
+        with fresh_database(self.postgres) as name:
             fresh_buckets(self.s3_server, self.s3, self.buckets)
             store = self._store(name)
             try:
@@ -119,7 +117,7 @@ class Servers:
     @contextmanager
     def snapshot(self, world: World) -> Iterator[str]:
         """A database that holds ``world`` and nobody is connected to; ``copy_of`` makes identical stores from it."""
-        with self._database(TEMPLATE) as name:
+        with fresh_database(self.postgres) as name:
             with psycopg.connect(with_database(self.postgres, name), autocommit=True) as conn:
                 write_rows(conn, world)
             yield name
@@ -127,7 +125,7 @@ class Servers:
     @contextmanager
     def copy_of(self, snapshot: str, world: World) -> Iterator[Store]:
         """A store in the state of the snapshot, objects and all."""
-        with self._database(snapshot) as name:
+        with fresh_database(self.postgres, snapshot) as name:
             fresh_buckets(self.s3_server, self.s3, self.buckets)
             put_objects(self.s3, world.messages)
             put_logs(self.s3, world.logs)
@@ -143,20 +141,6 @@ class Servers:
             "AIRFLOW_CONN_LIFECYCLE_S3": json.dumps(self.s3_server.airflow_connection()),
         }
         return Store(with_database(self.postgres, database), self.s3, env, self.postgres, self.s3_server)
-
-    @contextmanager
-    def _database(self, template: str) -> Iterator[str]:
-        name = f"world_{uuid4().hex}"
-        with psycopg.connect(self.postgres.conninfo(), autocommit=True) as conn:
-            conn.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                    sql.Identifier(name), sql.Identifier(template)
-                )
-            )
-            try:
-                yield name
-            finally:
-                conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture(scope="session")

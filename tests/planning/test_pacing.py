@@ -18,6 +18,7 @@ from lifecycle.planning.pacing import (
     base_of,
     next_size,
     pressure,
+    rest_after,
 )
 
 AIM = Aim(0.5)
@@ -116,3 +117,12 @@ def test_the_longest_wait_decides() -> None:
 def test_rates_are_counted_over_at_least_a_second() -> None:
     assert base_of(CALM, replace(CALM, at=100.5)) is CALM
     assert base_of(CALM, LATER) is LATER
+
+
+@given(locked=st.floats(0, 10), share=st.floats(0.0001, 1))
+def test_the_share_of_the_time_that_a_table_is_locked_is_kept_to(locked: float, share: float) -> None:
+    """Locked for 20 ms, left alone for 2 s: one part in a hundred."""
+    rest = rest_after(locked, share, float("inf"))
+    assert rest >= 0
+    assert locked <= share * (locked + rest) * (1 + 1e-9)
+    assert rest_after(locked, share, 1.0) == min(rest, 1.0)

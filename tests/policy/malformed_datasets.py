@@ -7,6 +7,11 @@ from policy.malformed import Malformed
 _OBJECTS = '      partitioned: "tier={tier}/date={date}/{record}.json"\n'
 _SCORES_TABLE = "    table: app.safety_scores\n"
 
+
+def _clock(name: str, written: str, field: str, says: str, remedy: str) -> Malformed:
+    return Malformed(name, "clock: scored_at", f"clock: {written}", f"datasets[1].clock{field}", says, remedy)
+
+
 DATASETS = [
     Malformed(
         "an unknown type",
@@ -36,13 +41,55 @@ DATASETS = [
     Malformed(
         "a column that quotes", "key: score_id", "key: 'score\"id'", "datasets[1].key", "not a column name", "score_id"
     ),
+    _clock("a column with a line end", '"scored\\nat"', "", "not a column", "scored_at"),
+    _clock(
+        "a clock of no kind",
+        "{column: a, is: stamp}",
+        ".is",
+        "'stamp' is no kind of clock",
+        "Did you mean 'timestamp'?",
+    ),
+    _clock("a clock that does not say", "{column: a}", "", "does not say what it is", "is: timestamp, zone: UTC"),
+    _clock("a clock without its column", "{is: uuid7}", ".column", "is missing", "column"),
+    _clock("a clock of no zone", "{column: a, is: timestamp}", ".zone", "is missing", "zone: UTC"),
+    _clock(
+        "a clock of a strange zone",
+        "{column: a, is: timestamp, zone: Europe/Berlim}",
+        ".zone",
+        "is not a time zone of the IANA database",
+        "Did you mean 'Europe/Berlin'?",
+    ),
+    _clock(
+        "a clock of an empty zone",
+        '{column: a, is: timestamp, zone: ""}',
+        ".zone",
+        "is not a time zone",
+        "zone: Europe/Berlin",
+    ),
+    _clock("a clock without its unit", "{column: a, is: epoch}", ".unit", "is missing", "unit: ms"),
+    _clock(
+        "a clock of a strange unit",
+        "{column: a, is: epoch, unit: ns}",
+        ".unit",
+        "'ns' is not allowed here",
+        "Did you mean 's'?",
+    ),
+    _clock("a clock that says too much", "{column: a, is: ulid, zone: UTC}", ".zone", "is not a known key", "column"),
+    _clock(
+        "a clock of a long column",
+        "{column: éééééééééééééééééééééééééééééééé, is: ulid}",
+        ".column",
+        "longer than 63 bytes",
+        "true name",
+    ),
     Malformed(
-        "a column with a blank",
-        "clock: scored_at",
-        "clock: scored at",
-        "datasets[1].clock",
-        "not a column",
-        "scored_at",
+        "a clock of partitions that is no timestamptz",
+        "    clock: received_at\n    role",
+        "    clock: {column: received_at, is: uuid7}\n    role",
+        "datasets[0].clock",
+        "name of a column of type timestamptz",
+        "clock: received_at",
+        "clock: {",
     ),
     Malformed(
         "a bucket in capitals",

@@ -338,7 +338,7 @@ MORE_DATASETS = [
     _table("a table of three parts", "db.app.safety_scores"),
     _table("a table in quotes", '\'"app"."scores"\''),
     _table("a table over two lines", '"app.scores\\n"'),
-    _table("a table too long", f"app.{'s' * 64}"),
+    _table("a table too long", f"app.{'s' * 64}", "longer than 63 bytes", "true name"),
     _table("a list of tables", "[app.safety_scores]", "must be text"),
     _table("a system table", "pg_catalog.pg_authid", "belongs to PostgreSQL", "of the product"),
     _table("the ledger as a dataset", "lifecycle.ledger", "belongs to this project", "of the product"),

@@ -37,6 +37,7 @@ def paced(folder: Path, pace: str) -> tuple[Path, int]:
         ("budget: P1M", "budget", "not an ISO 8601 duration", "`budget: PT4H`"),
         ("budget: P8D", "budget", "lies outside PT1S to P7D", "`budget: PT4H`"),
         ("patience: -PT1S", "patience", "not an ISO 8601 duration", "`patience: PT1M`"),
+        ("locked_share: 0", "locked_share", "should be greater than or equal to 0.0001", "`locked_share: 0.01`"),
         ("replication_lag: null", "replication_lag", "has no value", "replication_lag: "),
         ("rows: 0", "rows", "should be greater than or equal to 1", "`rows: 50000000`"),
         ("wal_mb_per_second: '200'", "wal_mb_per_second", "should be a valid integer", "`wal_mb_per_second: 200`"),

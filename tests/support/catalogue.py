@@ -7,13 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from uuid import uuid4
-
-import psycopg
-from psycopg import sql
 
 from lifecycle.demo.servers import Postgres
-from support.servers import TEMPLATE, with_database
+from support.servers import TEMPLATE, fresh_database, with_database
 
 
 def dumped(conninfo: str) -> list[str]:
@@ -29,14 +25,5 @@ def dumped(conninfo: str) -> list[str]:
 @contextmanager
 def scratch_database(server: Postgres, template: str = TEMPLATE) -> Iterator[str]:
     """The connection string of a database made from a template, dropped afterwards."""
-    name = f"scratch_{uuid4().hex}"
-    with psycopg.connect(server.conninfo(), autocommit=True) as conn:
-        conn.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
-        )
-        try:
-            yield with_database(server, name)
-        finally:
-            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with fresh_database(server, template) as name:
+        yield with_database(server, name)

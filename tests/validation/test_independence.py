@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lifecycle.backstop
 import lifecycle.coverage
 import lifecycle.validation
 
 PACKAGE = Path(lifecycle.validation.__file__).parent
 # What the auditor calls to compare what exists with what is configured.
 COVERAGE = Path(lifecycle.coverage.__file__).parent
+# And to compare the rules that S3 carries out with those that the policy asks for.
+BACKSTOP = Path(lifecycle.backstop.__file__).parent
 # What deletes, what decides what is deleted, and the SQL and S3 code they use.
 FORBIDDEN = (
     "lifecycle.planning",
@@ -44,7 +47,7 @@ def imports_of(file: Path) -> set[str]:
 
 
 def test_no_module_names_the_deleting_code() -> None:
-    files = sorted([*PACKAGE.rglob("*.py"), *COVERAGE.rglob("*.py")])
+    files = sorted([*PACKAGE.rglob("*.py"), *COVERAGE.rglob("*.py"), *BACKSTOP.rglob("*.py")])
     assert len(files) > 25
     assert {file.name: bad for file in files if (bad := sorted(filter(is_forbidden, imports_of(file))))} == {}
 
@@ -52,8 +55,8 @@ def test_no_module_names_the_deleting_code() -> None:
 def test_importing_the_auditor_loads_none_of_it() -> None:
     """The whole import graph, not only the first step of it. Nothing heavy is loaded either."""
     script = (
-        "import sys, importlib, pkgutil, lifecycle.validation as v, lifecycle.coverage as c\n"
-        "for package in (v, c):\n"
+        "import sys, importlib, pkgutil, lifecycle.validation as v, lifecycle.coverage as c, lifecycle.backstop as b\n"
+        "for package in (v, c, b):\n"
         "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
         "        importlib.import_module(module.name)\n"
         "print('\\n'.join(sys.modules))"

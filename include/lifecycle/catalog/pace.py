@@ -79,6 +79,7 @@ class Pace(Frozen):
     batches: a replica behind, too much write-ahead log, a checkpoint that the log forced, a probe that has become slow.
     ``patience``: how long to wait at most before a small batch goes all the same, so that a deadline is not lost to a
     replica that never comes back.
+    ``locked_share``: while others want the table, at most this share of the time may be an exchange of partitions.
     """
 
     transaction: Transaction = timedelta(seconds=0.5)
@@ -90,3 +91,4 @@ class Pace(Frozen):
     wal_mb_per_second: Annotated[int, Field(ge=1, le=1_000_000, strict=True, examples=[200])] = 200
     checkpoint_rest: Wait = timedelta(seconds=5)
     canary_factor: Annotated[float, Field(ge=1.5, le=1000.0, strict=True, examples=[5.0])] = 5.0
+    locked_share: Annotated[float, Field(ge=0.0001, le=1.0, strict=True, examples=[0.01])] = 0.01

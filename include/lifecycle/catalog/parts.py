@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from lifecycle.catalog.clocks import column_of, is_id
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Category
 from lifecycle.yaml_source import Path_
@@ -29,11 +30,14 @@ def part_contradictions(catalog: Catalog) -> Iterator[Contradiction]:
     for index, dataset in enumerate(catalog.datasets):
         yield from _columns(dataset, ("datasets", index))
     for name, columns in _EXCEPTIONS.items():
-        yield from _distinct(getattr(catalog.exceptions, name), columns, ("exceptions", name))
+        if (facts := getattr(catalog.exceptions, name)) is not None:
+            yield from _distinct(facts, columns, ("exceptions", name))
     yield from _exceptions(catalog)
-    yield from _children(catalog)
-    yield from _personal(catalog)
-    yield from _ahead(catalog)
+    if catalog.has_messages:
+        yield from _children(catalog)
+        yield from _ahead(catalog)
+    if catalog.has_accounts:
+        yield from _personal(catalog)
     yield from _log_paths(catalog)
 
 
@@ -46,13 +50,17 @@ def _columns(dataset: Dataset, where: Path_) -> Iterator[Contradiction]:
     # A table may have one row per message, and then the message is its key.
     if dataset.type == "table" and getattr(dataset, "record", None) == getattr(dataset, "key", None):
         names = tuple(name for name in names if name != "record")
+    # An id that tells the time is the clock and a name at once.
+    clock = getattr(dataset, "clock", None)
+    if clock is not None and dataset.type != "logs" and is_id(clock):
+        names = tuple(name for name in names if name != "clock")
     yield from _distinct(dataset, names, where)
 
 
 def _distinct(model: BaseModel, names: Sequence[str], where: Path_) -> Iterator[Contradiction]:
     seen: dict[str, str] = {}
     for name in names:
-        column = getattr(model, name)
+        column = column_of(getattr(model, name))
         if column in seen:
             yield Contradiction(
                 (*where, name),
@@ -63,9 +71,13 @@ def _distinct(model: BaseModel, names: Sequence[str], where: Path_) -> Iterator[
 
 
 def _exceptions(catalog: Catalog) -> Iterator[Contradiction]:
-    taken = {catalog.messages.table: "the messages", catalog.accounts.table: "the accounts"}
+    taken = {catalog.messages.table: "the messages"} if catalog.has_messages else {}
+    taken |= {catalog.accounts.table: "the accounts"} if catalog.has_accounts else {}
     for name in _EXCEPTIONS:
-        table = getattr(catalog.exceptions, name).table
+        facts = getattr(catalog.exceptions, name)
+        if facts is None:
+            continue
+        table = facts.table
         if table in taken:
             yield Contradiction(
                 ("exceptions", name, "table"),
@@ -79,11 +91,11 @@ def _children(catalog: Catalog) -> Iterator[Contradiction]:
     """A child goes with its message, so it must be nothing that stays longer or that keeps others."""
     messages = catalog.messages
     where = ("datasets", _index(catalog, messages), "children")
-    exceptions = catalog.exceptions
+    exceptions = catalog
     keeping = {exceptions.cases.table: "enforcement cases", exceptions.agreements.table: "agreements"}
     longer = {
         dataset.table: dataset.id
-        for dataset in catalog.records
+        for dataset in catalog.tables
         if dataset.category in (Category.SAFETY_SCORES, Category.FEEDBACK)
     }
     for index, child in enumerate(messages.children):

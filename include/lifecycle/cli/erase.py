@@ -8,7 +8,8 @@ import typer
 
 from lifecycle.cli.options import At, Json, now
 from lifecycle.cli.output import emit, instant
-from lifecycle.cli.targets import DEFAULT_WAIT_S, Target, Wait, parse_uuid, seconds
+from lifecycle.cli.targets import DEFAULT_WAIT_S, Target, Wait, parse_id, parse_uuid, seconds
+from lifecycle.config import load_configuration
 from lifecycle.stores.postgres import requests
 from lifecycle.stores.postgres.connect import connect
 from lifecycle.stores.postgres.requests import Erasure, ErasureScope
@@ -32,7 +33,7 @@ def request_(
 
     Example: `lifecycle erase request --scope account --target 0190a5d2-7c1e-7a41-9d7c-2f6f0c1b2a3d`
     """
-    target = str(parse_uuid(target, "--target"))
+    target = parse_id(target, lambda: load_configuration().catalog, "--target")
     with connect() as conn:
         erasure = requests.request_erasure(conn, scope, target, at or now(), seconds(wait))
     emit(erasure, json, lambda _: f"erasure request {erasure.request_id} entered for {erasure.scope} {erasure.target}")

@@ -8,10 +8,10 @@ import typer
 
 from lifecycle.cli.options import At, Json, now
 from lifecycle.cli.output import emit, instant
-from lifecycle.cli.targets import DEFAULT_WAIT_S, Target, Wait, dataset_name, login_name, parse_uuid, seconds
+from lifecycle.cli.targets import DEFAULT_WAIT_S, Target, Wait, dataset_name, login_name, parse_id, parse_uuid, seconds
 from lifecycle.config import load_configuration
 from lifecycle.stores.postgres import requests
-from lifecycle.stores.postgres.connect import connect
+from lifecycle.stores.postgres.connect import Connection, connect
 from lifecycle.stores.postgres.requests import Hold, HoldScope
 
 hold_app = typer.Typer(no_args_is_help=True, help="Place, release and list legal holds.")
@@ -40,13 +40,30 @@ def place(
     if scope is HoldScope.DATASET:
         target = dataset_name(target, load_configuration().catalog)
     else:
-        target = str(parse_uuid(target, "--target"))
+        target = parse_id(target, lambda: load_configuration().catalog, "--target")
     if not reason.strip():
         raise typer.BadParameter("a hold needs a reason that a reviewer understands", param_hint="--reason")
     placed_by = (by or "").strip() or login_name()
     with connect() as conn:
         hold = requests.place_hold(conn, scope, target, reason.strip(), placed_by, at or now(), seconds(wait))
-    emit(hold, json, lambda _: f"hold {hold.hold_id} placed on {hold.scope} {hold.target}")
+        emit(hold, json, lambda _: f"hold {hold.hold_id} placed on {hold.scope} {hold.target}")
+        _out_of_reach(conn, hold)
+
+
+def _out_of_reach(conn: Connection, hold: Hold) -> None:
+    """Where S3 may expire objects by itself, it must not wait for the next run to learn of a hold."""
+    config = load_configuration()
+    if not config.catalog.has_messages or config.catalog.messages.objects.backstop is None:
+        return
+    from lifecycle.dispositions.shield import shield, shield_hold
+    from lifecycle.orchestration.session import shared_s3_client
+    from lifecycle.policy.models import Tier
+
+    s3 = shared_s3_client()
+    if hold.scope == HoldScope.DATASET:
+        shield(conn, s3, config.policy, config.catalog, tuple(Tier), now())
+    else:
+        shield_hold(conn, s3, config.catalog, hold.scope, hold.target)
 
 
 @hold_app.command()

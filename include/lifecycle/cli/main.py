@@ -29,6 +29,7 @@ _MODULES = (
     "erase",
     "ledger",
     "postgres",
+    "s3",
     "store",
     "demo",
 )

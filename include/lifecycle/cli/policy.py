@@ -34,8 +34,9 @@ def validate(
 ) -> None:
     """Check the policy and the dataset file, and that they fit together. Exit code 2 when they do not.
 
-    With --connect also look at the database: a missing column, an id that is no uuid or a clock without time zone is a
-    problem. A table without an index on its clock is a warning, with the statement that makes one.
+    With --connect also look at the database: a missing column, or an id or a clock that is not of the type that the
+    dataset file says, is a problem, told with the line to write. A table without an index on its clock is a warning,
+    with the statement that makes one.
 
     Example: `lifecycle policy validate --policy include/policies/retention.yaml --connect`
     """
@@ -62,9 +63,10 @@ def validate(
 def _unfit(config: Configuration) -> list[dict[str, Any]]:
     from lifecycle.stores.postgres.columns import misfits
     from lifecycle.stores.postgres.connect import connect
+    from lifecycle.stores.postgres.stage_indexes import unfit_for_stages
 
     with connect() as conn:
-        found = misfits(conn, config.catalog)
+        found = [*misfits(conn, config.catalog), *unfit_for_stages(conn, config.catalog)]
     return [
         {
             "file": config.catalog_path,
@@ -80,9 +82,10 @@ def _unfit(config: Configuration) -> list[dict[str, Any]]:
 def _missing_indexes(config: Configuration) -> list[MissingIndex]:
     from lifecycle.stores.postgres.connect import connect
     from lifecycle.stores.postgres.indexes import missing_indexes
+    from lifecycle.stores.postgres.stage_indexes import missing_for_stages
 
     with connect() as conn:
-        return missing_indexes(conn, config.catalog)
+        return [*missing_indexes(conn, config.catalog), *missing_for_stages(conn, config.catalog)]
 
 
 def print_json(data: Any) -> None:

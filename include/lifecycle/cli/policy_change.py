@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lifecycle.cli.options import Json, OptionalAsOf, now
-from lifecycle.cli.output import emit, instant, stdout_console
+from lifecycle.cli.output import emit, instant, say, stdout_console
 from lifecycle.errors import ApprovalError
 
 if TYPE_CHECKING:
@@ -96,8 +96,10 @@ def _decide(
     name: str, by: str, comment: str | None, as_of: datetime | None, *, yes: bool, json: bool, approve: bool
 ) -> None:
     from lifecycle.config import load_configuration
+    from lifecycle.orchestration.backstop import retreat_to
     from lifecycle.orchestration.decisions import answer_policy, keep_evidence, propose
     from lifecycle.orchestration.schema import ensure_schema
+    from lifecycle.orchestration.session import shared_s3_client
     from lifecycle.stores.postgres.connect import connect
 
     config, at = load_configuration(), now()
@@ -110,7 +112,10 @@ def _decide(
         if not yes:
             confirm(f"Approve configuration {proposal.key.short} as {by}?")
         done = answer_policy(conn, config, proposal, approve=approve, by=by, now=now(), comment=comment)
+        retired = retreat_to(conn, shared_s3_client(), proposal.key, by=by, now=now()) if approve else 0
         keep_evidence(conn, config)
+    if retired:
+        say(f"{retired} lifecycle rule(s) of S3 would act too early now and were taken away: lifecycle s3 backstop")
     emit(
         approval_dict(done), json, lambda d: f"Configuration {proposal.key.short}: {d['status']} by {d['decided_by']}."
     )

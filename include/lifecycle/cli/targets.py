@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
@@ -12,7 +13,9 @@ import typer
 
 from lifecycle.catalog.models import Catalog, Logs
 
-Target = Annotated[str, typer.Option("--target", metavar="ID", help="The id (UUID) that the scope names.")]
+Target = Annotated[
+    str, typer.Option("--target", metavar="ID", help="The id that the scope names: a UUID, or as the tables have it.")
+]
 Wait = Annotated[
     float, typer.Option("--wait", metavar="SECONDS", min=0.001, help="How long to wait for a run that is destroying.")
 ]
@@ -35,6 +38,23 @@ def parse_uuid(text: str, param_hint: str) -> UUID:
         raise typer.BadParameter(
             "not a UUID; write for example 0190a5d2-7c1e-7a41-9d7c-2f6f0c1b2a3d", param_hint=param_hint
         ) from None
+
+
+def parse_id(text: str, catalog: Callable[[], Catalog], param_hint: str) -> str:
+    """An id as the dataset file's tables have it: a UUID in any usual spelling, or where some have others, any text.
+
+    Args:
+        catalog: reads the dataset file; only called for what is no UUID, so that a hold needs no sound one.
+
+    Raises:
+        typer.BadParameter: it is none. What was given is not repeated.
+    """
+    try:
+        return str(UUID(text.strip()))
+    except ValueError:
+        if not text.strip() or all(dataset.ids == "uuid" for dataset in catalog().records):
+            return str(parse_uuid(text, param_hint))
+        return text.strip()
 
 
 def dataset_name(text: str, catalog: Catalog) -> str:

@@ -22,6 +22,7 @@ from lifecycle.policy.models import Category, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.auditor import count
+from lifecycle.validation.clocks import perhaps_before, reading
 from lifecycle.validation.fragments import (
     AT_AS_OF,
     Subject,
@@ -36,6 +37,7 @@ from lifecycle.validation.fragments import (
 from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.prepare import settled
 from lifecycle.validation.queries import messages, quarantine, records
+from lifecycle.validation.queries.stages import remains
 from lifecycle.validation.scene import Scene, Stage
 
 if TYPE_CHECKING:
@@ -147,6 +149,8 @@ def _oldest(conn: Connection, query: sql.Composed, params: dict[str, Any] | None
 
 
 def _messages(conn: Connection, scenes: dict[str, Scene]) -> Iterator[Line]:
+    if not scenes[RECORDS].catalog.has_messages:
+        return
     for tier in (*Tier, None):
         scene = scenes[tier.value if tier else RECORDS]
         rule = scene.policy.rule_for(Trigger.DEFAULT, PROMPTS, tier) if tier else scene.policy.strictest(PROMPTS)
@@ -212,7 +216,7 @@ def _beyond_cutoff(conn: Connection, scene: Scene, tier: Tier | None, rule: Rule
 
 def _due_by_shorter_terms(conn: Connection, scene: Scene, tier: Tier, rule: Rule) -> int:
     """Rows that the default would still keep and their account's agreement does not."""
-    names, terms = scene.message_names(), scene.catalog.exceptions.agreements
+    names, terms = scene.message_names(), scene.catalog.agreements
     agreed = scene.reasons.agreed(names["account"], names["clock"], PROMPTS, AT_AS_OF)
     row = conn.execute(
         sql.SQL(
@@ -234,6 +238,8 @@ def _due_by_shorter_terms(conn: Connection, scene: Scene, tier: Tier, rule: Rule
 
 
 def _quarantine(conn: Connection, scenes: dict[str, Scene]) -> Iterator[Line]:
+    if not scenes[RECORDS].catalog.has_messages:
+        return
     for tier in Tier:
         scene = scenes[tier.value]
         rule = scene.policy.rule_for(Trigger.FLAG, PROMPTS, tier)
@@ -278,13 +284,12 @@ def _quarantine(conn: Connection, scenes: dict[str, Scene]) -> Iterator[Line]:
 
 def _records(conn: Connection, scene: Scene) -> Iterator[Line]:
     late = {check.name: check for check in (*records.record_checks(scene), *records.erasure_checks(scene))}
-    datasets: list[Records | Accounts] = [*scene.catalog.records, scene.catalog.accounts]
-    for dataset in datasets:
+    for dataset in scene.catalog.row_by_row:
         if dataset.category is Category.TRAINING_USE:
             yield _training(conn, scene, dataset, late)
             continue
         trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
-        rule = scene.policy.rule_for(trigger, dataset.category, Tier.CONSUMER)
+        rule = scene.policy.rule_for(trigger, dataset.category, _tier_of(dataset))
         if rule is None or rule.period is None:
             continue
         is_account = isinstance(dataset, Accounts)
@@ -302,8 +307,8 @@ def _records(conn: Connection, scene: Scene) -> Iterator[Line]:
             cutoff=cutoff(scene, rule),
             oldest=_oldest(
                 conn,
-                sql.SQL("SELECT min(r.{}) FROM {} r WHERE {}").format(
-                    sql.Identifier(dataset.clock), relation(dataset.table), _still_personal(dataset)
+                sql.SQL("SELECT min({}) FROM {} r WHERE {}").format(
+                    reading(dataset.clock, "r"), relation(dataset.table), _still_personal(dataset)
                 ),
             ),
             due=due,
@@ -312,9 +317,13 @@ def _records(conn: Connection, scene: Scene) -> Iterator[Line]:
         )
 
 
+def _tier_of(dataset: Records | Accounts) -> Tier:
+    return (dataset.tier_is if isinstance(dataset, Records) else None) or Tier.CONSUMER
+
+
 def _still_personal(dataset: Records | Accounts) -> sql.Composable:
     if not isinstance(dataset, Accounts):
-        return sql.SQL("true")
+        return remains(dataset, "r")
     return sql.SQL("({})").format(
         sql.SQL(" OR ").join(sql.SQL("r.{} IS NOT NULL").format(sql.Identifier(name)) for name in dataset.personal)
     )
@@ -323,21 +332,21 @@ def _still_personal(dataset: Records | Accounts) -> sql.Composable:
 def _past_end(conn: Connection, scene: Scene, dataset: Records | Accounts, rule: Rule) -> list[tuple[str, int]]:
     if rule.period is None:
         return []
-    clock = sql.Identifier("r", dataset.clock)
+    clock = reading(dataset.clock, "r")
     subject = subject_of_account(dataset, "r") if isinstance(dataset, Accounts) else subject_of(dataset, "r")
     limit = scene.as_of if rule.round_up else horizon(scene)
     return conn.execute(
         sql.SQL(
-            "SELECT CASE WHEN {held} THEN 'hold' ELSE 'none' END, count(*) FROM {table} r WHERE {clock} < %(bound)s"
+            "SELECT CASE WHEN {held} THEN 'hold' ELSE 'none' END, count(*) FROM {table} r WHERE {near}"
             " AND {end} < %(limit)s AND {personal} GROUP BY 1"
         ).format(
             held=scene.reasons.held(subject, AT_AS_OF),
             table=relation(dataset.table),
-            clock=clock,
+            near=perhaps_before(dataset.clock, "r", rule.period.cutoff_bound(limit)),
             end=ends(clock, rule),
             personal=_still_personal(dataset),
         ),
-        {"as_of": scene.as_of, "limit": limit, "bound": rule.period.cutoff_bound(limit)},
+        {"as_of": scene.as_of, "limit": limit},
     ).fetchall()
 
 
@@ -355,7 +364,7 @@ def _training(conn: Connection, scene: Scene, dataset: Records | Accounts, late:
         kind="basis",
         cutoff=None,
         oldest=_oldest(
-            conn, sql.SQL("SELECT min(r.{}) FROM {} r").format(sql.Identifier(dataset.clock), relation(dataset.table))
+            conn, sql.SQL("SELECT min({}) FROM {} r").format(reading(dataset.clock, "r"), relation(dataset.table))
         ),
         due=overdue,
         overdue=overdue,

@@ -10,12 +10,14 @@ from importlib import resources
 
 from psycopg import sql
 
+from lifecycle.catalog.clocks import TimestampClock, column_of
 from lifecycle.catalog.models import Catalog, Logs
 from lifecycle.coverage.bindings import OWN_SCHEMA
 from lifecycle.coverage.content import read_content
 from lifecycle.coverage.facts import NO_CONTENT, Column, Content, Form, Reference, Relation
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres.connect import Connection
+from lifecycle.validation.clocks import reading
 
 # Of fewer rows nobody can tell whether a column's values are different by nature.
 FEW_ROWS = 100
@@ -127,6 +129,8 @@ def _with_content(oid: int, relation: Relation, content: Mapping[tuple[int, str]
 
 def count_unclassified(conn: Connection, catalog: Catalog) -> dict[str, int]:
     """Messages of no declared tier; they lie in the default partition, so this reads nothing else."""
+    if not catalog.has_messages:
+        return {}
     messages = catalog.messages
     query = sql.SQL("SELECT count(*) FROM {} m WHERE {} <> ALL (%s)").format(
         sql.Identifier(*messages.table.split(".", 1)), sql.Identifier("m", messages.tier)
@@ -136,13 +140,17 @@ def count_unclassified(conn: Connection, catalog: Catalog) -> dict[str, int]:
 
 
 def count_timeless(conn: Connection, catalog: Catalog) -> dict[str, int]:
-    """Records whose clock is null. A column that cannot be null costs nothing; another has an index on it."""
+    """Records without a time. A ``timestamptz`` that cannot be null costs nothing; null ones have an index. What is
+    read from a number or an id may hold none although it is not null, and is read whole."""
     found = {}
     for dataset in catalog.datasets:
-        if isinstance(dataset, Logs) or not _nullable(conn, dataset.table, dataset.clock):
+        if isinstance(dataset, Logs):
+            continue
+        nulls_only = isinstance(dataset.clock, str | TimestampClock)
+        if nulls_only and not _nullable(conn, dataset.table, column_of(dataset.clock)):
             continue
         query = sql.SQL("SELECT count(*) FROM {} r WHERE {} IS NULL").format(
-            sql.Identifier(*dataset.table.split(".", 1)), sql.Identifier("r", dataset.clock)
+            sql.Identifier(*dataset.table.split(".", 1)), reading(dataset.clock, "r")
         )
         row = conn.execute(query).fetchone()
         found[dataset.id] = int(row[0]) if row else 0

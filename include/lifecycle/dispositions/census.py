@@ -6,8 +6,9 @@ exception makes something due. So a plan costs what is due and what is excepted,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from psycopg import sql
 
@@ -18,14 +19,18 @@ from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Disposition, Tier
 from lifecycle.stores.postgres import exceptional
 from lifecycle.stores.postgres.candidates import Source, of_records, own_rule
+from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
+from lifecycle.stores.postgres.present import present
 from lifecycle.stores.postgres.tree import Partition
 
 # A smaller partition is read faster than its exceptions are looked up.
 LARGE = 64 * 1024**2
 # More partitions than this are not taken out of a pass through all by conditions.
 MANY = 50
+# Partitions read in one statement: PostgreSQL plans, locks and remembers each of them, and more than in proportion.
+TOGETHER = 250
 _EVER = "-infinity"
 
 
@@ -67,23 +72,42 @@ def _old(context: RunContext, tier: Tier, root: sql.Identifier, old: list[Partit
     small = [leaf for leaf in old if leaf.bounded and leaf.name not in large]
     if len(apart) > MANY:
         apart, small = old, []
-    found = _together(context, tier, root, small, apart) if small else {}
+    found = _together(context, tier, root, small, apart)
     return found | {leaf.name: counted for leaf in apart if (counted := leaf_tallies(context, tier, leaf))}
 
 
 def _together(
     context: RunContext, tier: Tier, root: sql.Identifier, small: list[Partition], apart: list[Partition]
 ) -> dict[str, list[Tally]]:
-    """Conditions on the clock, by which PostgreSQL leaves all other partitions out."""
+    """So many at a time, in the order of the clock."""
+    ordered, found = sorted(small, key=_lower), dict[str, list[Tally]]()
+    for start in range(0, len(ordered), TOGETHER):
+        found |= _in_one_pass(context, tier, root, ordered[start : start + TOGETHER], apart)
+    return found
+
+
+def _lower(leaf: Partition) -> datetime:
+    if leaf.lower is None:
+        raise ValueError(f"{leaf.name} has no lower bound")
+    return leaf.lower
+
+
+def _in_one_pass(
+    context: RunContext, tier: Tier, root: sql.Identifier, some: Sequence[Partition], apart: list[Partition]
+) -> dict[str, list[Tally]]:
+    """Neighbours, by conditions on the clock, by which PostgreSQL leaves all other partitions out."""
     clock = sql.Identifier("m", context.messages.clock)
-    last = max(leaf.upper for leaf in small if leaf.upper is not None)
-    conditions = [_arrived(context), sql.SQL("{} < {}").format(clock, sql.Literal(last))]
+    first, last = _lower(some[0]), max(leaf.upper for leaf in some if leaf.upper is not None)
+    conditions = [
+        _arrived(context),
+        sql.SQL("{clock} >= {} AND {clock} < {}").format(sql.Literal(first), sql.Literal(last), clock=clock),
+    ]
     conditions += [
         sql.SQL("({clock} < {} OR {clock} >= {})").format(sql.Literal(leaf.lower), sql.Literal(leaf.upper), clock=clock)
         for leaf in apart
-        if leaf.bounded
+        if leaf.bounded and first <= _lower(leaf) < last
     ]
-    where, names = sql.SQL(" AND ").join(conditions), {leaf.name for leaf in small}
+    where, names = sql.SQL(" AND ").join(conditions), {leaf.name for leaf in some}
     found = tallies(context.conn, context.messages, root, context.fate(tier), where, context.params)
     return {name: counted for name, counted in found.items() if name in names}
 
@@ -120,24 +144,28 @@ def leaf_tallies(context: RunContext, tier: Tier, leaf: Partition) -> list[Tally
     return counted.get(leaf.name, [])
 
 
-def count_records(context: RunContext, dataset: Records | Accounts, which: sql.Composable) -> list[Tally]:
-    """The rows of an ordinary table by fate.
+def count_records(context: RunContext, dataset: Records | Accounts, which: sql.Composable | None = None) -> list[Tally]:
+    """The rows of an ordinary table by fate, of those that still hold what the dataset disposes of.
+
+    Of a stage younger rows count as they are, whether or not they hold anything: to look would read their content.
 
     Args:
-        which: narrows the rows that count.
+        which: narrows the rows that count, instead.
     """
-    rule = own_rule(context.policy, dataset.category)
+    which = present(dataset) if which is None else which
+    rule = own_rule(context.policy, dataset)
     if isinstance(dataset, Records) and rule is not None and rule.period is not None and context.guard is None:
         source = of_records(context.policy, context.catalog, dataset, rule)
         source = replace(source, names=("ctid", *source.names))
         if not exceptional.is_held_whole(context.conn, source, context.params):
             bound = min(rule.period.cutoff_bound(horizon(context.policy, context.run.as_of)), context.run.as_of)
             ordinary = f"{Disposition.KEEP.value}:{rule.id}"
-            return exceptional.record_tallies(context.conn, source, ordinary, context.params | {"bound": bound})
+            params = context.params | {"bound": bound}
+            return exceptional.record_tallies(context.conn, source, ordinary, params, which)
     rows = context.conn.execute(
-        sql.SQL("SELECT {fate}, count(*), min(m.{clock}) FROM {t} m WHERE {which} GROUP BY 1").format(
+        sql.SQL("SELECT {fate}, count(*), min({clock}) FROM {t} m WHERE {which} GROUP BY 1").format(
             fate=context.record_fate(dataset),
-            clock=sql.Identifier(dataset.clock),
+            clock=ClockSql.of(dataset.clock, "m").instant,
             t=table(dataset.table),
             which=which,
         ),

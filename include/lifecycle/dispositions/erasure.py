@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from psycopg import sql
@@ -10,9 +10,11 @@ from psycopg import sql
 from lifecycle.catalog.models import Accounts, Records
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, through_gate
-from lifecycle.policy.models import Category, Tier
+from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.stores.postgres.fates import Columns, table
 from lifecycle.stores.postgres.guard import AWAITING
+from lifecycle.stores.postgres.ids import Ids, exactly
+from lifecycle.stores.postgres.present import present
 
 SCOPE_COLUMNS = {"account": "subject", "conversation": "group", "message": "record"}
 
@@ -59,17 +61,46 @@ def _insert(
     clock: sql.Composable,
     fate: sql.Composable,
     extra: sql.Composable,
+    ids: Ids = "uuid",
 ) -> sql.Composed:
     """Note every row that a request of one scope still finds, with the fate that explains it."""
     return sql.SQL(
         "INSERT INTO remaining SELECT r.request_id, {fate} FROM {source} m JOIN lifecycle.erasure_requests r"
-        " ON r.scope = {scope} AND lower(btrim(r.target)) = {column}::text"
+        " ON r.scope = {scope} AND {column}::text = ANY ({exactly})"
         " WHERE (r.completed_at IS NULL OR (r.outcome LIKE 'kept:%%' AND {clock} <= r.completed_at))"
         " AND {clock} < %(as_of)s AND {extra}"
-    ).format(fate=fate, source=source, scope=sql.Literal(scope), column=column, clock=clock, extra=extra)
+    ).format(
+        fate=fate,
+        source=source,
+        scope=sql.Literal(scope),
+        column=column,
+        clock=clock,
+        extra=extra,
+        exactly=exactly("r", ids),
+    )
 
 
 def _remaining(context: RunContext, scope: str) -> Iterable[sql.Composed]:
+    if context.catalog.has_messages:
+        yield from _remaining_messages(context, scope)
+    for dataset in erasable(context):
+        found = _of_records(context, dataset, scope)
+        if found is not None:
+            yield found
+    if scope == "account" and context.catalog.has_accounts:
+        yield _of_accounts(context, context.catalog.accounts)
+
+
+def erasable(context: RunContext) -> Iterator[Records]:
+    """What a request reaches in ordinary tables: submissions, and content and usage where the policy says so."""
+    for dataset in context.catalog.records:
+        asked = context.policy.rule_for(Trigger.ERASURE, dataset.category, dataset.ruled_as) is not None
+        content = dataset.category in (Category.PROMPTS_AND_OUTPUTS, Category.USAGE_RECORDS)
+        if dataset.category is Category.FEEDBACK or (content and asked):
+            yield dataset
+
+
+def _remaining_messages(context: RunContext, scope: str) -> Iterator[sql.Composed]:
     messages = context.messages
     columns = Columns.of(messages)
     named = {"account": columns.subject, "conversation": columns.group, "message": columns.record}[scope]
@@ -88,13 +119,6 @@ def _remaining(context: RunContext, scope: str) -> Iterable[sql.Composed]:
         )
     unknown = sql.SQL("m.{} <> ALL({})").format(sql.Identifier(messages.tier), sql.Literal([t.value for t in Tier]))
     yield _insert(scope, table(messages.table), named, columns.clock, context.fate(None), unknown)
-    for dataset in context.catalog.records:
-        if dataset.category is Category.FEEDBACK:
-            found = _of_records(context, dataset, scope)
-            if found is not None:
-                yield found
-    if scope == "account":
-        yield _of_accounts(context, context.catalog.accounts)
 
 
 def _of_records(context: RunContext, dataset: Records, scope: str) -> sql.Composed | None:
@@ -102,14 +126,13 @@ def _of_records(context: RunContext, dataset: Records, scope: str) -> sql.Compos
     named = {"account": columns.subject, "conversation": columns.group, "message": columns.record}[scope]
     if named is None:
         return None
-    return _insert(scope, table(dataset.table), named, columns.clock, context.record_fate(dataset), sql.SQL("true"))
+    return _insert(
+        scope, table(dataset.table), named, columns.clock, context.record_fate(dataset), present(dataset), columns.ids
+    )
 
 
 def _of_accounts(context: RunContext, dataset: Accounts) -> sql.Composed:
     columns = Columns.of(dataset)
-    personal = sql.SQL("num_nonnulls({}) > 0").format(
-        sql.SQL(", ").join(sql.Identifier("m", column) for column in dataset.personal)
-    )
     return _insert(
-        "account", table(dataset.table), columns.subject, columns.clock, context.record_fate(dataset), personal
+        "account", table(dataset.table), columns.subject, columns.clock, context.record_fate(dataset), present(dataset)
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -29,7 +31,9 @@ from lifecycle.dispositions.plan_store import (
     record_progress,
     write_intents,
 )
+from lifecycle.dispositions.rests import Shut, rest
 from lifecycle.errors import DispositionError, VerificationError
+from lifecycle.planning.pacing import Aim, next_size
 from lifecycle.planning.spans import span_of
 from lifecycle.planning.units import Method, Progress, Tally
 from lifecycle.policy.models import Tier
@@ -52,7 +56,8 @@ from lifecycle.stores.postgres.tree import Partition, partitions_of, unclassifie
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-OBJECT_BATCH = 500
+# How long a gate stays open for objects: flags and holds wait for as long. How many go in that time is for S3 to say.
+OBJECTS = Aim(seconds=0.8, smallest=100, largest=5_000, first=500)
 READERS = 8
 
 
@@ -114,6 +119,14 @@ def _contains(leaf: Partition, span: tuple[datetime, datetime]) -> bool:
     return leaf.lower is not None and leaf.upper is not None and leaf.lower <= span[0] and span[1] <= leaf.upper
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """How many objects of a batch failed, and how long the gate was open for it."""
+
+    failed: int
+    seconds: float
+
+
 class _Work:
     """The steps on one partition, sharing what they all need."""
 
@@ -155,14 +168,16 @@ class _Work:
 
     def destroy_objects(self) -> int:
         """Destroy the objects of due records, then their rows, batch by batch. Returns how many objects failed."""
-        failed, after = 0, None
+        failed, after, size = 0, None, OBJECTS.first
         while rows.has_objects(self.context.conn, self.dataset, self.leaf.identifier):
-            batch = self._due(after, OBJECT_BATCH, objects_only=True)
+            batch = self._due(after, size, objects_only=True)
             if not batch:
                 return failed
             after = batch[-1].record
             self._stage_lengths(batch)
-            failed += self._through(partial(self._destroy_batch, batch[0].record, after))
+            done = self._through(partial(self._timed_batch, batch[0].record, after, size))
+            failed += done.failed
+            size = next_size(OBJECTS, size, len(batch), done.seconds)
         return failed
 
     def _due(self, after: UUID | None, limit: int, *, objects_only: bool) -> list[rows.DueRow]:
@@ -213,7 +228,12 @@ class _Work:
             raise
         return body_chars(body)
 
-    def _destroy_batch(self, start: UUID, end: UUID, gate: Gate) -> int:
+    def _timed_batch(self, start: UUID, end: UUID, limit: int, gate: Gate) -> _Batch:
+        began = time.monotonic()
+        failed = self._destroy_batch(start, end, limit, gate)
+        return _Batch(failed, time.monotonic() - began)
+
+    def _destroy_batch(self, start: UUID, end: UUID, limit: int, gate: Gate) -> int:
         """Inside the gate: judge the batch once more, destroy its objects, then its rows."""
         from lifecycle.stores.s3.destroy import destroy_keys
 
@@ -226,7 +246,7 @@ class _Work:
                 self.fate,
                 self.context.params,
                 after=None,
-                limit=OBJECT_BATCH,
+                limit=limit,
                 objects_only=True,
                 only=sql.SQL("m.{c} BETWEEN {a} AND {b} AND {n}").format(
                     c=sql.Identifier(self.dataset.record),
@@ -315,7 +335,7 @@ class _Work:
     def swap(self, *, finish: bool) -> None:
         """Replace the partition; where something holds on to the partition itself, take its rows out instead."""
         try:
-            self._through(partial(self._swap_inside, finish), QUIET)
+            shut = self._through(partial(self._swap_inside, finish), QUIET)
         except (NotSwappableError, CloneError) as error:
             log.warning("%s: %s; its rows are taken out one by one", self.row.unit, error)
             self.take_rows_out(finish=finish)
@@ -323,10 +343,15 @@ class _Work:
         if has_disposed(self.context, self.row.unit):
             name = self.leaf.identifier.as_string(self.context.conn)
             note_deleted(self.context.conn, self.context.run.run_id, self.row.unit, name, dropped=True)
+        if shut is not None:
+            rest(self.row.unit, self.dataset.pace, shut)
 
-    def _swap_inside(self, finish: bool, gate: Gate) -> None:
-        """One transaction: count and copy survivors beside the readers, then drop the rest and write the ledger."""
-        conn, params, leaf = gate.conn, self.context.params, self.leaf
+    def _swap_inside(self, finish: bool, gate: Gate) -> Shut | None:
+        """One transaction: count and copy survivors beside the readers, then drop the rest and write the ledger.
+
+        Returns None where nobody was locked out.
+        """
+        conn, params, leaf, since = gate.conn, self.context.params, self.leaf, None
         keep_still(conn, leaf)
         counted, keep, staying = self._judged()
         going = [tally for tally in counted if tally.disposition in rows.GOING]
@@ -340,13 +365,14 @@ class _Work:
             rest = survivors.lack(self.dataset.record, self.dataset.clock)
             gone = rows.delete_children_of_dropped(conn, self.context.catalog, leaf.identifier, rest, params)
             next(iter(done.values()))["children"] = gone
-            put_in_place(conn, survivors)
+            since = put_in_place(conn, survivors)
             log.info("%s: %d kept, the rest dropped with the old partition", self.row.unit, survivors.rows)
             record_progress(conn, self.context.run.run_id, self.row.unit, done)
         elif leaf.bounded and rows.is_empty(conn, leaf.identifier):
-            drop_partition(conn, leaf)
+            since = drop_partition(conn, leaf)
         if finish:
             close_unit(self.context, self.row.unit)
+        return None if since is None else Shut.now(conn, since)
 
     def _judged(self) -> tuple[list[Tally], sql.Composable, int | None]:
         """Counts of the rows without objects by fate, a condition on those that stay, and how many those must be.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +16,7 @@ from psycopg import sql
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
 from lifecycle.dispositions.plan_store import add_unit, close_unit, load_unit, mark, record_progress
+from lifecycle.dispositions.shield import hand_out
 from lifecycle.dispositions.sources import remove_copied, version_to_copy, versions_at
 from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.units import Method, Progress, Tally, Unit
@@ -39,6 +40,7 @@ class Landed:
     record: UUID
     clock: datetime
     key: str
+    fate: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,14 @@ class Copied:
 
     row: Landed
     source: tuple[ObjectVersion, ...]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """How many objects failed, and the new keys of those that moved, with their record's fate inside the gate."""
+
+    failed: int
+    moved: Mapping[str, str]
 
 
 def partition_landing(context: RunContext, tier: Tier) -> Progress:
@@ -78,9 +88,12 @@ def _move_all(context: RunContext, lease: UnitLease, tier: Tier) -> int:
             after = batch[-1].record
             copied = [copy for copy in pool.map(partial(_copy, context, tier), batch) if copy is not None]
             failed += len(batch) - len(copied)
-            failed += through_gate(
+            followed = through_gate(
                 context.conn, context.catalog, lease, partial(_follow, context, lease.unit, tier, copied)
             )
+            failed += followed.failed
+            # After the commit: a ticket on an object that no row names yet could not be taken back by a shield.
+            hand_out(context, tier, followed.moved)
     return failed
 
 
@@ -91,8 +104,8 @@ def _landed(context: RunContext, tier: Tier, after: UUID | None, only: list[UUID
     fate = context.fate(tier)
     rows = context.conn.execute(
         sql.SQL(
-            "SELECT m.{record}, m.{clock}, m.{key} FROM {t} m WHERE m.{key} LIKE {landing} AND m.{tier} = {name}"
-            " AND m.{clock} < %(as_of)s AND split_part({fate}, ':', 1) = 'keep'"
+            "SELECT m.{record}, m.{clock}, m.{key}, {fate} FROM {t} m WHERE m.{key} LIKE {landing}"
+            " AND m.{tier} = {name} AND m.{clock} < %(as_of)s AND split_part({fate}, ':', 1) = 'keep'"
             " AND {fate} <> ALL({held}) AND NOT {also}"
             " AND (%(after)s::uuid IS NULL OR m.{record} > %(after)s)"
             " AND (%(only)s::uuid[] IS NULL OR m.{record} = ANY(%(only)s)) ORDER BY m.{record} LIMIT {limit} {lock}"
@@ -141,10 +154,10 @@ def _copy(context: RunContext, tier: Tier, row: Landed) -> Copied | None:
     return Copied(row, source)
 
 
-def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied], gate: Gate) -> int:
-    """Inside the gate: destroy the landing copies of what still stays, and let object_key follow. Returns failures."""
+def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied], gate: Gate) -> Followed:
+    """Inside the gate: destroy the landing copies of what still stays, and let object_key follow."""
     if not copied:
-        return 0
+        return Followed(0, {})
     dataset = context.messages
     source = {copy.row.key: copy.source for copy in copied}
     still = _landed(context, tier, None, [copy.row.record for copy in copied])
@@ -165,7 +178,7 @@ def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied]
         )
     if moved:
         record_progress(gate.conn, context.run.run_id, unit, {FATE: {"objects": len(moved)}})
-    return len(found.failed)
+    return Followed(len(found.failed), {_target(context, tier, row): row.fate for row in moved})
 
 
 def _take_back(context: RunContext, gate: Gate, tier: Tier, rows: Sequence[Landed]) -> None:

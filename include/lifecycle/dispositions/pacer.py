@@ -11,6 +11,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Messages, Records
 from lifecycle.catalog.pace import Pace
 from lifecycle.dispositions.context import RunContext
@@ -70,8 +71,8 @@ class Pacer:
         self._aim = Aim(pace.transaction.total_seconds())
         self._budget = Budget(pace.budget.total_seconds(), pace.rows)
         self._limits, self._patience = limits_of(pace), pace.patience.total_seconds()
-        indexed = has_clock_index(context.conn, dataset.table, dataset.clock)
-        self._canary = canary_of(relation, dataset.clock, indexed=indexed)
+        indexed = has_clock_index(context.conn, dataset.table, column_of(dataset.clock))
+        self._canary = canary_of(relation, column_of(dataset.clock), indexed=indexed)
         self._usual = baseline(context.conn, self._canary)
         self._before = read(context.conn, self._canary)
         self._began, self._size, self._gone, self._worked = time.monotonic(), self._aim.first, gone, 0

@@ -27,10 +27,14 @@ QUARANTINE = "quarantine"
 def explain_account(conn: Connection, config: Configuration, account: UUID, as_of: datetime) -> dict[str, Any]:
     """An account by its id; what it owns is told also when its row is gone."""
     dataset = config.catalog.accounts
-    row = row_of(conn, config.catalog, dataset, account, as_of)
+    row = row_of(conn, config.catalog, dataset, str(account), as_of)
     about = about_account(conn, config.catalog, account)
     owned = _owned(conn, config, account, as_of)
-    others = {each.id: count_of(conn, each.table, each.subject, account) for each in config.catalog.records}
+    others = {
+        each.id: count_of(conn, each.table, each.subject, str(account))
+        for each in config.catalog.tables
+        if each.ids != "bigint"
+    }
     data: dict[str, Any] = {"kind": "account", "account_id": str(account), "as_of": as_of, "location": ABSENT}
     lines: list[str] = []
     if row is None:

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import psycopg
+
 from lifecycle.config import Configuration
 from lifecycle.errors import LifecycleError
 from lifecycle.explain.account import explain_account
@@ -25,7 +27,7 @@ KINDS = {
     "account": "the account's id (UUID)",
     "object": "BUCKET/KEY",
     "partition": "its name in plans and ledger, for example messages/consumer/2026-08-01",
-    "record": "DATASET/KEY, for example feedback/ and a UUID",
+    "record": "DATASET/KEY, for example feedback/ and a UUID, or whatever the key of its table is",
 }
 
 
@@ -76,7 +78,10 @@ def _explained(
             dataset = dataset_of(config, dataset_id)
             if dataset is None:
                 raise QuestionError("record")
-            return explain_record(conn, config, dataset, _uuid("record", key), as_of)
+            try:
+                return explain_record(conn, config, dataset, key.strip(), as_of)
+            except psycopg.errors.DataError:
+                raise QuestionError("record") from None
 
 
 def _uuid(kind: str, text: str) -> UUID:

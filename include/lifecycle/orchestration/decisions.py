@@ -24,6 +24,7 @@ from lifecycle.orchestration.approval import (
     thresholds,
     why_not,
 )
+from lifecycle.orchestration.backstop import retreat_to
 from lifecycle.orchestration.schema import ensure_schema
 from lifecycle.orchestration.session import shared_s3_client
 from lifecycle.planning.policy_diff import PolicyDiff
@@ -154,6 +155,8 @@ def answer(
             if shown_hash is not None and shown_hash != found.shown_hash:
                 raise ApprovalError(f"approval {approval_id} is about something else than what was shown; ask again")
             done = _answer(conn, config, found, approve=approve, by=by, now=now, comment=comment)
+        if approve and done.subject == approvals.POLICY:
+            retreat_to(conn, shared_s3_client(), done.key, by=by, now=now)
         write_decisions(conn, shared_s3_client(), config.catalog.evidence_bucket)
         return done
 

@@ -47,6 +47,14 @@ def _clamp(aim: Aim, size: float) -> int:
     return int(min(max(size, aim.smallest), aim.largest))
 
 
+def rest_after(locked: float, share: float, longest: float) -> float:
+    """Seconds to leave a table alone after locking everybody out of it for ``locked`` seconds.
+
+    The lock and the rest together are 1/``share`` times the lock, so that this share of statements at most meets it.
+    """
+    return min(locked * (1 / share - 1), longest)
+
+
 @dataclass(frozen=True)
 class Budget:
     """What one run may spend on one dataset: seconds and rows."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Catalog, Logs, Messages, Records
+from lifecycle.catalog.models import Accounts, Catalog, Ids, Logs, Messages, Records
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
 
@@ -24,6 +24,24 @@ TARGET_UUID: Final = sql.SQL(
     "(CASE WHEN lower(btrim({alias}.target)) ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'"
     " THEN btrim({alias}.target)::uuid END)"
 )
+
+
+def any_case(column: sql.Composable, ids: Ids) -> sql.Composable:
+    """A column as a hold names it: text in whatever case, since a hold that is written carelessly must still keep."""
+    return sql.SQL("lower({}::text)" if ids == "text" else "{}::text").format(column)
+
+
+def comparable(column: sql.Composable, ids: Ids) -> sql.Composable:
+    """An id beside one of another table; those that are no uuids are compared by what is written."""
+    return column if ids == "uuid" else sql.SQL("{}::text").format(column)
+
+
+def is_asked_for(column: sql.Composable, alias: str, ids: Ids) -> sql.Composable:
+    """Whether the target of an erasure request is exactly this id; a uuid may be spelled in capitals."""
+    target = TARGET_UUID.format(alias=sql.Identifier(alias))
+    if ids == "uuid":
+        return sql.SQL("{} = {}").format(column, target)
+    return sql.SQL("{}::text IN (btrim({}.target), {}::text)").format(column, sql.Identifier(alias), target)
 
 
 def relation(name: str) -> sql.Identifier:
@@ -74,6 +92,7 @@ class Subject:
     message: sql.Composable | None
     names: tuple[str, ...]
     """How a hold on a whole dataset may name it."""
+    ids: Ids = "uuid"
 
 
 def _column(alias: str, name: str | None) -> sql.Composable | None:
@@ -85,7 +104,8 @@ def subject_of(dataset: Messages | Records, alias: str) -> Subject:
         account=sql.Identifier(alias, dataset.subject),
         conversation=_column(alias, dataset.group),
         message=_column(alias, dataset.record),
-        names=(dataset.id, dataset.table),
+        names=dataset.names if isinstance(dataset, Records) else (dataset.id, dataset.table),
+        ids=dataset.ids if isinstance(dataset, Records) else "uuid",
     )
 
 
@@ -127,21 +147,21 @@ class Reasons:
 
     def held(self, of: Subject, at: sql.Composable) -> sql.Composable:
         """A legal hold covers the row. When it was placed does not matter."""
-        conditions = [self._hold_on("account", of.account, at), self._hold_on_dataset(of.names, at)]
+        conditions = [self._hold_on("account", of.account, of.ids, at), self._hold_on_dataset(of.names, at)]
         if of.message is not None:
-            conditions.append(self._hold_on("message", of.message, at))
+            conditions.append(self._hold_on("message", of.message, of.ids, at))
         if of.conversation is not None:
-            conditions.append(self._hold_on("conversation", of.conversation, at))
-        elif of.message is not None:
-            conditions.append(self._hold_on_conversation_of(of.message, at))
+            conditions.append(self._hold_on("conversation", of.conversation, of.ids, at))
+        elif of.message is not None and self.catalog.has_messages:
+            conditions.append(self._hold_on_conversation_of(of.message, of.ids, at))
         return _either(conditions)
 
     @staticmethod
-    def _hold_on(scope: str, column: sql.Composable, at: sql.Composable) -> sql.Composable:
+    def _hold_on(scope: str, column: sql.Composable, ids: Ids, at: sql.Composable) -> sql.Composable:
         return sql.SQL(
-            "{column}::text IN (SELECT lower(btrim(h.target)) FROM lifecycle.legal_holds h"
+            "{column} IN (SELECT lower(btrim(h.target)) FROM lifecycle.legal_holds h"
             " WHERE h.scope = {scope} AND (h.released_at IS NULL OR h.released_at > {at}))"
-        ).format(column=column, scope=sql.Literal(scope), at=at)
+        ).format(column=any_case(column, ids), scope=sql.Literal(scope), at=at)
 
     @staticmethod
     def _hold_on_dataset(names: tuple[str, ...], at: sql.Composable) -> sql.Composable:
@@ -150,18 +170,18 @@ class Reasons:
             " AND (h.released_at IS NULL OR h.released_at > {at}))"
         ).format(names=sql.Literal(list(names)), at=at)
 
-    def _hold_on_conversation_of(self, message: sql.Composable, at: sql.Composable) -> sql.Composable:
+    def _hold_on_conversation_of(self, message: sql.Composable, ids: Ids, at: sql.Composable) -> sql.Composable:
         """For rows that know their message but not its conversation."""
         dataset = self.catalog.messages
         return sql.SQL(
-            "{message}::text IN (SELECT k.{record}::text FROM lifecycle.legal_holds h"
+            "{message} IN (SELECT k.{record}::text FROM lifecycle.legal_holds h"
             " JOIN {messages} k ON k.{conversation} = {target}"
             " WHERE h.scope = 'conversation' AND (h.released_at IS NULL OR h.released_at > {at})"
             " UNION SELECT k.message_id::text FROM lifecycle.legal_holds h"
             " JOIN lifecycle.quarantine k ON k.conversation_id = {target}"
             " WHERE h.scope = 'conversation' AND (h.released_at IS NULL OR h.released_at > {at}))"
         ).format(
-            message=message,
+            message=any_case(message, ids),
             record=sql.Identifier(dataset.record),
             messages=relation(dataset.table),
             conversation=sql.Identifier(dataset.group),
@@ -169,21 +189,20 @@ class Reasons:
             at=at,
         )
 
-    def flagged(self, message: sql.Composable, at: sql.Composable) -> sql.Composable:
-        flags = self.catalog.exceptions.flags
+    def flagged(self, message: sql.Composable, at: sql.Composable, ids: Ids = "uuid") -> sql.Composable:
+        flags = self.catalog.flags
         return sql.SQL(
-            "EXISTS (SELECT FROM {flags} f WHERE f.{record} = {message} AND (f.{cleared} IS NULL OR f.{cleared} >"
-            " {at}))"
+            "EXISTS (SELECT FROM {flags} f WHERE {record} = {message} AND (f.{cleared} IS NULL OR f.{cleared} > {at}))"
         ).format(
             flags=relation(flags.table),
-            record=sql.Identifier(flags.record),
+            record=comparable(sql.Identifier("f", flags.record), ids),
             cleared=sql.Identifier(flags.cleared),
-            message=message,
+            message=comparable(message, ids),
             at=at,
         )
 
     def case_open(self, account: sql.Composable, at: sql.Composable) -> sql.Composable:
-        cases = self.catalog.exceptions.cases
+        cases = self.catalog.cases
         return sql.SQL(
             "{account}::text IN (SELECT c.{subject}::text FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > {at})"
         ).format(
@@ -194,16 +213,18 @@ class Reasons:
             at=at,
         )
 
-    def consented(self, conversation: sql.Composable, rule: Rule, at: sql.Composable) -> sql.Composable:
-        consents = self.catalog.exceptions.consents
+    def consented(
+        self, conversation: sql.Composable, rule: Rule, at: sql.Composable, ids: Ids = "uuid"
+    ) -> sql.Composable:
+        consents = self.catalog.consents
         given = sql.Identifier("s", consents.given)
         return sql.SQL(
-            "EXISTS (SELECT FROM {consents} s WHERE s.{group} = {conversation}"
+            "EXISTS (SELECT FROM {consents} s WHERE {group} = {conversation}"
             " AND (s.{withdrawn} IS NULL OR s.{withdrawn} > {at}) AND {end} >= {at})"
         ).format(
             consents=relation(consents.table),
-            group=sql.Identifier(consents.group),
-            conversation=conversation,
+            group=comparable(sql.Identifier("s", consents.group), ids),
+            conversation=comparable(conversation, ids),
             withdrawn=sql.Identifier(consents.withdrawn),
             end=ends(given, rule),
             at=at,
@@ -214,7 +235,7 @@ class Reasons:
     ) -> sql.Composable:
         """The retention agreed with an account at an instant (an interval, null without one): the latest agreement, and
         of equally late ones the one that ends first by the calendar (PostgreSQL takes a year for 360 days)."""
-        terms = self.catalog.exceptions.agreements
+        terms = self.catalog.agreements
         return sql.SQL(
             "(SELECT a.{retain} FROM {agreements} a WHERE a.{subject} = {account} AND a.{category} = {this}"
             " AND a.{since} <= {at} AND (a.{until} IS NULL OR a.{until} > {at})"
@@ -241,11 +262,21 @@ class Reasons:
         return _either(condition for condition in found if condition is not None)
 
     def rule(self, trigger: Trigger, category: Category, tier: Tier | None) -> Rule | None:
-        """The rule of a tier; for an unknown tier (None) only one that covers every tier (hard case 23)."""
+        """The rule of a tier; for an unknown tier (None) only one that covers every tier (hard case 23). None where the
+        dataset file says that there is nothing to which it could apply."""
+        if not self._there(trigger, category):
+            return None
         if tier is not None:
             return self.policy.rule_for(trigger, category, tier)
         found = [self.policy.rule_for(trigger, category, each) for each in Tier]
         return found[0] if all(rule is not None and rule == found[0] for rule in found) else None
+
+    def _there(self, trigger: Trigger, category: Category) -> bool:
+        facts = self.catalog.exceptions
+        parts = {Trigger.FLAG: facts.flags, Trigger.CASE: facts.cases, Trigger.AGREEMENT: facts.agreements}
+        if trigger is Trigger.CONSENT and category is not Category.FEEDBACK:
+            return facts.consents is not None
+        return trigger not in parts or parts[trigger] is not None
 
     def _reason(
         self, trigger: Trigger, category: Category, tier: Tier | None, of: Subject, at: sql.Composable
@@ -259,8 +290,8 @@ class Reasons:
             case Trigger.CASE:
                 return self.case_open(of.account, at)
             case Trigger.FLAG if of.message is not None:
-                return self.flagged(of.message, at)
+                return self.flagged(of.message, at, of.ids)
             case Trigger.CONSENT if of.conversation is not None and category is Category.PROMPTS_AND_OUTPUTS:
-                return self.consented(of.conversation, rule, at)
+                return self.consented(of.conversation, rule, at, of.ids)
             case _:
                 return None

@@ -87,7 +87,7 @@ def suspects(conn: Connection, scene: Scene, dataset: Logs) -> Suspects:
 
 def _with_terms(conn: Connection, scene: Scene) -> set[str]:
     """Accounts with an agreement in effect at either instant."""
-    terms = scene.catalog.exceptions.agreements
+    terms = scene.catalog.agreements
     rows = conn.execute(
         sql.SQL(
             "SELECT DISTINCT a.{subject}::text FROM {agreements} a WHERE a.{category} = %(category)s AND (a.{since}"

@@ -14,6 +14,7 @@ from lifecycle.demo.servers import Postgres
 from lifecycle.stores.postgres.batches import Position, Span, Step, Walk, left_due, take_batch
 from lifecycle.stores.postgres.connect import Connection
 from support.servers import fresh_database, with_database
+from support.statistics import flush_statistics
 
 ROWS = sql.Identifier("rows")
 WALK = Walk(
@@ -197,7 +198,7 @@ def test_a_batch_costs_the_same_wherever_it_is_in_the_table(conn: Connection) ->
 
 
 def _reads(conn: Connection) -> tuple[int, int]:
-    conn.execute("SELECT pg_stat_force_next_flush()")
+    flush_statistics(conn)
     row = conn.execute("SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'rows'").fetchone()
     assert row is not None
     return row[0], row[1]

@@ -14,6 +14,7 @@ from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.physical import facts, last_deletion
 from lifecycle.stores.postgres.reclaim import _SPOTLESS, _Said, note_deleted, reclaim, reclaim_pending
 from support.servers import fresh_database, with_database
+from support.statistics import flush_statistics
 
 TABLE = sql.Identifier("app", "feedback")
 NAME = '"app"."feedback"'
@@ -87,6 +88,7 @@ def test_content_in_toast_counts_as_well(conn: Connection, conninfo: str) -> Non
         reader.execute("SELECT 1").fetchone()
         conn.execute("DELETE FROM app.feedback")
         assert not reclaim(conn, 1, "feedback", [TABLE])
+        flush_statistics(conn)
         toast = conn.execute(
             "SELECT s.n_dead_tup FROM pg_class c JOIN pg_stat_all_tables s ON s.relid = c.reltoastrelid"
             " WHERE c.oid = 'app.feedback'::regclass"
@@ -100,10 +102,12 @@ def test_a_table_whose_toast_was_not_vacuumed_is_not_spotless(conn: Connection) 
     assert began is not None
     params = {"since": began[0], "relation": NAME}
     conn.execute("DELETE FROM app.feedback")
-    conn.execute("SELECT pg_stat_force_next_flush()")
+    flush_statistics(conn)
     conn.execute("VACUUM (PROCESS_TOAST FALSE) app.feedback")
+    flush_statistics(conn)
     assert conn.execute(_SPOTLESS, params).fetchone() == (False,)
     conn.execute("VACUUM app.feedback")
+    flush_statistics(conn)
     assert conn.execute(_SPOTLESS, params).fetchone() == (True,)
 
 
@@ -126,7 +130,7 @@ def test_others_at_work_in_the_table_do_not_hide_that_ours_is_gone(conn: Connect
         with psycopg.connect(conninfo, autocommit=True) as other:
             other.execute("DELETE FROM app.agreements")
         assert reclaim(conn, 2, "feedback", [TABLE], deleted=False)
-        busy.execute("SELECT pg_stat_force_next_flush()")  # else the statistics come some time after the commit
+        flush_statistics(busy)  # else the statistics come some time after the commit
     assert reclaimed(conn) == [True]
     stats = "SELECT n_dead_tup > 0 FROM pg_stat_user_tables WHERE relname = 'feedback'"
     assert conn.execute(stats).fetchone() == (True,), "the test saw a table without dead rows"

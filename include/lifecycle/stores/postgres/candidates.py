@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.planning.risk import ALL_TIERS, UNCLASSIFIED_TIER
 from lifecycle.policy.counterfactual import KEEPERS, without
@@ -28,13 +29,12 @@ from lifecycle.stores.postgres.fates import (
     quarantine_fate,
     record_fate,
     table,
+    tier_of,
 )
+from lifecycle.stores.postgres.ids import found_in, named_ids
+from lifecycle.stores.postgres.present import TRUE, present
 
-_UUID = (
-    "(SELECT CASE WHEN lower(btrim(x.target)) ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'"
-    " THEN lower(btrim(x.target))::uuid END FROM {source} x WHERE x.scope = {scope} AND {condition})"
-)
-TRUE = sql.SQL("true")
+AS_OF, BOUND = sql.SQL("%(as_of)s"), sql.SQL("%(bound)s")
 QUARANTINE = table("lifecycle.quarantine")
 
 
@@ -58,12 +58,14 @@ class Source:
     """The deadline if no hold and no case kept the row."""
 
     def rule_of(self, trigger: Trigger) -> Rule | None:
+        if not self.catalog.knows(trigger, self.category):
+            return None
         return self.policy.rule_for(trigger, self.category, self.tier or Tier.CONSUMER)
 
     @property
     def tier_name(self) -> str:
         """As a standing names it: ``all`` where rules do not differ by tier."""
-        if self.category is not Category.PROMPTS_AND_OUTPUTS:
+        if self.category is not Category.PROMPTS_AND_OUTPUTS or not isinstance(self.dataset, Messages):
             return ALL_TIERS
         return self.tier.value if self.tier is not None else UNCLASSIFIED_TIER
 
@@ -79,8 +81,12 @@ class Source:
 
     def look(self, where: sql.Composable) -> sql.Composed:
         """The columns that a fate depends on, of the rows that a condition finds."""
-        return sql.SQL("SELECT {columns} FROM {relation} m WHERE {which} AND {where} AND {clock} < %(as_of)s").format(
-            columns=self.shown, relation=self.relation, which=self.which, where=where, clock=self.columns.clock
+        return sql.SQL("SELECT {columns} FROM {relation} m WHERE {which} AND {where} AND {arrived}").format(
+            columns=self.shown,
+            relation=self.relation,
+            which=self.which,
+            where=where,
+            arrived=self.columns.at.before(AS_OF),
         )
 
     def look_up(self, column: sql.Composable, ids: sql.Composable) -> sql.Composed:
@@ -89,12 +95,12 @@ class Source:
                        " ({rows} OFFSET 0) m").format(
             columns=self.shown,
             ids=ids,
-            rows=self.look(sql.SQL("{} = t.id AND {} >= %(bound)s").format(column, self.columns.clock)),
+            rows=self.look(sql.SQL("{} = t.id AND {}").format(column, self.columns.at.since(BOUND))),
         )  # fmt: skip
 
     def rows(self) -> sql.Composed:
         """Every candidate, each once. Binds ``bound`` (no default strikes past it) and ``look`` (no need to go on)."""
-        beyond = self.look(sql.SQL("{} < %(bound)s").format(self.columns.clock))
+        beyond = self.look(self.columns.at.before(BOUND))
         younger = self.younger()
         if not younger:
             return beyond
@@ -105,13 +111,13 @@ class Source:
         return [*(self.look_up(column, ids) for column, ids in few_of(self)), *map(self._younger, many_of(self))]
 
     def _younger(self, condition: sql.Composable) -> sql.Composed:
-        return self.look(sql.SQL("{} >= %(bound)s AND {}").format(self.columns.clock, condition))
+        return self.look(sql.SQL("{} AND {}").format(self.columns.at.since(BOUND), condition))
 
 
-def own_rule(policy: Policy, category: Category) -> Rule | None:
-    """The rule that ends a category's records: its default, or for feedback the consent itself."""
-    trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
-    return policy.rule_for(trigger, category, Tier.CONSUMER)
+def own_rule(policy: Policy, dataset: Records | Accounts) -> Rule | None:
+    """The rule that ends a dataset's records: its category's default, or for feedback the consent itself."""
+    trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
+    return policy.rule_for(trigger, dataset.category, tier_of(dataset))
 
 
 def of_messages(policy: Policy, catalog: Catalog, tier: Tier | None) -> Source:
@@ -169,21 +175,20 @@ def of_quarantine(policy: Policy, catalog: Catalog, tier: Tier, rule: Rule) -> S
 
 def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, rule: Rule) -> Source:
     if isinstance(dataset, Accounts):
-        names: tuple[str, ...] = (dataset.clock, dataset.key)
-        columns = [sql.Identifier("m", name) for name in dataset.personal]
-        which: sql.Composable = sql.SQL("num_nonnulls({}) > 0").format(sql.SQL(", ").join(columns))
+        names: tuple[str, ...] = (column_of(dataset.clock), dataset.key)
     else:
-        found = (dataset.clock, dataset.subject, dataset.key, dataset.record, dataset.group, dataset.basis)
-        names, which = tuple(name for name in found if name is not None), TRUE
+        found = (dataset.subject, dataset.key, dataset.record, dataset.group, dataset.basis)
+        # A column may play two parts.
+        names = tuple(dict.fromkeys((column_of(dataset.clock), *(name for name in found if name is not None))))
     return Source(
         catalog,
         policy,
         dataset,
         dataset.category,
-        Tier.CONSUMER,
+        tier_of(dataset),
         rule,
         relation=table(dataset.table),
-        which=which,
+        which=present(dataset),
         columns=Columns.of(dataset),
         names=names,
         fate=record_fate(policy, catalog, dataset),
@@ -192,45 +197,52 @@ def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, ru
     )
 
 
-def targets(source: sql.Composable, scope: str, condition: str) -> sql.Composed:
-    return sql.SQL(_UUID).format(source=source, scope=sql.Literal(scope), condition=sql.SQL(condition))
-
-
 def few_of(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
     """Columns and the ids to look up in them: what requests, holds, cases and short agreements concern."""
-    columns, exceptions = source.columns, source.catalog.exceptions
+    columns = source.columns
     scoped = (("account", columns.subject), ("conversation", columns.group), ("message", columns.record))
     for scope, column in scoped:
         if column is None:
             continue
         if source.rule_of(Trigger.ERASURE) is not None:
-            asked = "(x.completed_at IS NULL OR x.completed_at >= %(bound)s)"
-            yield column, targets(ERASURES, scope, asked)
+            asked = sql.SQL("(x.completed_at IS NULL OR x.completed_at >= %(bound)s)")
+            yield column, named_ids(ERASURES, scope, asked, columns.ids)
         # What an open hold keeps has no deadline; one whose release is dated has.
-        yield column, targets(HOLDS, scope, "x.released_at > %(as_of)s")
+        yield column, named_ids(HOLDS, scope, sql.SQL("x.released_at > %(as_of)s"), columns.ids)
+    for subjects in _subjects_of(source):
+        found = found_in(subjects, columns.ids)
+        if found is not None:
+            yield columns.subject, found
+
+
+def _subjects_of(source: Source) -> Iterator[sql.Composable]:
     if source.rule_of(Trigger.CASE) is not None:
-        cases = exceptions.cases
-        yield columns.subject, ids_of(cases.table, cases.subject, cases.closed, "{0} > %(as_of)s")
+        cases = source.catalog.cases
+        yield ids_of(cases.table, cases.subject, cases.closed, "{0} > %(as_of)s")
     if source.rule_of(Trigger.AGREEMENT) is not None and source.rule.period is not None:
-        yield columns.subject, _parties(source, shorter_than=source.rule.period)
+        yield _parties(source, shorter_than=source.rule.period)
 
 
 def many_of(source: Source) -> Iterator[sql.Composable]:
     """Conditions on younger rows of which there can be many: flags that wait, consents that are about to end."""
-    columns, flags = source.columns, source.catalog.exceptions.flags
+    columns = source.columns
     if source.category is not Category.PROMPTS_AND_OUTPUTS:
         return
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
+        flags = source.catalog.flags
         flagged = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
         if source.relation == QUARANTINE:
-            yield sql.SQL("{} NOT IN {}").format(columns.record, flagged)
+            yield sql.SQL("{} NOT IN {}").format(columns.record, flagged)  # the quarantine's ids are uuids
         else:
             moved = sql.SQL("SELECT q.message_id FROM {} q").format(QUARANTINE)
-            waiting = sql.SQL("(SELECT f.id FROM {} f(id) EXCEPT {})").format(flagged, moved)
-            yield sql.SQL("{} IN {}").format(columns.record, waiting)
+            waiting = found_in(sql.SQL("(SELECT f.id FROM {} f(id) EXCEPT {})").format(flagged, moved), columns.ids)
+            if waiting is not None:
+                yield sql.SQL("{} IN {}").format(columns.record, waiting)
     consent = source.rule_of(Trigger.CONSENT)
     if columns.group is not None and consent is not None:
-        yield sql.SQL("{} IN {}").format(columns.group, _ending_consents(source, consent))
+        ending = found_in(_ending_consents(source, consent), columns.ids)
+        if ending is not None:
+            yield sql.SQL("{} IN {}").format(columns.group, ending)
 
 
 def parties(source: Source) -> sql.Composed:
@@ -239,7 +251,7 @@ def parties(source: Source) -> sql.Composed:
 
 
 def _parties(source: Source, shorter_than: Period | None = None) -> sql.Composed:
-    terms = source.catalog.exceptions.agreements
+    terms = source.catalog.agreements
     # PostgreSQL's order of intervals takes a month for 30 days: four days of slack lose nothing.
     shorter = (
         sql.SQL("a.{} < {} + interval '4 days'").format(sql.Identifier(terms.retain), interval(shorter_than))
@@ -270,7 +282,7 @@ def ids_of(name: str, key: str, end: str, condition: str) -> sql.Composed:
 
 def _ending_consents(source: Source, rule: Rule) -> sql.Composed:
     """Groups with a submission that stops keeping them before anything else strikes."""
-    consents = source.catalog.exceptions.consents
+    consents = source.catalog.consents
     end = ends(sql.Identifier("x", consents.given), rule)
     return sql.SQL(
         "(SELECT x.{group} FROM {t} x WHERE {end} >= %(as_of)s AND {end} < coalesce(%(look)s::timestamptz, 'infinity')"

@@ -222,10 +222,12 @@ FROM (
 """
 
 # Once it is a partition again: what comes from the parent has its own state, and everything has its comment.
+# In version 14 a trigger that came from the parent counts as internal, as those of foreign keys do in all versions.
 _STATES = """
 SELECT format('ALTER TABLE %%s %%s TRIGGER %%I', %(target)s::text, CASE t.tgenabled WHEN 'D' THEN 'DISABLE'
     WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END, t.tgname)
-FROM pg_trigger t WHERE t.tgrelid = %(source)s AND NOT t.tgisinternal
+FROM pg_trigger t WHERE t.tgrelid = %(source)s AND (NOT t.tgisinternal OR t.tgparentid <> 0 AND NOT EXISTS
+    (SELECT FROM pg_constraint k WHERE k.oid = t.tgconstraint AND k.contype <> 't'))
 UNION ALL
 SELECT format('ALTER TABLE %%s %%s RULE %%I', %(target)s::text, CASE r.ev_enabled WHEN 'D' THEN 'DISABLE'
     WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END, r.rulename)
@@ -245,7 +247,8 @@ FROM pg_description d JOIN (
     UNION ALL SELECT 'pg_constraint'::regclass, oid, 0, format('CONSTRAINT %%I ON %%s', conname, %(target)s::text)
     FROM pg_constraint WHERE conrelid = %(source)s
     UNION ALL SELECT 'pg_trigger'::regclass, oid, 0, format('TRIGGER %%I ON %%s', tgname, %(target)s::text)
-    FROM pg_trigger WHERE tgrelid = %(source)s AND NOT tgisinternal
+    FROM pg_trigger t WHERE tgrelid = %(source)s AND (NOT tgisinternal OR tgparentid <> 0 AND NOT EXISTS
+        (SELECT FROM pg_constraint k WHERE k.oid = t.tgconstraint AND k.contype <> 't'))
     UNION ALL SELECT 'pg_rewrite'::regclass, oid, 0, format('RULE %%I ON %%s', rulename, %(target)s::text)
     FROM pg_rewrite WHERE ev_class = %(source)s
     UNION ALL SELECT 'pg_policy'::regclass, oid, 0, format('POLICY %%I ON %%s', polname, %(target)s::text)

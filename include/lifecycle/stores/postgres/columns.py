@@ -1,7 +1,8 @@
 """Columns whose type would make a comparison mean something else than the policy says. Looked for in the catalogue.
 
 Targets of holds and requests are compared as the text of a uuid, which is lower case: an id of another type that has
-capitals would not be found, and a held record could go. A clock without zone would be read in the session's (case 10).
+capitals would not be found, and a held record could go. A clock is what the dataset file says it is: a time without
+zone taken for an instant would be read in the session's (case 10).
 """
 
 from __future__ import annotations
@@ -11,15 +12,25 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from lifecycle.catalog.clocks import Clock, EpochClock, TimestampClock, UlidClock, Uuid7Clock, column_of
 from lifecycle.catalog.models import Accounts, Catalog, Logs, Messages, Records
+from lifecycle.stores.postgres.clocks import ordered_like_bytes
 from lifecycle.stores.postgres.connect import Connection
 
 ID, CLOCK = "uuid", "timestamp with time zone"
+_LOCAL, _INTEGERS, _TEXTS = "timestamp without time zone", ("bigint", "integer"), ("text", "character varying")
+_IDS = {ID: (ID,), "text": _TEXTS, "bigint": _INTEGERS}
+_SORTED = "text that sorts like its bytes"
 # A domain counts as what it is made from.
 _TYPE = (
     "SELECT format_type(CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END, NULL) FROM pg_attribute a"
     " JOIN pg_type t ON t.oid = a.atttypid"
     " WHERE a.attrelid = to_regclass(%s) AND a.attname = %s AND a.attnum > 0 AND NOT a.attisdropped"
+)
+
+_COLLATION = (
+    "SELECT n.nspname, c.collname FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation"
+    " JOIN pg_namespace n ON n.oid = c.collnamespace WHERE a.attrelid = to_regclass(%s) AND a.attname = %s"
 )
 
 
@@ -33,6 +44,8 @@ class Misfit:
     column: str
     wanted: str
     found: str | None
+    told: bool = True
+    """Whether the dataset file can say what the column is."""
 
     @property
     def message(self) -> str:
@@ -43,12 +56,69 @@ class Misfit:
     def remedy(self) -> str:
         if self.found is None:
             return "Name another column in the dataset file, or make this one"
+        if self.field == "copies":
+            return "Name a column that can be emptied, a jsonb one where there is a path, or leave it out of the copies"
+        if self.field == "clear":
+            return (
+                "Clear it to a value that it takes (null, '', '{}', '[]', '0' or 'false'), or leave it out of the stage"
+            )
+        if self.field in ("subject", "record", "group") and self.told:
+            kinds = [kind for kind, types in _IDS.items() if self.found in types]
+            if kinds:
+                return f"Write `ids: {kinds[0]}` in this dataset: its subject, record and group are of one type"
         if self.wanted == ID:
             return "Bind a column of type uuid: holds and requests are compared as uuids, and one might not be found"
+        if self.wanted == _SORTED:
+            return f'Give {self.column} the collation "C": its order must be that of time'
+        line = _line(self.column, self.found) if self.told else None
+        if line is not None:
+            return f"Write `{line}`{_WHICH.get(self.found, '')}"
         return f"Store it as {self.wanted}: without a zone it would be acted on hours early or late"
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}"
+
+
+_WHICH = {
+    _LOCAL: ", with the zone in which the application writes: without one it would be acted on hours early or late",
+    "bigint": ", with the unit that the application writes (s, ms or us)",
+    "integer": ", with the unit that the application writes (s, ms or us)",
+    "uuid": " if all of its ids are of version 7, or name another column",
+    "text": " if it holds ULIDs in upper case, or name another column",
+    "character varying": " if it holds ULIDs in upper case, or name another column",
+}
+
+
+def _line(column: str, found: str) -> str | None:
+    """What to write into the dataset file for a column of a type; None where nothing reads it."""
+    name = column if column.isidentifier() and column.isascii() else f"'{column.replace(chr(39), chr(39) * 2)}'"
+    match found:
+        case "timestamp with time zone":
+            return f"clock: {name}"
+        case "timestamp without time zone":
+            return f"clock: {{column: {name}, is: timestamp, zone: UTC}}"
+        case "bigint" | "integer":
+            return f"clock: {{column: {name}, is: epoch, unit: ms}}"
+        case "uuid":
+            return f"clock: {{column: {name}, is: uuid7}}"
+        case "text" | "character varying":
+            return f"clock: {{column: {name}, is: ulid}}"
+        case _:
+            return None
+
+
+def _types_of(clock: Clock) -> tuple[str, ...]:
+    match clock:
+        case TimestampClock():
+            return (_LOCAL,)
+        case EpochClock():
+            return _INTEGERS
+        case UlidClock():
+            return _TEXTS
+        case Uuid7Clock():
+            return (ID,)
+        case _:
+            return (CLOCK,)
 
 
 def misfits(conn: Connection, catalog: Catalog) -> list[Misfit]:
@@ -57,12 +127,26 @@ def misfits(conn: Connection, catalog: Catalog) -> list[Misfit]:
     for dataset, field, table, column, wanted in _columns(catalog):
         row = conn.execute(_TYPE, (sql.Identifier(*table.split(".", 1)).as_string(conn), column)).fetchone()
         kind = None if row is None else str(row[0])
-        if kind != wanted:
-            found.append(Misfit(dataset, field, table, column, wanted, kind))
+        if kind not in wanted:
+            found.append(Misfit(dataset, field, table, column, " or ".join(wanted), kind, _is_told(catalog, dataset)))
+        elif wanted == _TEXTS and field == "clock" and not _sorted_like_bytes(conn, table, column):
+            found.append(Misfit(dataset, field, table, column, _SORTED, "text of another collation"))
     return found
 
 
-def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, str]]:
+def _is_told(catalog: Catalog, name: str) -> bool:
+    return any(dataset.id == name and isinstance(dataset, Records | Accounts) for dataset in catalog.datasets)
+
+
+def _sorted_like_bytes(conn: Connection, table: str, column: str) -> bool:
+    row = conn.execute(_COLLATION, (sql.Identifier(*table.split(".", 1)).as_string(conn), column)).fetchone()
+    if row is None:
+        return False
+    answer = conn.execute(ordered_like_bytes((str(row[0]), str(row[1])))).fetchone()
+    return bool(answer and answer[0])
+
+
+def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, tuple[str, ...]]]:
     for dataset in catalog.datasets:
         if isinstance(dataset, Logs):
             continue
@@ -70,21 +154,25 @@ def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, str]]:
             if column is not None:
                 yield dataset.id, field, dataset.table, column, wanted
     facts = catalog.exceptions
-    for part, table, columns in (
-        ("flags", facts.flags.table, ((facts.flags.record, ID), (facts.flags.cleared, CLOCK))),
-        ("consents", facts.consents.table, ((facts.consents.group, ID), (facts.consents.withdrawn, CLOCK))),
-        ("cases", facts.cases.table, ((facts.cases.subject, ID), (facts.cases.closed, CLOCK))),
-        ("agreements", facts.agreements.table, ((facts.agreements.subject, ID),)),
-    ):
-        for column, wanted in columns:
-            yield part, "exceptions", table, column, wanted
+    if (flags := facts.flags) is not None:
+        yield "flags", "exceptions", flags.table, flags.record, (ID,)
+        yield "flags", "exceptions", flags.table, flags.cleared, (CLOCK,)
+    if (consents := facts.consents) is not None:
+        yield "consents", "exceptions", consents.table, consents.group, (ID,)
+        yield "consents", "exceptions", consents.table, consents.withdrawn, (CLOCK,)
+    if (cases := facts.cases) is not None:
+        yield "cases", "exceptions", cases.table, cases.subject, (ID,)
+        yield "cases", "exceptions", cases.table, cases.closed, (CLOCK,)
+    if (agreements := facts.agreements) is not None:
+        yield "agreements", "exceptions", agreements.table, agreements.subject, (ID,)
 
 
-def _fields(dataset: Messages | Records | Accounts) -> Iterator[tuple[str, str | None, str]]:
-    yield "clock", dataset.clock, CLOCK
+def _fields(dataset: Messages | Records | Accounts) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
+    yield "clock", column_of(dataset.clock), _types_of(dataset.clock)
     if isinstance(dataset, Accounts):
-        yield "key", dataset.key, ID
+        yield "key", dataset.key, (ID,)
         return
-    yield "subject", dataset.subject, ID
-    yield "record", dataset.record, ID
-    yield "group", dataset.group, ID
+    wanted = _IDS[dataset.ids if isinstance(dataset, Records) else ID]
+    yield "subject", dataset.subject, wanted
+    yield "record", dataset.record, wanted
+    yield "group", dataset.group, wanted

@@ -6,6 +6,8 @@ no end of its own (an open hold, an open case). Every query binds the parameters
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from psycopg import sql
 
 from lifecycle.catalog.models import Accounts, Catalog, Records
@@ -24,7 +26,9 @@ from lifecycle.stores.postgres.fates import (
     held,
     interval,
     table,
+    tier_of,
 )
+from lifecycle.stores.postgres.ids import Ids, exactly, folded, other, own
 
 NEVER = sql.SQL("NULL::timestamptz")
 
@@ -42,15 +46,15 @@ def quarantine_deadline(policy: Policy, catalog: Catalog, tier: Tier, alias: str
 
 
 def record_deadline(policy: Policy, catalog: Catalog, dataset: Records | Accounts, alias: str = "m") -> sql.Composable:
-    """The deadline of a row of an ordinary table. Its rules do not differ by tier."""
-    return _deadline(policy, catalog, dataset.category, Tier.CONSUMER, Columns.of(dataset, alias))
+    """The deadline of a row of an ordinary table, all of one tier as far as rules differ by it."""
+    return _deadline(policy, catalog, dataset.category, tier_of(dataset), Columns.of(dataset, alias))
 
 
 def _deadline(
     policy: Policy, catalog: Catalog, category: Category, tier: Tier | None, columns: Columns
 ) -> sql.Composable:
     branches: list[sql.Composable] = []
-    for trigger in policy.precedence:
+    for trigger in filter(lambda each: catalog.knows(each, category), policy.precedence):
         rule = (
             policy.rule_for(trigger, category, tier)
             if tier is not None
@@ -70,13 +74,14 @@ def _branch(rule: Rule, columns: Columns, catalog: Catalog, category: Category) 
         case Trigger.CASE:
             return [_when(case_open(columns, catalog), case_until(columns, catalog))]
         case Trigger.FLAG if columns.record is not None:
-            return [_when(flagged(columns.record, catalog), ends(columns.clock, rule))]
+            return [_when(flagged(columns.record, catalog, columns.ids), ends(columns.clock, rule))]
         case Trigger.ERASURE:
             return [_when(erased(columns), _erasure_end(columns, rule))]
         case Trigger.CONSENT if category is Category.FEEDBACK:
             return [_when(always, ends(columns.clock, rule))]
         case Trigger.CONSENT if columns.group is not None:
-            return [_when(consented(columns.group, catalog, rule), _consent_end(columns.group, catalog, rule))]
+            end = _consent_end(columns.group, catalog, rule, columns.ids)
+            return [_when(consented(columns.group, catalog, rule, columns.ids), end)]
         case Trigger.AGREEMENT:
             end = agreed_end(columns, catalog, category)
             return [_when(sql.SQL("{} IS NOT NULL").format(end), end)]
@@ -98,44 +103,46 @@ def ends(clock: sql.Composable, rule: Rule) -> sql.Composable:
 
 
 def naming(columns: Columns) -> sql.Composable:
-    """True when the row ``x`` of holds or erasure requests names the record, its group or its subject."""
-    parts = [_names("account", columns.subject)]
-    if columns.record is not None:
-        parts.append(_names("message", columns.record))
-    if columns.group is not None:
-        parts.append(_names("conversation", columns.group))
+    """True when the row ``x`` of erasure requests names the record, its group or its subject."""
+    return _naming(columns, lambda column: sql.SQL("{}::text = ANY ({})").format(column, exactly("x", columns.ids)))
+
+
+def _naming(columns: Columns, same: Callable[[sql.Composable], sql.Composable]) -> sql.Composable:
+    scoped = (("account", columns.subject), ("message", columns.record), ("conversation", columns.group))
+    parts = [
+        sql.SQL("(x.scope = {} AND {})").format(sql.Literal(scope), same(column))
+        for scope, column in scoped
+        if column is not None
+    ]
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
 
 
 def holding(columns: Columns, catalog: Catalog) -> sql.Composable:
     """True when the hold ``x`` covers the row: by name, by its dataset, or by the conversation of its message."""
     parts = [
-        naming(columns),
+        _naming(columns, lambda column: sql.SQL("lower(btrim(x.target)) = {}").format(folded(column, columns.ids))),
         sql.SQL("(x.scope = 'dataset' AND btrim(x.target) = ANY ({}))").format(
             sql.Literal(list(columns.dataset_names))
         ),
     ]
-    if columns.group is None and columns.record is not None:
-        parts.append(_names_conversation_of(columns.record, catalog))
+    if columns.group is None and columns.record is not None and catalog.has_messages:
+        parts.append(_names_conversation_of(columns.record, catalog, columns.ids))
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
 
 
-def _names(scope: str, column: sql.Composable) -> sql.Composable:
-    return sql.SQL("(x.scope = {} AND lower(btrim(x.target)) = {}::text)").format(sql.Literal(scope), column)
-
-
-def _names_conversation_of(record: sql.Composable, catalog: Catalog) -> sql.Composable:
+def _names_conversation_of(record: sql.Composable, catalog: Catalog, ids: Ids) -> sql.Composable:
     """For rows that know their message but not its conversation."""
     messages = catalog.messages
     return sql.SQL(
-        "(x.scope = 'conversation' AND (EXISTS (SELECT FROM {messages} c WHERE c.{key} = {record}"
+        "(x.scope = 'conversation' AND (EXISTS (SELECT FROM {messages} c WHERE {key} = {record}"
         " AND c.{group}::text = lower(btrim(x.target))) OR EXISTS (SELECT FROM lifecycle.quarantine q"
-        " WHERE q.message_id = {record} AND q.conversation_id::text = lower(btrim(x.target)))))"
+        " WHERE {quarantined} = {record} AND q.conversation_id::text = lower(btrim(x.target)))))"
     ).format(
         messages=table(messages.table),
-        key=sql.Identifier(messages.record),
+        key=other(sql.Identifier("c", messages.record), ids),
+        quarantined=other(sql.SQL("q.message_id"), ids),
         group=sql.Identifier(messages.group),
-        record=record,
+        record=own(record, ids),
     )
 
 
@@ -154,15 +161,15 @@ def held_until(columns: Columns, catalog: Catalog) -> sql.Composable:
 
 def case_until(columns: Columns, catalog: Catalog) -> sql.Composable:
     """When the last of the account's cases is closed; null when one of them is open."""
-    cases = catalog.exceptions.cases
+    cases = catalog.cases
     closed = sql.Identifier("x", cases.closed)
     return sql.SQL(
-        "(SELECT {last} FROM {cases} x WHERE x.{subject} = {row} AND ({closed} IS NULL OR {closed} > %(as_of)s))"
+        "(SELECT {last} FROM {cases} x WHERE {subject} = {row} AND ({closed} IS NULL OR {closed} > %(as_of)s))"
     ).format(
         last=_LAST_END.format(end=closed),
         cases=table(cases.table),
-        subject=sql.Identifier(cases.subject),
-        row=columns.subject,
+        subject=other(sql.Identifier("x", cases.subject), columns.ids),
+        row=own(columns.subject, columns.ids),
         closed=closed,
     )
 
@@ -176,17 +183,17 @@ def _erasure_end(columns: Columns, rule: Rule) -> sql.Composable:
     return ends(asked, rule)
 
 
-def _consent_end(group: sql.Composable, catalog: Catalog, rule: Rule) -> sql.Composable:
+def _consent_end(group: sql.Composable, catalog: Catalog, rule: Rule, ids: Ids) -> sql.Composable:
     """When the last of the submissions that still count stops keeping the row."""
-    consents = catalog.exceptions.consents
+    consents = catalog.consents
     end = ends(sql.Identifier("x", consents.given), rule)
     return sql.SQL(
-        "(SELECT max({end}) FROM {t} x WHERE x.{group} = {row} AND (x.{withdrawn} IS NULL OR x.{withdrawn} > %(as_of)s)"
+        "(SELECT max({end}) FROM {t} x WHERE {group} = {row} AND (x.{withdrawn} IS NULL OR x.{withdrawn} > %(as_of)s)"
         " AND {end} >= %(as_of)s)"
     ).format(
         end=end,
         t=table(consents.table),
-        group=sql.Identifier(consents.group),
-        row=group,
+        group=other(sql.Identifier("x", consents.group), ids),
+        row=own(group, ids),
         withdrawn=sql.Identifier(consents.withdrawn),
     )

@@ -16,6 +16,8 @@ from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.policy.decide import UNCLASSIFIED, horizon, rule_for_unknown_tier
 from lifecycle.policy.models import Category, Disposition, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
+from lifecycle.stores.postgres.clocks import ClockSql
+from lifecycle.stores.postgres.ids import Ids, exactly, folded, other, own
 
 HOLDS = sql.Identifier("lifecycle", "legal_holds")
 ERASURES = sql.Identifier("lifecycle", "erasure_requests")
@@ -40,28 +42,36 @@ def fate_parameters(policy: Policy, as_of: datetime) -> dict[str, Any]:
 class Columns:
     """The columns of one dataset that its fate depends on, qualified by the query's alias."""
 
-    clock: sql.Composable
+    at: ClockSql
     subject: sql.Composable
     record: sql.Composable | None
     group: sql.Composable | None
     dataset_names: tuple[str, ...]
+    ids: Ids = "uuid"
+
+    @property
+    def clock(self) -> sql.Composable:
+        """The clock as an instant. To find or order rows by it, see `at`."""
+        return self.at.instant
 
     @classmethod
     def of(cls, dataset: Messages | Records | Accounts, alias: str = "m") -> Columns:
         def column(name: str | None) -> sql.Composable | None:
             return None if name is None else sql.Identifier(alias, name)
 
-        clock = sql.Identifier(alias, dataset.clock)
-        names = (dataset.id, dataset.table)
+        clock = ClockSql.of(dataset.clock, alias)
+        names = dataset.names if isinstance(dataset, Records) else (dataset.id, dataset.table)
         if isinstance(dataset, Accounts):
             return cls(clock, sql.Identifier(alias, dataset.key), None, None, names)
-        return cls(clock, sql.Identifier(alias, dataset.subject), column(dataset.record), column(dataset.group), names)
+        ids = dataset.ids if isinstance(dataset, Records) else "uuid"
+        subject = sql.Identifier(alias, dataset.subject)
+        return cls(clock, subject, column(dataset.record), column(dataset.group), names, ids)
 
     @classmethod
     def of_quarantine(cls, dataset: Messages, alias: str = "m") -> Columns:
         """The same columns in lifecycle.quarantine; what holds name is still the dataset."""
         return cls(
-            clock=sql.Identifier(alias, "received_at"),
+            at=ClockSql.of("received_at", alias),
             subject=sql.Identifier(alias, "account_id"),
             record=sql.Identifier(alias, "message_id"),
             group=sql.Identifier(alias, "conversation_id"),
@@ -69,10 +79,24 @@ class Columns:
         )
 
 
+def tier_of(dataset: Records | Accounts) -> Tier:
+    """The tier whose rules decide the rows of an ordinary table."""
+    return dataset.ruled_as if isinstance(dataset, Records) else Tier.CONSUMER
+
+
 def _targets(source: sql.Composable, scope: str, condition: sql.Composable) -> sql.Composable:
     """The targets of holds or requests of one scope; a subquery without reference to the row, so it is hashed once."""
     return sql.SQL("(SELECT lower(btrim(x.target)) FROM {} x WHERE x.scope = {} AND {})").format(
         source, sql.Literal(scope), condition
+    )
+
+
+def _requested(scope: str, condition: sql.Composable, ids: Ids) -> sql.Composable:
+    """The texts of ids that erasure requests name."""
+    if ids == "uuid":
+        return _targets(ERASURES, scope, condition)
+    return sql.SQL("(SELECT unnest({}) FROM {} x WHERE x.scope = {} AND {})").format(
+        exactly("x", ids), ERASURES, sql.Literal(scope), condition
     )
 
 
@@ -85,21 +109,23 @@ def held(columns: Columns, catalog: Catalog, condition: sql.Composable = HOLD_OP
     ``condition`` says which holds ``x`` count: those that are open, unless another question is asked.
     """
     parts = [
-        sql.SQL("{}::text IN {}").format(columns.subject, _targets(HOLDS, "account", condition)),
+        sql.SQL("{} IN {}").format(folded(columns.subject, columns.ids), _targets(HOLDS, "account", condition)),
         sql.SQL("EXISTS (SELECT FROM {} x WHERE x.scope = 'dataset' AND btrim(x.target) = ANY({}) AND {})").format(
             HOLDS, sql.Literal(list(columns.dataset_names)), condition
         ),
     ]
     if columns.record is not None:
-        parts.append(sql.SQL("{}::text IN {}").format(columns.record, _targets(HOLDS, "message", condition)))
+        record = folded(columns.record, columns.ids)
+        parts.append(sql.SQL("{} IN {}").format(record, _targets(HOLDS, "message", condition)))
     if columns.group is not None:
-        parts.append(sql.SQL("{}::text IN {}").format(columns.group, _targets(HOLDS, "conversation", condition)))
-    elif columns.record is not None:
+        group = folded(columns.group, columns.ids)
+        parts.append(sql.SQL("{} IN {}").format(group, _targets(HOLDS, "conversation", condition)))
+    elif columns.record is not None and catalog.has_messages:
         # Only where a conversation is under hold are its messages looked for: that reads the whole table of messages.
         parts.append(
-            sql.SQL("(EXISTS {} AND {}::text IN {})").format(
+            sql.SQL("(EXISTS {} AND {} IN {})").format(
                 _targets(HOLDS, "conversation", condition),
-                columns.record,
+                folded(columns.record, columns.ids),
                 messages_of_held_conversations(catalog, condition),
             )
         )
@@ -126,11 +152,12 @@ def erased(columns: Columns) -> sql.Composable:
         return sql.SQL(
             "({column}::text IN {open} OR ({column}::text IN {closed} AND EXISTS ("
             "SELECT FROM {requests} x WHERE x.scope = {scope} AND x.completed_at IS NOT NULL"
-            " AND lower(btrim(x.target)) = {column}::text AND {clock} <= x.completed_at)))"
+            " AND {column}::text = ANY ({exactly}) AND {clock} <= x.completed_at)))"
         ).format(
             column=column,
-            open=_targets(ERASURES, scope, sql.SQL("x.completed_at IS NULL")),
-            closed=_targets(ERASURES, scope, sql.SQL("x.completed_at IS NOT NULL")),
+            open=_requested(scope, sql.SQL("x.completed_at IS NULL"), columns.ids),
+            closed=_requested(scope, sql.SQL("x.completed_at IS NOT NULL"), columns.ids),
+            exactly=exactly("x", columns.ids),
             requests=ERASURES,
             scope=sql.Literal(scope),
             clock=columns.clock,
@@ -144,37 +171,38 @@ def erased(columns: Columns) -> sql.Composable:
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
 
 
-def flagged(record: sql.Composable, catalog: Catalog) -> sql.Composable:
-    flags = catalog.exceptions.flags
+def flagged(record: sql.Composable, catalog: Catalog, ids: Ids = "uuid") -> sql.Composable:
+    flags = catalog.flags
     return sql.SQL(
-        "EXISTS (SELECT FROM {t} f WHERE f.{record} = {row} AND (f.{cleared} IS NULL OR f.{cleared} > %(as_of)s))"
+        "EXISTS (SELECT FROM {t} f WHERE {record} = {row} AND (f.{cleared} IS NULL OR f.{cleared} > %(as_of)s))"
     ).format(
-        t=table(flags.table), record=sql.Identifier(flags.record), row=record, cleared=sql.Identifier(flags.cleared)
+        t=table(flags.table),
+        record=other(sql.Identifier("f", flags.record), ids),
+        row=own(record, ids),
+        cleared=sql.Identifier(flags.cleared),
     )
 
 
 def case_open(columns: Columns, catalog: Catalog) -> sql.Composable:
-    cases = catalog.exceptions.cases
-    return sql.SQL(
-        "{row} IN (SELECT c.{subject} FROM {t} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s)"
-    ).format(
-        row=columns.subject,
-        subject=sql.Identifier(cases.subject),
+    cases = catalog.cases
+    return sql.SQL("{row} IN (SELECT {subject} FROM {t} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s)").format(
+        row=own(columns.subject, columns.ids),
+        subject=other(sql.Identifier("c", cases.subject), columns.ids),
         t=table(cases.table),
         closed=sql.Identifier(cases.closed),
     )
 
 
-def consented(group: sql.Composable, catalog: Catalog, rule: Rule) -> sql.Composable:
-    consents = catalog.exceptions.consents
+def consented(group: sql.Composable, catalog: Catalog, rule: Rule, ids: Ids = "uuid") -> sql.Composable:
+    consents = catalog.consents
     assert rule.period is not None
     return sql.SQL(
-        "EXISTS (SELECT FROM {t} s WHERE s.{group} = {row} AND (s.{withdrawn} IS NULL OR s.{withdrawn} > %(as_of)s)"
+        "EXISTS (SELECT FROM {t} s WHERE {group} = {row} AND (s.{withdrawn} IS NULL OR s.{withdrawn} > %(as_of)s)"
         " AND lifecycle.period_end(s.{given}, {period}, {up}) >= %(as_of)s)"
     ).format(
         t=table(consents.table),
-        group=sql.Identifier(consents.group),
-        row=group,
+        group=other(sql.Identifier("s", consents.group), ids),
+        row=own(group, ids),
         withdrawn=sql.Identifier(consents.withdrawn),
         given=sql.Identifier(consents.given),
         period=interval(rule.period),
@@ -188,17 +216,17 @@ def agreed_end(columns: Columns, catalog: Catalog, category: Category) -> sql.Co
     One that names no length sets none. The latest replaces earlier ones; of equally late ones the one that ends first,
     which is decided by the calendar: PostgreSQL's own order of intervals takes a year for 360 days.
     """
-    terms = catalog.exceptions.agreements
+    terms = catalog.agreements
     return sql.SQL(
-        "(SELECT lifecycle.period_end({clock}, a.{retain}, false) FROM {t} a WHERE a.{subject} = {row}"
+        "(SELECT lifecycle.period_end({clock}, a.{retain}, false) FROM {t} a WHERE {subject} = {row}"
         " AND a.{category} = {this} AND a.{since} <= %(as_of)s AND (a.{until} IS NULL OR a.{until} > %(as_of)s)"
         " AND a.{retain} IS NOT NULL ORDER BY a.{since} DESC, 1 LIMIT 1)"
     ).format(
         clock=columns.clock,
         retain=sql.Identifier(terms.retain),
         t=table(terms.table),
-        subject=sql.Identifier(terms.subject),
-        row=columns.subject,
+        subject=other(sql.Identifier("a", terms.subject), columns.ids),
+        row=own(columns.subject, columns.ids),
         category=sql.Identifier(terms.category),
         this=sql.Literal(category.value),
         since=sql.Identifier(terms.effective_from),
@@ -247,18 +275,20 @@ def _branches(
             moved = sql.SQL("CASE WHEN {} THEN {} WHEN {} THEN {} ELSE {} END").format(
                 past(columns.clock, rule), delete, arrived, _fate(Disposition.QUARANTINE, rule.id), keep
             )
-            return [_when(flagged(columns.record, catalog), moved)]
+            return [_when(flagged(columns.record, catalog, columns.ids), moved)]
         case Trigger.ERASURE:
             return [_when(erased(columns), sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(arrived, delete, keep))]
         case Trigger.CONSENT if category is Category.FEEDBACK:
             return [_when(past(columns.clock, rule), delete), _when(sql.SQL("true"), keep)]
         case Trigger.CONSENT if columns.group is not None:
-            return [_when(consented(columns.group, catalog, rule), keep)]
+            return [_when(consented(columns.group, catalog, rule, columns.ids), keep)]
         case Trigger.AGREEMENT:
             end = agreed_end(columns, catalog, category)
-            terms = catalog.exceptions.agreements
-            party = sql.SQL("{} IN (SELECT {} FROM {})").format(
-                columns.subject, sql.Identifier(terms.subject), table(terms.table)
+            terms = catalog.agreements
+            party = sql.SQL("{} IN (SELECT {} FROM {} a)").format(
+                own(columns.subject, columns.ids),
+                other(sql.Identifier("a", terms.subject), columns.ids),
+                table(terms.table),
             )
             due = sql.SQL("({} AND {} < %(horizon)s AND {})").format(party, end, arrived)
             return [_when(due, delete), _when(sql.SQL("{} AND {} IS NOT NULL").format(party, end), keep)]
@@ -282,12 +312,12 @@ def message_fate(policy: Policy, catalog: Catalog, tier: Tier | None, alias: str
 
 
 def record_fate(policy: Policy, catalog: Catalog, dataset: Records | Accounts, alias: str = "m") -> sql.Composable:
-    """The fate of a row of an ordinary table. Its rules do not differ by tier."""
+    """The fate of a row of an ordinary table, all of one tier as far as rules differ by it."""
     columns = Columns.of(dataset, alias)
     if dataset.category is Category.TRAINING_USE:
         assert isinstance(dataset, Records)
         return _training_fate(policy, catalog, dataset, columns, alias)
-    return _case(policy, catalog, dataset.category, Tier.CONSUMER, columns)
+    return _case(policy, catalog, dataset.category, tier_of(dataset), columns)
 
 
 def quarantine_fate(policy: Policy, catalog: Catalog, tier: Tier, alias: str = "m") -> sql.Composable:
@@ -298,7 +328,7 @@ def quarantine_fate(policy: Policy, catalog: Catalog, tier: Tier, alias: str = "
 
 def _case(policy: Policy, catalog: Catalog, category: Category, tier: Tier | None, columns: Columns) -> sql.Composable:
     branches: list[sql.Composable] = []
-    for trigger in policy.precedence:
+    for trigger in filter(lambda each: catalog.knows(each, category), policy.precedence):
         rule = (
             policy.rule_for(trigger, category, tier)
             if tier is not None

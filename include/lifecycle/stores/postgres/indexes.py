@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.policy.models import Category
 from lifecycle.stores.postgres.connect import Connection
@@ -28,9 +29,12 @@ class MissingIndex:
     table: str
     clock: str
     statement: str
+    which: str = ""
+    """What else the index must do."""
 
     def __str__(self) -> str:
-        return f"{self.table} of dataset {self.dataset} has no index that begins with {self.clock}: {self.statement}"
+        begins = f"begins with {self.clock}{self.which}"
+        return f"{self.table} of dataset {self.dataset} has no index that {begins}: {self.statement}"
 
 
 def missing_indexes(conn: Connection, catalog: Catalog) -> list[MissingIndex]:
@@ -41,7 +45,7 @@ def missing_indexes(conn: Connection, catalog: Catalog) -> list[MissingIndex]:
             continue  # what it stands on decides, not its clock
         if isinstance(dataset, Messages | Records | Accounts) and _exists(conn, dataset.table):
             tier = dataset.tier if isinstance(dataset, Messages) else None
-            if not has_clock_index(conn, dataset.table, dataset.clock, filtered_by=tier):
+            if not has_clock_index(conn, dataset.table, column_of(dataset.clock), filtered_by=tier):
                 found.append(_missing(conn, dataset))
     return found
 
@@ -65,14 +69,13 @@ def serves(keys: list[str | None], clock: str, filtered_by: str | None) -> bool:
 
 def _missing(conn: Connection, dataset: Messages | Records | Accounts) -> MissingIndex:
     name = sql.Identifier(*dataset.table.split(".", 1))
-    columns = [sql.Identifier(dataset.clock)]
-    if isinstance(dataset, Records | Accounts):
-        columns.append(sql.Identifier(dataset.key))
+    names = [column_of(dataset.clock), *([dataset.key] if isinstance(dataset, Records | Accounts) else [])]
+    columns = [sql.Identifier(name) for name in dict.fromkeys(names)]
     # A partitioned table takes no CONCURRENTLY; writers of one partition at a time wait for theirs.
     partitioned = _kind(conn, dataset.table) == "p"
     text = "CREATE INDEX ON {} ({});" if partitioned else "CREATE INDEX CONCURRENTLY ON {} ({});"
     statement = sql.SQL(text).format(name, sql.SQL(", ").join(columns)).as_string(conn)
-    return MissingIndex(dataset.id, dataset.table, dataset.clock, statement)
+    return MissingIndex(dataset.id, dataset.table, column_of(dataset.clock), statement)
 
 
 def _quoted(table: str) -> str:

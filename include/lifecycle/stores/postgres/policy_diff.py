@@ -13,10 +13,11 @@ from datetime import datetime
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Messages
+from lifecycle.catalog.models import Messages, Records
 from lifecycle.planning.due_clocks import BEGINNING, Interval, in_both, outside
 from lifecycle.planning.policy_diff import Change, changes_fate, merged
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
+from lifecycle.stores.postgres.candidates import AS_OF
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import quarantine_fate
 from lifecycle.stores.postgres.guard import as_old, hold_rule
@@ -27,17 +28,15 @@ def measure(conn: Connection, pair: Pair, waiting: Iterable[str]) -> tuple[Chang
     """Every change of fate, of datasets that both files bind alike."""
     skipped = set(waiting)
     changes: list[Change] = []
-    messages = pair.new_catalog.messages
-    if messages.id not in skipped:
+    if pair.new_catalog.has_messages and (messages := pair.new_catalog.messages).id not in skipped:
         for tier in (*Tier, None):
             changes.extend(_changes(conn, messages_source(pair, messages, tier)))
         for tier in Tier:
             changes.extend(_in_quarantine(conn, pair, messages, tier))
-    for dataset in pair.new_catalog.records:
-        if dataset.id not in skipped:
+    for dataset in pair.new_catalog.row_by_row:
+        bound = dataset.binding if isinstance(dataset, Records) else dataset.id
+        if bound not in skipped:
             changes.extend(_changes(conn, records_source(pair, dataset)))
-    if pair.new_catalog.accounts.id not in skipped:
-        changes.extend(_changes(conn, records_source(pair, pair.new_catalog.accounts)))
     return merged(changes)
 
 
@@ -95,10 +94,10 @@ def _by_clock_and_exceptions(conn: Connection, source: Source) -> Iterator[Chang
 
 
 def _within(source: Source, clocks: Interval) -> sql.Composable:
-    upper = sql.SQL("{} < {}").format(source.columns.clock, sql.Literal(clocks.high))
+    upper = source.columns.at.before(sql.Literal(clocks.high))
     if clocks.low == BEGINNING:
         return upper
-    return sql.SQL("({} >= {} AND {})").format(source.columns.clock, sql.Literal(clocks.low), upper)
+    return sql.SQL("({} AND {})").format(source.columns.at.since(sql.Literal(clocks.low)), upper)
 
 
 def _count(conn: Connection, source: Source, clocks: Interval) -> int:
@@ -117,9 +116,10 @@ def _ends(conn: Connection, source: Source, clocks: Interval) -> tuple[datetime 
     for order in (sql.SQL("ASC"), sql.SQL("DESC")):
         row = conn.execute(
             sql.SQL(
-                "SELECT {clock} FROM {t} m WHERE {where} AND {within} AND {free} ORDER BY {clock} {order} LIMIT 1"
+                "SELECT {clock} FROM {t} m WHERE {where} AND {within} AND {free} ORDER BY {bare} {order} LIMIT 1"
             ).format(
                 clock=source.columns.clock,
+                bare=source.columns.at.bare,
                 t=source.relation,
                 where=source.where,
                 within=within,
@@ -143,8 +143,15 @@ def _judged(conn: Connection, source: Source, relation: sql.Composable, where: s
     rows = conn.execute(
         sql.SQL(
             "SELECT {before}, {after}, count(*), min({clock}), max({clock}) FROM {t} m"
-            " WHERE {where} AND {clock} < %(as_of)s GROUP BY 1, 2"
-        ).format(before=source.before, after=source.after, clock=source.columns.clock, t=relation, where=where),
+            " WHERE {where} AND {arrived} GROUP BY 1, 2"
+        ).format(
+            before=source.before,
+            after=source.after,
+            clock=source.columns.clock,
+            t=relation,
+            where=where,
+            arrived=source.columns.at.before(AS_OF),
+        ),
         source.pair.params,
     ).fetchall()
     for before, after, records, oldest, newest in rows:
@@ -176,7 +183,7 @@ def _judged_touched(
 
 def _touched(source: Source, segments: Sequence[_Segment]) -> sql.Composable | None:
     """The records that exceptions name: between the cut-offs all of them, elsewhere those that can be judged apart."""
-    arrived = sql.SQL("{} < %(as_of)s").format(source.columns.clock)
+    arrived = source.columns.at.before(AS_OF)
     inside = sql.SQL("({})").format(sql.SQL(" OR ").join(_within(source, each.clocks) for each in segments))
     parts = [
         sql.SQL("SELECT {names} FROM {t} m WHERE {where} AND {clocks} AND {column} IN ({keys})").format(

@@ -16,10 +16,12 @@ from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.risk import Late, Standing, earliest
 from lifecycle.policy.decide import UNCLASSIFIED, horizon
 from lifecycle.policy.models import Category, Kind, Rule, Trigger
-from lifecycle.stores.postgres.candidates import TRUE, Source, parties
+from lifecycle.stores.postgres.candidates import AS_OF, BOUND, Source, parties
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.deadlines import ends, holding
 from lifecycle.stores.postgres.fates import HOLDS, fate_parameters, held, interval, table
+from lifecycle.stores.postgres.ids import Ids, other, own
+from lifecycle.stores.postgres.present import TRUE
 
 # An end that no successful run has seen yet.
 _SINCE = sql.SQL("({end} <= %(as_of)s AND {end} > coalesce(%(last)s::timestamptz, '-infinity'))")
@@ -77,7 +79,13 @@ class _Found:
 
 
 def _oldest(source: Source) -> sql.Composed:
-    return sql.SQL("SELECT min({}) FROM {} m WHERE {}").format(source.columns.clock, source.relation, source.which)
+    """By the index on the column: a function over all rows would read them all."""
+    clock = source.columns.at
+    if isinstance(clock.clock, str):
+        return sql.SQL("SELECT min({}) FROM {} m WHERE {}").format(clock.bare, source.relation, source.which)
+    return sql.SQL(
+        "SELECT (SELECT {clock} FROM {relation} m WHERE {which} AND {clock} IS NOT NULL ORDER BY {bare} LIMIT 1)"
+    ).format(clock=clock.instant, relation=source.relation, which=source.which, bare=clock.bare)
 
 
 def _lead(source: Source, instant: sql.Composable) -> sql.Composed:
@@ -102,14 +110,16 @@ def _next_ordinary(conn: Connection, source: Source, params: dict[str, Any]) -> 
     if one(conn, everything_held(source), params):
         return None  # no row is ordinary, and looking for one would read them all
     query = sql.SQL(
-        "SELECT {strike} FROM {relation} m WHERE {which} AND {clock} >= %(bound)s AND {clock} < %(as_of)s"
-        " AND {ordinary} ORDER BY {clock} LIMIT 1"
+        "SELECT {strike} FROM {relation} m WHERE {which} AND {young} AND {arrived} AND {ordinary}"
+        " ORDER BY {bare} LIMIT 1"
     ).format(
         strike=_both(source, source.rule, source.deadline),
         relation=source.relation,
         which=source.which,
+        young=source.columns.at.since(BOUND),
+        arrived=source.columns.at.before(AS_OF),
         ordinary=_named(source.fate, _own_rules(source)),
-        clock=source.columns.clock,
+        bare=source.columns.at.bare,
     )  # fmt: skip
     row = conn.execute(query, params).fetchone()
     return row[0] if row is not None else None
@@ -134,15 +144,18 @@ def _next_agreed(conn: Connection, source: Source, params: dict[str, Any]) -> da
         return None
     query = sql.SQL(
         "SELECT min(z.deadline) FROM (SELECT DISTINCT s.id FROM {parties} s(id)) p CROSS JOIN LATERAL"
-        " (SELECT {deadline} AS deadline FROM {relation} m WHERE {which} AND {subject} = p.id AND {clock} >= %(bound)s"
-        " AND {clock} < %(as_of)s AND {agreed} AND {deadline} >= %(horizon)s ORDER BY {clock} LIMIT 1) z"
+        " (SELECT {deadline} AS deadline FROM {relation} m WHERE {which} AND {subject} = {party} AND {young}"
+        " AND {arrived} AND {agreed} AND {deadline} >= %(horizon)s ORDER BY {bare} LIMIT 1) z"
     ).format(
         parties=parties(source),
         deadline=source.deadline,
         relation=source.relation,
         which=source.which,
-        subject=source.columns.subject,
-        clock=source.columns.clock,
+        subject=own(source.columns.subject, source.columns.ids),
+        party=other(sql.SQL("p.id"), source.columns.ids),
+        young=source.columns.at.since(BOUND),
+        arrived=source.columns.at.before(AS_OF),
+        bare=source.columns.at.bare,
         agreed=_named(source.fate, [rule.id]),
     )
     found: datetime | None = one(conn, query, params)
@@ -181,7 +194,7 @@ def _pieces(source: Source) -> dict[str, sql.Composable]:
         rule.id for trigger in (Trigger.HOLD, Trigger.CASE) if (rule := source.rule_of(trigger)) is not None
     ]  # fmt: skip
     both = [rule.id for rule in source.policy.rules if rule.kind is Kind.BOTH]
-    clock = sql.Identifier("g", source.names[0])
+    clock = source.columns_of("g").clock
     arrived = sql.SQL("CASE WHEN {clock} >= coalesce(%(last)s::timestamptz, '-infinity') THEN {late} END")
     return {
         "kept_strike": _lead(source, sql.SQL("greatest(g.deadline, g.unkept)")),
@@ -218,8 +231,10 @@ def _ended_keepers(source: Source) -> list[sql.Composable]:
     ).format(hit=held(columns, catalog, released), holds=HOLDS, released=released, covers=holding(columns, catalog))
     found: list[sql.Composable] = [last_release]
     if source.rule_of(Trigger.CASE) is not None:
-        cases = catalog.exceptions.cases
-        found.append(_last_end(cases.table, cases.subject, columns.subject, sql.Identifier("x", cases.closed)))
+        cases = catalog.cases
+        found.append(
+            _last_end(cases.table, cases.subject, columns.subject, sql.Identifier("x", cases.closed), columns.ids)
+        )
     return found
 
 
@@ -227,34 +242,39 @@ def _ended_others(source: Source) -> list[sql.Composable]:
     """The same for cleared flags, for consents that were withdrawn or ran out, and for agreements that changed."""
     if _is_record(source):
         return []
-    columns, exceptions = source.columns_of("f"), source.catalog.exceptions
+    columns, catalog = source.columns_of("f"), source.catalog
     found: list[sql.Composable] = []
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
-        flags = exceptions.flags
-        found.append(_last_end(flags.table, flags.record, columns.record, sql.Identifier("x", flags.cleared)))
+        flags = catalog.flags
+        found.append(
+            _last_end(flags.table, flags.record, columns.record, sql.Identifier("x", flags.cleared), columns.ids)
+        )
     consent = source.rule_of(Trigger.CONSENT)
     if columns.group is not None and consent is not None:
-        given, withdrawn = (
-            sql.Identifier("x", name) for name in (exceptions.consents.given, exceptions.consents.withdrawn)
-        )
+        given, withdrawn = (sql.Identifier("x", name) for name in (catalog.consents.given, catalog.consents.withdrawn))
         end = sql.SQL("least({}, {})").format(withdrawn, ends(given, consent))
-        found.append(_last_end(exceptions.consents.table, exceptions.consents.group, columns.group, end))
+        found.append(_last_end(catalog.consents.table, catalog.consents.group, columns.group, end, columns.ids))
     if source.rule_of(Trigger.AGREEMENT) is not None:
-        terms = exceptions.agreements
+        terms = catalog.agreements
         for change in (terms.effective_from, terms.effective_to):
             of_category = sql.SQL("x.{} = {}").format(
                 sql.Identifier(terms.category), sql.Literal(source.category.value)
             )
             changed = sql.Identifier("x", change)
-            found.append(_last_end(terms.table, terms.subject, columns.subject, changed, of_category))
+            found.append(_last_end(terms.table, terms.subject, columns.subject, changed, columns.ids, of_category))
     return found
 
 
 def _last_end(
-    name: str, key: str, row: sql.Composable, end: sql.Composable, only: sql.Composable = TRUE
+    name: str, key: str, row: sql.Composable, end: sql.Composable, ids: Ids, only: sql.Composable = TRUE
 ) -> sql.Composable:
-    return sql.SQL("(SELECT max({end}) FROM {t} x WHERE x.{key} = {row} AND {since} AND {only})").format(
-        end=end, t=table(name), key=sql.Identifier(key), row=row, since=_SINCE.format(end=end), only=only
+    return sql.SQL("(SELECT max({end}) FROM {t} x WHERE {key} = {row} AND {since} AND {only})").format(
+        end=end,
+        t=table(name),
+        key=other(sql.Identifier("x", key), ids),
+        row=own(row, ids),
+        since=_SINCE.format(end=end),
+        only=only,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -101,20 +102,26 @@ def copy_survivors(conn: Connection, leaf: Partition, keep: sql.Composable, para
     return Survivors(leaf, clone, kept)
 
 
-def put_in_place(conn: Connection, survivors: Survivors) -> None:
+def put_in_place(conn: Connection, survivors: Survivors) -> float:
     """Let the survivors be the partition: parent and partition are locked for as long as the catalogue takes to change.
 
-    A bounded partition without survivors is dropped and not replaced.
+    A bounded partition without survivors is dropped and not replaced. Returns since when they are locked, in seconds of
+    the monotonic clock; they are until the transaction ends.
 
     Raises:
         psycopg.errors.LockNotAvailable: there was no free moment; the transaction has to be tried again.
     """
     leaf, clone = survivors.leaf, survivors.clone
     if clone is None:
-        drop_partition(conn, leaf)
-        return
+        return drop_partition(conn, leaf)
     bound = bound_of(conn, leaf)
-    at_a_free_moment(conn, tables_to_lock(conn, [leaf]), lambda: exchange(conn, [leaf], clone, bound))
+
+    def swap() -> float:
+        since = time.monotonic()
+        exchange(conn, [leaf], clone, bound)
+        return since
+
+    return at_a_free_moment(conn, tables_to_lock(conn, [leaf]), swap)
 
 
 def swap_in(conn: Connection, leaf: Partition, keep: sql.Composable, params: dict[str, object]) -> int:
@@ -128,10 +135,16 @@ def swap_in(conn: Connection, leaf: Partition, keep: sql.Composable, params: dic
     return survivors.rows
 
 
-def drop_partition(conn: Connection, leaf: Partition) -> None:
-    """Drop a partition in which nothing survives, at a free moment."""
+def drop_partition(conn: Connection, leaf: Partition) -> float:
+    """Drop a partition in which nothing survives, at a free moment. Returns since when the tables are locked."""
     refuse_dependents(conn, leaf)
-    at_a_free_moment(conn, tables_to_lock(conn, [leaf]), lambda: _remove(conn, leaf))
+
+    def drop() -> float:
+        since = time.monotonic()
+        _remove(conn, leaf)
+        return since
+
+    return at_a_free_moment(conn, tables_to_lock(conn, [leaf]), drop)
 
 
 def refuse_dependents(conn: Connection, leaf: Partition) -> None:

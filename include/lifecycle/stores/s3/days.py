@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import date
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
+
+from lifecycle.stores.s3.versions import iter_versions
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,11 +32,4 @@ def day_prefixes(s3: S3Client, bucket: str, prefix: str) -> Iterator[tuple[date,
 
 def count_keys(s3: S3Client, bucket: str, prefix: str) -> int:
     """How many keys have at least one version or delete marker under a prefix; a key's versions follow each other."""
-    count, last = 0, None
-    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
-        keys = [entry["Key"] for entry in page.get("Versions", [])]
-        keys += [entry["Key"] for entry in page.get("DeleteMarkers", [])]
-        for key in sorted(keys):
-            count += key != last
-            last = key
-    return count
+    return sum(1 for _ in groupby(iter_versions(s3, bucket, prefix), key=attrgetter("key")))

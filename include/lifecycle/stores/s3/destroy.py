@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lifecycle.stores.permit import Permit
 from lifecycle.stores.s3.buckets import server_time
+from lifecycle.stores.s3.concurrency import Concurrency, Turns
 from lifecycle.stores.s3.errors import StoreError
 from lifecycle.stores.s3.locks import bucket_has_object_lock, version_lock
 from lifecycle.stores.s3.reconciliation import Reconciliation
 from lifecycle.stores.s3.requests import (
+    LARGEST_BATCH,
     Deletions,
     SharedPermit,
     Upload,
@@ -29,9 +32,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
-KEYS_PER_BATCH = 500
-# Smaller batches than this would trade one listing of a directory for many.
-SMALLEST_BATCH = 100
+# So many neighbouring keys are listed in one go; two windows are held in memory.
+WINDOW = 10_000
+WINDOWS = 2
+# Requests at the same time, at most; how many are made is for the server to say.
+WORKERS = 16
+# What is less goes in one request, though others could be made beside it.
+SMALLEST_JOB = 100
 # How often a key is looked at again because something new appeared under it while it was being destroyed.
 ROUNDS = 3
 _DENIED = frozenset({"AccessDenied", "403", "ObjectLocked", "InvalidRequest", "Forbidden"})
@@ -63,78 +70,182 @@ class Locks:
         return any(self.hold(version) for version in versions)
 
 
-class _Batch:
-    """The work on one batch of keys, and its account."""
+@dataclass(frozen=True)
+class _Engine:
+    """What the windows of one call share."""
 
-    def __init__(self, s3: S3Client, permit: Permit, bucket: str, locks: Locks, keys: Sequence[str]) -> None:
-        self.s3, self.permit, self.bucket, self.locks = s3, permit, bucket, locks
+    s3: S3Client
+    permit: Permit
+    bucket: str
+    locks: Locks
+    turns: Turns
+    requests: ThreadPoolExecutor
+
+    @property
+    def workers(self) -> int:
+        return self.turns.concurrency.ceiling
+
+
+@dataclass
+class _Done:
+    """What became of some keys."""
+
+    held: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    versions: int = 0
+    markers: int = 0
+    size: int = 0
+    aborted: int = 0
+
+    def add(self, other: _Done) -> None:
+        self.held |= other.held
+        self.failed |= other.failed
+        self.versions += other.versions
+        self.markers += other.markers
+        self.size += other.size
+        self.aborted += other.aborted
+
+    def count(self, destroyed: Iterable[ObjectVersion]) -> None:
+        for version in destroyed:
+            self.versions += not version.is_marker
+            self.markers += version.is_marker
+            self.size += version.size
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Whole keys with what they hold, about as much as one request can name."""
+
+    found: Versions
+    uploads: Mapping[str, Sequence[Upload]]
+
+
+class _Window:
+    """The work on neighbouring keys, and its account.
+
+    One listing of their stretch runs ahead; what it finds is destroyed beside it, request by request. Then the stretch
+    is listed again, until it is empty of them.
+    """
+
+    def __init__(self, engine: _Engine, keys: Sequence[str]) -> None:
+        self.engine = engine
         self.keys = frozenset(keys)
         self.found_keys: set[str] = set()
-        self.held: set[str] = set()
-        self.failed: set[str] = set()
-        self.destroyed: list[ObjectVersion] = []
-        self.aborted = 0
+        self.done = _Done()
 
     def run(self) -> Reconciliation:
-        open_keys = self.keys
+        open_keys, expected = self.keys, len(self.keys)
         for _ in range(ROUNDS):
-            found, uploads = self._look(open_keys)
-            self._keep_held(found)
-            touched = (found.keys() | {upload.key for upload in uploads}) - self.held - self.failed
-            if not touched:
-                break
-            self._abort([upload for upload in uploads if upload.key in touched])
-            self._destroy({key: found[key] for key in found.keys() & touched})
+            touched = self._round(open_keys, expected)
             # What completed or was written meanwhile shows itself now (hard cases 14 and 15).
-            open_keys = frozenset(touched - self.held - self.failed)
+            open_keys, expected = touched - self.done.held - self.done.failed, 0
+            if not open_keys:
+                break
         else:
-            found, uploads = self._look(open_keys)
-            self.failed |= (found.keys() | {upload.key for upload in uploads}) - self.held
+            uploads = self._uploads(open_keys)
+            self.done.failed |= uploads.keys() | {key for key, _ in self._versions(open_keys, 0)}
         return self._account()
 
-    def _look(self, keys: frozenset[str]) -> tuple[Versions, list[Upload]]:
-        if not keys:
-            return {}, []
+    def _round(self, keys: frozenset[str], expected: int) -> frozenset[str]:
+        """Destroy what these keys hold now. Returns those that held something."""
+        # Uploads first: one that completes in between is then found among the versions.
+        uploads = self._uploads(keys)
+        keys -= self.done.failed
+        touched: set[str] = set()
+        pending: set[Future[_Done]] = set()
         try:
-            prefix = shared_prefix(keys)
-            # Uploads first: one that completes in between is then found among the versions.
-            uploads = [upload for upload in iter_uploads(self.s3, self.bucket, prefix) if upload.key in keys]
-            found = dict(versions_of(self.s3, self.bucket, keys))
-        except StoreError as refusal:
-            log.warning("a batch of %d keys cannot be read: %s", len(keys), refusal)
-            self.failed |= keys
-            return {}, []
-        self.found_keys |= found.keys()
-        return found, uploads
+            for job in self._jobs(keys, uploads, expected):
+                touched |= job.found.keys() | job.uploads.keys()
+                pending.add(self.engine.requests.submit(self._work, job))
+                if len(pending) >= 2 * self.engine.workers:
+                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        self.done.add(future.result())
+            for future in pending:
+                self.done.add(future.result())
+        finally:
+            for future in pending:
+                future.cancel()
+        return frozenset(touched)
 
-    def _keep_held(self, found: Versions) -> None:
-        for key, versions in found.items():
+    def _uploads(self, keys: frozenset[str]) -> dict[str, list[Upload]]:
+        found: dict[str, list[Upload]] = {}
+        if not keys:
+            return found
+        try:
+            for upload in iter_uploads(self.engine.s3, self.engine.bucket, shared_prefix(keys)):
+                if upload.key in keys:
+                    found.setdefault(upload.key, []).append(upload)
+        except StoreError as refusal:
+            log.warning("the unfinished uploads of %d keys cannot be read: %s", len(keys), refusal)
+            self.done.failed |= keys
+            return {}
+        return found
+
+    def _versions(self, keys: frozenset[str], expected: int) -> Iterator[tuple[str, list[ObjectVersion]]]:
+        """What these keys hold, in key order; keys behind the point at which the listing broke off are failed."""
+        reached = ""
+        try:
+            for key, versions in versions_of(self.engine.s3, self.engine.bucket, keys, expected=expected):
+                reached = key
+                self.found_keys.add(key)
+                yield key, versions
+        except StoreError as refusal:
+            unread = {key for key in keys if key > reached}
+            log.warning("a stretch with %d keys cannot be read: %s", len(unread), refusal)
+            self.done.failed |= unread
+
+    def _jobs(self, keys: frozenset[str], uploads: dict[str, list[Upload]], expected: int) -> Iterator[_Job]:
+        size = max(SMALLEST_JOB, min(LARGEST_BATCH, -(-expected // self.engine.workers)))
+        found: Versions = {}
+        named = 0
+        for key, versions in self._versions(keys, expected):
+            if found and named + len(versions) > size:
+                yield _Job(found, {key: uploads.pop(key) for key in found.keys() & uploads.keys()})
+                found, named = {}, 0
+            found[key] = versions
+            named += len(versions)
+        uploads = {key: those for key, those in uploads.items() if key not in self.done.failed}
+        if found or uploads:
+            yield _Job(found, uploads)
+
+    def _work(self, job: _Job) -> _Done:
+        """In a thread of its own: locks, uploads, versions."""
+        engine, done = self.engine, _Done()
+        with engine.turns.take() as turn:
+            self._keep_held(job, done)
+            self._abort(job, done)
+            spared = done.held | done.failed
+            ordered = (v for key in sorted(job.found.keys() - spared) for v in oldest_first(job.found[key]))
+            deletions = delete_versions(engine.s3, engine.permit, engine.bucket, ordered)
+            turn.busy = deletions.busy
+        done.count(deletions.done)
+        held, failed = sort_refusals(deletions, engine.locks)
+        done.held |= held
+        done.failed |= failed
+        return done
+
+    def _keep_held(self, job: _Job, done: _Done) -> None:
+        for key, versions in job.found.items():
             try:
-                if self.locks.hold_any(versions):
-                    self.held.add(key)
+                if self.engine.locks.hold_any(versions):
+                    done.held.add(key)
             except StoreError as refusal:
                 # A lock that cannot be read may be there.
                 log.warning("the locks of a key cannot be read: %s", refusal)
-                self.failed.add(key)
+                done.failed.add(key)
 
-    def _abort(self, uploads: Iterable[Upload]) -> None:
-        for upload in uploads:
-            try:
-                self.aborted += abort_upload(self.s3, self.permit, self.bucket, upload)
-            except StoreError as refusal:
-                log.warning("an unfinished upload cannot be aborted: %s", refusal)
-                self.failed.add(upload.key)
-
-    def _destroy(self, found: Versions) -> None:
-        ordered = (version for key in sorted(found) for version in oldest_first(found[key]))
-        deletions = delete_versions(self.s3, self.permit, self.bucket, ordered)
-        self.destroyed += deletions.done
-        held, failed = sort_refusals(deletions, self.locks)
-        self.held |= held
-        self.failed |= failed
+    def _abort(self, job: _Job, done: _Done) -> None:
+        for key in job.uploads.keys() - done.held - done.failed:
+            for upload in job.uploads[key]:
+                try:
+                    done.aborted += abort_upload(self.engine.s3, self.engine.permit, self.engine.bucket, upload)
+                except StoreError as refusal:
+                    log.warning("an unfinished upload cannot be aborted: %s", refusal)
+                    done.failed.add(key)
 
     def _account(self) -> Reconciliation:
-        held, failed = frozenset(self.held), frozenset(self.failed - self.held)
+        held, failed = frozenset(self.done.held), frozenset(self.done.failed - self.done.held)
         deleted = self.found_keys - held - failed
         return Reconciliation(
             requested_keys=len(self.keys),
@@ -142,10 +253,10 @@ class _Batch:
             keys_absent=len(self.keys - deleted - held - failed),
             keys_held=len(held),
             keys_failed=len(failed),
-            versions_deleted=sum(not version.is_marker for version in self.destroyed),
-            markers_deleted=sum(version.is_marker for version in self.destroyed),
-            bytes_deleted=sum(version.size for version in self.destroyed),
-            uploads_aborted=self.aborted,
+            versions_deleted=self.done.versions,
+            markers_deleted=self.done.markers,
+            bytes_deleted=self.done.size,
+            uploads_aborted=self.done.aborted,
             held=held,
             failed=failed,
         )
@@ -172,47 +283,44 @@ def sort_refusals(deletions: Deletions, locks: Locks) -> tuple[set[str], set[str
     return held, failed - held
 
 
-def destroy_keys(s3: S3Client, permit: Permit, bucket: str, keys: Iterable[str], *, workers: int = 8) -> Reconciliation:
+def destroy_keys(
+    s3: S3Client, permit: Permit, bucket: str, keys: Iterable[str], *, workers: int = WORKERS
+) -> Reconciliation:
     """Destroy every version, marker and unfinished upload of exactly these keys.
 
     A key of which any version is under retention or legal hold is reported as held, and nothing of it is touched.
-    Memory is bounded by the batch, not by the number of keys; keys in sorted order need the fewest requests. Safe to
+    Memory is bounded by the window, not by the number of keys; keys in sorted order need the fewest requests. Safe to
     repeat: what is gone counts as absent. A key named twice within a few thousand counts once.
 
     Args:
-        workers: batches worked on at the same time; the client must allow as many connections.
+        workers: requests made at the same time at most; the client must allow as many connections.
 
     Raises:
         FencedOutError: another try has taken over; no request is made after that.
         StoreError: the bucket cannot be used at all.
     """
     shared, locks = SharedPermit(permit), Locks.of(s3, bucket)
-
-    def work(batch: Sequence[str]) -> Reconciliation:
-        return _Batch(s3, shared, bucket, locks, batch).run()
-
     total = Reconciliation()
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="s3-destroy") as pool:
-        pending: set[Future[Reconciliation]] = set()
+    with (
+        ThreadPoolExecutor(workers, thread_name_prefix="s3-destroy") as requests,
+        ThreadPoolExecutor(WINDOWS, thread_name_prefix="s3-window") as windows,
+    ):
+        engine = _Engine(s3, shared, bucket, locks, Turns(Concurrency.starting(workers)), requests)
+        pending: deque[Future[Reconciliation]] = deque()
         try:
-            for batch in _key_batches(keys, workers):
-                pending.add(pool.submit(work, batch))
-                if len(pending) >= 2 * workers:
-                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    total = sum((future.result() for future in finished), total)
-            total = sum((future.result() for future in pending), total)
+            for window in batched(keys, WINDOW):
+                # While one is listed for the last time, the next is at work.
+                if len(pending) == WINDOWS:
+                    total += pending.popleft().result()
+                pending.append(windows.submit(_Window(engine, sorted(set(window))).run))
+            while pending:
+                total += pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()
+            if pending:
+                requests.shutdown(wait=False, cancel_futures=True)
     return total
-
-
-def _key_batches(keys: Iterable[str], workers: int) -> Iterator[list[str]]:
-    """Neighbouring keys together, so that a batch reads one stretch of the bucket."""
-    for window in batched(keys, KEYS_PER_BATCH * workers):
-        distinct = sorted(set(window))
-        size = max(SMALLEST_BATCH, min(KEYS_PER_BATCH, -(-len(distinct) // workers)))
-        yield from batched(distinct, size)
 
 
 def destroy_versions(

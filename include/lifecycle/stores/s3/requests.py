@@ -54,10 +54,14 @@ class SharedPermit:
 
 @dataclass
 class Deletions:
-    """What became of versions that were to be destroyed: done, or refused with which code."""
+    """What became of versions that were to be destroyed: done, or refused with which code.
+
+    ``busy``: the server could not do something at once, whatever became of it in the end.
+    """
 
     done: list[ObjectVersion] = field(default_factory=list)
     refused: dict[ObjectVersion, str] = field(default_factory=dict)
+    busy: bool = False
 
 
 def delete_versions(
@@ -81,15 +85,16 @@ def delete_versions(
     """
     result = Deletions()
     for batch in _batches(versions):
-        refused = _delete_batch(s3, permit, bucket, batch, unchanged)
+        refused = _delete_batch(s3, permit, bucket, batch, unchanged, result)
         for wait in BACKOFF:
             again = [version for version in batch if refused.get(version) in _TRY_AGAIN]
             if not again:
                 break
+            result.busy = True
             log.info("%d version(s) could not be deleted just now, trying again in %.1f s", len(again), wait)
             pause(wait)
             settled = {version: code for version, code in refused.items() if code not in _TRY_AGAIN}
-            refused = settled | _delete_batch(s3, permit, bucket, again, unchanged)
+            refused = settled | _delete_batch(s3, permit, bucket, again, unchanged, result)
         result.done += [version for version in batch if version not in refused]
         result.refused |= refused
     return result
@@ -112,7 +117,7 @@ def _batches(versions: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]
 
 
 def _delete_batch(
-    s3: S3Client, permit: Permit, bucket: str, batch: Sequence[ObjectVersion], unchanged: bool
+    s3: S3Client, permit: Permit, bucket: str, batch: Sequence[ObjectVersion], unchanged: bool, result: Deletions
 ) -> dict[ObjectVersion, str]:
     """One request. Returns what was refused and why; an error of the whole request refuses all of it."""
     try:
@@ -124,6 +129,8 @@ def _delete_batch(
             answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": named, "Quiet": True})
     except StoreError as refusal:
         return {} if refusal.absent else dict.fromkeys(batch, refusal.code)
+    # The client has tries of its own, for answers like 503.
+    result.busy |= bool(answer.get("ResponseMetadata", {}).get("RetryAttempts"))
     by_name = {(version.key, version.version_id): version for version in batch}
     refused: dict[ObjectVersion, str] = {}
     for error in answer.get("Errors", []):

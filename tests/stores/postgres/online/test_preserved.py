@@ -100,7 +100,7 @@ _SEEN = {
         obj_description(c.oid, 'pg_class') FROM pg_class c
         WHERE c.relkind = 'v' AND c.relnamespace = %(s)s::regnamespace ORDER BY 1""",
     "functions": "SELECT oid, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = %(s)s::regnamespace ORDER BY 1",
-    "publications": "SELECT pubname, attnames FROM pg_publication_tables"
+    "publications": "SELECT pubname, to_jsonb(t) -> 'attnames' FROM pg_publication_tables t"  # since 15
     " WHERE schemaname = %(schema)s AND tablename = %(name)s",
     "statistics": "SELECT stxname, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext WHERE stxrelid = %(t)s::regclass",
     "indexes": """SELECT c.relname, replace(pg_get_indexdef(c.oid), ' ON ONLY ', ' ON '),

@@ -164,7 +164,8 @@ _IN_THE_WAY: LiteralString = """
             AND NOT (d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT 1 FROM pg_trigger p WHERE p.oid = d.objid
                                                                     AND (p.tgrelid = t.oid OR p.tgisinternal)))
             AND NOT (d.classid = 'pg_class'::regclass AND EXISTS (SELECT 1 FROM pg_class p WHERE p.oid = d.objid
-                                                                  AND (p.relkind IN ('i', 'I', 'S', 't')
+                                                                  AND (p.oid = t.oid
+                                                                       OR p.relkind IN ('i', 'I', 'S', 't')
                                                                        OR (p.relispartition AND t.relkind = 'p'))))
             AND d.classid NOT IN ('pg_constraint'::regclass, 'pg_publication_rel'::regclass,
                                   'pg_statistic_ext'::regclass, 'pg_type'::regclass))

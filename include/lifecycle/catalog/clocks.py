@@ -1,0 +1,106 @@
+"""Clocks of tables as people have them: which column tells when a record's period began, and how it is read.
+
+A bare name is a ``timestamptz``. Anything else says what it is, because the same number or the same wall-clock time
+stands for different instants.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from lifecycle.catalog.identifiers import Identifier
+from lifecycle.policy.models import Frozen
+
+ZONE_ERROR = "zone"
+BARE = "bare"
+
+
+class EpochUnit(StrEnum):
+    SECONDS = "s"
+    MILLISECONDS = "ms"
+    MICROSECONDS = "us"
+
+    @property
+    def per_second(self) -> int:
+        return {"s": 1, "ms": 1_000, "us": 1_000_000}[self.value]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise PydanticCustomError(ZONE_ERROR, "is not a time zone of the IANA database") from None
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_known_zone), Field(examples=["UTC", "Europe/Berlin"])]
+
+
+class _Told(Frozen):
+    """``is`` is a word of Python, so the field has another name; files and JSON say ``is``."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    column: Identifier
+
+
+class TimestampClock(_Told):
+    """``timestamp without time zone``, written in the wall-clock time of a zone."""
+
+    is_: Literal["timestamp"] = Field(alias="is")
+    zone: Zone
+
+
+class EpochClock(_Told):
+    """An integer: units since 1970-01-01 00:00 UTC."""
+
+    is_: Literal["epoch"] = Field(alias="is")
+    unit: Annotated[EpochUnit, Field(examples=["ms"])]
+
+
+class UlidClock(_Told):
+    """A text column of ULIDs in upper case, the first ten letters of which are milliseconds."""
+
+    is_: Literal["ulid"] = Field(alias="is")
+
+
+class Uuid7Clock(_Told):
+    """A uuid column of version 7, the first 48 bits of which are milliseconds."""
+
+    is_: Literal["uuid7"] = Field(alias="is")
+
+
+ToldClock = TimestampClock | EpochClock | UlidClock | Uuid7Clock
+Clock = str | ToldClock
+
+
+def _tag(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return value.get("is", value.get("is_"))
+    return getattr(value, "is_", BARE)
+
+
+ClockField = Annotated[
+    Annotated[Identifier, Tag(BARE)]
+    | Annotated[TimestampClock, Tag("timestamp")]
+    | Annotated[EpochClock, Tag("epoch")]
+    | Annotated[UlidClock, Tag("ulid")]
+    | Annotated[Uuid7Clock, Tag("uuid7")],
+    Discriminator(_tag),
+]
+TAGS = (BARE, "timestamp", "epoch", "ulid", "uuid7")
+
+
+def column_of(clock: Clock) -> str:
+    """The column of a clock, whatever is in it."""
+    return clock if isinstance(clock, str) else clock.column
+
+
+def is_id(clock: Clock) -> bool:
+    """Whether a clock is an identifier that tells the time, and so may be a key too."""
+    return isinstance(clock, UlidClock | Uuid7Clock)

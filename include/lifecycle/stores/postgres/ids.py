@@ -1,0 +1,62 @@
+"""How the ids of a dataset are compared with what holds, requests and exceptions name, whatever type they have.
+
+What people name by hand is text. A uuid is one in any spelling. Other text is an id only letter by letter, so that an
+erasure takes nobody else's data; a hold counts in any case of letters, so that it keeps too much and not too little.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from psycopg import sql
+
+Ids = Literal["uuid", "text", "bigint"]
+_IS_UUID = sql.Literal("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_TYPED: dict[Ids, sql.Composable] = {
+    "uuid": sql.SQL("CASE WHEN lower(btrim(x.target)) ~ {} THEN lower(btrim(x.target))::uuid END").format(_IS_UUID),
+    "text": sql.SQL("unnest(ARRAY[btrim(x.target), lower(btrim(x.target)), upper(btrim(x.target))])"),
+    "bigint": sql.SQL("CASE WHEN btrim(x.target) ~ '^-?[0-9]{1,18}$' THEN btrim(x.target)::bigint END"),
+}
+
+
+def named_ids(source: sql.Composable, scope: str, condition: sql.Composable, ids: Ids) -> sql.Composed:
+    """Every id that rows ``x`` of holds or requests may name, of the column's own type, so that its index is used.
+
+    More than they name: what a row is under is decided by its fate.
+    """
+    return sql.SQL("(SELECT {} FROM {} x WHERE x.scope = {} AND {})").format(
+        _TYPED[ids], source, sql.Literal(scope), condition
+    )
+
+
+def own(column: sql.Composable, ids: Ids) -> sql.Composable:
+    """A column of the dataset, to be compared with an `other`."""
+    return column if ids == "uuid" else sql.SQL("{}::text").format(column)
+
+
+def other(column: sql.Composable, ids: Ids) -> sql.Composable:
+    """The id column (a uuid) of another table, to be compared with an `own`."""
+    return own(column, ids)
+
+
+def found_in(query: sql.Composable, ids: Ids) -> sql.Composable | None:
+    """A query of uuids as one of the column's type; None where none of them can be in it."""
+    if ids == "uuid":
+        return query
+    return sql.SQL("(SELECT z.id::text FROM {} z(id))").format(query) if ids == "text" else None
+
+
+def folded(column: sql.Composable, ids: Ids) -> sql.Composable:
+    """A column as holds are compared with it: they are written in lower case."""
+    return sql.SQL("lower({}::text)" if ids == "text" else "{}::text").format(column)
+
+
+def exactly(alias: str, ids: Ids) -> sql.Composable:
+    """The texts that the target of a request stands for, as an array."""
+    target = sql.Identifier(alias, "target")
+    if ids == "uuid":
+        return sql.SQL("ARRAY[lower(btrim({}))]").format(target)
+    return sql.SQL(
+        "ARRAY[btrim({target}), CASE WHEN lower(btrim({target})) ~ {uuid} THEN lower(btrim({target}))"
+        " ELSE btrim({target}) END]"
+    ).format(target=target, uuid=_IS_UUID)
