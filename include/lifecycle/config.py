@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from lifecycle.catalog.load import read_catalog
-from lifecycle.catalog.models import Catalog
+from lifecycle.catalog.models import Catalog, Records
 from lifecycle.errors import ConfigurationError, Problem
 from lifecycle.policy.load import read_policy
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
 from lifecycle.refusals import Loaded
 from lifecycle.shipped import SHIPPED_DATASETS, SHIPPED_POLICY, shipped
-from lifecycle.yaml_source import show
+from lifecycle.yaml_source import Path_, show
 
 POLICY_VARIABLE, DATASETS_VARIABLE = "LIFECYCLE_POLICY", "LIFECYCLE_DATASETS"
 
@@ -78,19 +79,55 @@ def _path(variable: str, name: str) -> Path:
 
 def _uncovered(policy: Policy, bindings: Loaded[Catalog]) -> list[Problem]:
     """Datasets whose category has no rule that ends it: their data would stay for ever without anybody noticing."""
-    problems = []
-    for index, dataset in enumerate(bindings.require().datasets):
-        trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
-        if all(policy.rule_for(trigger, dataset.category, tier) for tier in Tier):
+    found: list[tuple[Path_, str, str]] = []
+    catalog = bindings.require()
+    for index, dataset in enumerate(catalog.datasets):
+        where: Path_ = ("datasets", index)
+        held = [(where, dataset.category)]
+        if isinstance(dataset, Records):
+            held += [((*where, "stages", number), stage.category) for number, stage in enumerate(dataset.stages)]
+            found += ((place, *problem) for place, problem in _cannot_move(policy, catalog, dataset, held))
+        for place, category in held:
+            trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
+            if not all(policy.rule_for(trigger, category, tier) for tier in Tier):
+                found.append(
+                    (
+                        (*place, "category"),
+                        f"the policy has no rule of trigger {trigger.value!r} for {category.value!r} of every tier",
+                        "Add such a rule to the policy, or correct the category",
+                    )
+                )
+    source = bindings.source
+    return [Problem(source.file, source.line(place), show(place), message, remedy) for place, message, remedy in found]
+
+
+def _cannot_move(
+    policy: Policy, catalog: Catalog, dataset: Records, held: list[tuple[Path_, Category]]
+) -> Iterator[tuple[Path_, tuple[str, str]]]:
+    """Prompts of a tier whose rules put them into quarantine, or de-identify them: neither is done to an ordinary
+    table."""
+    tier = dataset.ruled_as
+    for place, category in held:
+        if category is not Category.PROMPTS_AND_OUTPUTS:
             continue
-        where = ("datasets", index, "category")
-        problems.append(
-            Problem(
-                bindings.source.file,
-                bindings.source.line(where),
-                show(where),
-                f"the policy has no rule of trigger {trigger.value!r} for {dataset.category.value!r} of every tier",
-                "Add such a rule to the policy, or correct the category",
+        flag = policy.rule_for(Trigger.FLAG, category, tier)
+        if flag is not None and dataset.record is not None and catalog.exceptions.flags is not None:
+            yield (
+                (*place, "category"),
+                (
+                    f"rule {flag.id} puts flagged {category.value} of tier {tier.value} into quarantine, and only a"
+                    " partitioned_table has one",
+                    "Bind them as a partitioned_table, or leave out 'record' if flags do not name these rows",
+                ),
             )
-        )
-    return problems
+        rule = policy.rule_for(Trigger.DEFAULT, category, tier)
+        variant = policy.variant_of(rule, tier) if rule is not None else None
+        if variant is not None:
+            yield (
+                (*place, "category"),
+                (
+                    f"rule {variant.id} de-identifies {category.value} of tier {tier.value} instead of deleting, and"
+                    " only a partitioned_table has a research table",
+                    "Bind them as a partitioned_table, or correct 'tier_is'",
+                ),
+            )

@@ -41,6 +41,14 @@ class PreconditionError(LifecycleError):
     """Something the run depends on does not hold (clock skew, a bucket without versioning, a future as-of)."""
 
 
+class NotBoundError(PreconditionError):
+    """What was asked for concerns a part that the dataset file does not have."""
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+        super().__init__(f"the dataset file has no {part}, so there is nothing to do this with; add it, or leave this")
+
+
 class RunInProgressError(PreconditionError):
     """Another run of the same scope is alive; two at once are refused."""
 

@@ -26,7 +26,7 @@ from lifecycle.validation.queries.backstop import backstop_checks, stage_backsto
 from lifecycle.validation.scene import Scene
 from lifecycle.validation.staging import temporary_stage
 from oracle.facts import World
-from oracle.named import AS_OF, message
+from oracle.named import AS_OF, DAY, message
 from oracle.stores import Servers
 from support.approve import approve_loaded
 from support.edits import period, put, write_policy
@@ -92,10 +92,10 @@ def judged(store: Store, s3: Any = None) -> dict[str, int]:
     """What the auditor says of the backstop: violations of the checks that fail."""
     config = load_configuration()
     with store.connect() as conn, temporary_stage(conn) as stage:
-        stage_backstop(conn, s3 or store.s3, config, stage)
+        stage_backstop(conn, s3 or store.s3, config, stage, AS_OF)
         scene = Scene(config.policy, config.catalog, stage, AS_OF, AS_OF, "records")
         found = count(conn, list(backstop_checks(scene)))
-    assert len(found) == 3
+    assert len(found) == 4
     return {check.name: check.violations for check in found if not check.success}
 
 
@@ -229,6 +229,23 @@ def test_the_daily_audit_fails_on_drift(store: Store) -> None:
     store.s3.delete_bucket_lifecycle(Bucket=DATA)
     with store.connect() as conn:
         assert audit(conn, store.s3, load_configuration(), AS_OF).failures["backstop_drift"] == 1
+
+
+def test_the_audit_finds_what_must_stay_within_reach_of_s3(store: Store) -> None:
+    """A hold on an object whose deadline is near, and nobody took its ticket."""
+    near = store.insert_message(tier="business", received_at=AS_OF - DAY * 26, object_body="x")
+    key = f"tier=business/date={(AS_OF - DAY * 26).date()}/{near}.json"
+    store.sql("UPDATE app.messages SET object_key = %s WHERE message_id = %s", key, near)
+    store.s3.put_object(Bucket=DATA, Key=key, Body=b"old", Tagging="lifecycle-expires=business_default")
+    store.s3.put_object(Bucket=DATA, Key=key, Body=b"new")
+    apply(store)
+    assert judged(store) == {}
+    store.cli("hold", "place", "--scope", "dataset", "--target", "messages", "--reason", "all of it")
+    assert judged(store) == {}
+    store.s3.put_object(Bucket=DATA, Key=key, Body=b"newer", Tagging="lifecycle-expires=business_default")
+    assert judged(store) == {"backstop_tickets": 1}
+    store.cli("s3", "shield")
+    assert judged(store) == {}
 
 
 def test_the_way_back_takes_ours_and_only_ours(store: Store) -> None:

@@ -59,10 +59,10 @@ def role(servers: Servers, world: object) -> Iterator[AsRole]:
             yield AsRole(name, admin, store)
         finally:
             store.close()
-            _drop(admin, name)
+            drop_role(admin, name)
 
 
-def _drop(admin: Store, name: str) -> None:
+def drop_role(admin: Store, name: str) -> None:
     """Roles belong to the whole server, which later tests share."""
     with admin.connect() as conn:
         for each in (name, f"{name}_owner"):

@@ -4,7 +4,7 @@ S3 asks nobody before it acts: it knows prefixes, tags and ages, but no hold, ca
 may remove a version only where whatever makes a record's fate differ takes the object out of the rule's reach first.
 Moving does that for flags; nothing moves what is under hold (RULES.md), and a lock does not help, because an expiration
 puts a delete marker over a locked version (hard case 3). What is left is a ticket: a tag that runs give to objects of
-records that no exception names, inside the gate, and take away when one does. No ticket, no expiry.
+records that no exception names, and take away when one does. No ticket, no expiry.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ def compile_backstop(policy: Policy, catalog: Catalog) -> Backstop:
 
 
 def _places(policy: Policy, catalog: Catalog) -> Iterator[Place]:
-    messages = catalog.messages
-    for tier in Tier:
-        yield _partitioned(policy, messages, tier)
-    yield _landing(policy, messages)
-    for tier in Tier:
-        yield from _quarantine(policy, messages, tier)
+    if catalog.has_messages:
+        messages = catalog.messages
+        for tier in Tier:
+            yield _partitioned(policy, messages, tier)
+        yield _landing(policy, messages)
+        for tier in Tier:
+            yield from _quarantine(policy, messages, tier)
     for dataset in catalog.logs:
         yield _logs(policy, dataset)
     yield Place(
@@ -43,7 +44,7 @@ def _places(policy: Policy, catalog: Catalog) -> Iterator[Place]:
         "evidence",
         because=("the evidence outlives what it is about; no rule of the policy ends it",),
     )
-    if messages.research.bucket is not None:
+    if catalog.has_messages and messages.research.bucket is not None:
         yield Place(
             messages.research.bucket,
             "",

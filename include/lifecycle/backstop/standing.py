@@ -64,7 +64,10 @@ def read_rules(s3: S3Client, bucket: str) -> tuple[dict[str, Any], ...] | None:
 
 
 def approved_for(conn: Connection, bucket: str) -> Approved | None:
-    """The last decision about a bucket; None where there never was one."""
+    """The last decision about a bucket; None where there never was one, or no ledger yet."""
+    ledger = conn.execute("SELECT to_regclass('lifecycle.ledger') IS NOT NULL").fetchone()
+    if ledger is None or not ledger[0]:
+        return None
     row = conn.execute(
         sql.SQL(
             "SELECT disposition, counts ->> 'rules_sha256' FROM lifecycle.ledger WHERE entry = 'decision'"

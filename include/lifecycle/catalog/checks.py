@@ -10,6 +10,7 @@ from lifecycle.catalog.exclusions import exclusion_contradictions
 from lifecycle.catalog.models import Accounts, Catalog, Child, Dataset, Logs, Messages, Records
 from lifecycle.catalog.names import layout_path_problem, name_contradictions
 from lifecycle.catalog.parts import part_contradictions
+from lifecycle.catalog.stage_checks import stage_contradictions
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Category
 from lifecycle.yaml_source import Path_
@@ -19,7 +20,13 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 _LITERAL = re.compile(r"[A-Za-z0-9!_.*'()=/-]*")
 _CATEGORIES: dict[type[Messages | Records | Accounts | Logs], tuple[Category, ...]] = {
     Messages: (Category.PROMPTS_AND_OUTPUTS,),
-    Records: (Category.SAFETY_SCORES, Category.FEEDBACK, Category.TRAINING_USE),
+    Records: (
+        Category.SAFETY_SCORES,
+        Category.FEEDBACK,
+        Category.TRAINING_USE,
+        Category.USAGE_RECORDS,
+        Category.PROMPTS_AND_OUTPUTS,
+    ),
     Accounts: (Category.ACCOUNT_DATA,),
     Logs: (Category.PROMPTS_AND_OUTPUTS,),
 }
@@ -28,7 +35,7 @@ _CATEGORIES: dict[type[Messages | Records | Accounts | Logs], tuple[Category, ..
 def contradictions(catalog: Catalog) -> Iterator[Contradiction]:
     """Everything that no single field shows: duplicates, overlaps, missing parts, layouts that lose records."""
     yield from _duplicates(catalog)
-    yield from _exactly_one(catalog)
+    yield from _whole_or_none(catalog)
     for index, dataset in enumerate(catalog.datasets):
         where = ("datasets", index)
         yield from _category(dataset, where)
@@ -42,6 +49,7 @@ def contradictions(catalog: Catalog) -> Iterator[Contradiction]:
             yield from _accounts(dataset, where)
     yield from _log_prefixes(catalog)
     yield from name_contradictions(catalog)
+    yield from stage_contradictions(catalog)
     if _complete(catalog):
         yield from part_contradictions(catalog)
         yield from exclusion_contradictions(catalog)
@@ -70,14 +78,37 @@ def _duplicates(catalog: Catalog) -> Iterator[Contradiction]:
 
 
 def _complete(catalog: Catalog) -> bool:
-    """Whether there is the one table of messages and the one of accounts that everything else refers to."""
-    return all(any(isinstance(item, kind) for item in catalog.datasets) for kind in (Messages, Accounts))
+    """Whether what messages need is there, or there are none: then nothing refers to what is missing."""
+    return not any(True for _ in _whole_or_none(catalog))
 
 
-def _exactly_one(catalog: Catalog) -> Iterator[Contradiction]:
+def _whole_or_none(catalog: Catalog) -> Iterator[Contradiction]:
+    """Messages, and logs of them, need accounts and every kind of exception; ordinary tables need none of these."""
+    needed = catalog.has_messages or not catalog.tables
+    if needed:
+        facts = catalog.exceptions
+        for part, found_part in (
+            ("flags", facts.flags),
+            ("consents", facts.consents),
+            ("cases", facts.cases),
+            ("agreements", facts.agreements),
+        ):
+            if found_part is None:
+                yield Contradiction(
+                    ("exceptions", part),
+                    "is missing, and a partitioned_table needs it",
+                    f"Add `{part}: {{table: <schema.table>, …}}`, with its columns",
+                )
+    elif catalog.logs:
+        index = next(index for index, dataset in enumerate(catalog.datasets) if isinstance(dataset, Logs))
+        yield Contradiction(
+            ("datasets", index, "type"),
+            "no dataset is of type partitioned_table, and lines of logs are held by their messages' conversations",
+            "Add one with `type: partitioned_table`, or leave the logs out",
+        )
     for kind, name in ((Messages, "partitioned_table"), (Accounts, "accounts")):
         found = [index for index, dataset in enumerate(catalog.datasets) if isinstance(dataset, kind)]
-        if not found:
+        if not found and needed:
             yield Contradiction(("datasets",), f"no dataset is of type {name}", f"Add one with `type: {name}`")
         elif len(found) > 1:
             yield Contradiction(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lifecycle.catalog.stages import all_of
 from lifecycle.contradiction import Contradiction
 from lifecycle.yaml_source import Path_
 
@@ -75,23 +76,24 @@ def _bound(exclusion: Exclusion, catalog: Catalog, where: Path_) -> Iterator[Con
 
 def bound_tables(catalog: Catalog) -> dict[str, str]:
     """Each table that something disposes of or decides by, and what that is. ``referenced_by`` alone is neither."""
-    exceptions = catalog.exceptions
-    bound = {catalog.messages.research.table: "research"}
-    bound |= {child.table: f"the children of {catalog.messages.id!r}" for child in catalog.messages.children}
-    bound |= {
-        exceptions.flags.table: "exceptions.flags",
-        exceptions.consents.table: "exceptions.consents",
-        exceptions.cases.table: "exceptions.cases",
-        exceptions.agreements.table: "exceptions.agreements",
-    }
-    tabled = [(dataset.table, dataset.id) for dataset in catalog.records]
-    tabled += [(catalog.messages.table, catalog.messages.id), (catalog.accounts.table, catalog.accounts.id)]
+    bound: dict[str, str] = {}
+    if catalog.has_messages:
+        bound[catalog.messages.research.table] = "research"
+        bound |= {child.table: f"the children of {catalog.messages.id!r}" for child in catalog.messages.children}
+    for name in ("flags", "consents", "cases", "agreements"):
+        if (facts := getattr(catalog.exceptions, name)) is not None:
+            bound[facts.table] = f"exceptions.{name}"
+    for dataset in catalog.tables:
+        bound |= {child.table: f"the children of {dataset.id!r}" for child in all_of(dataset.children)}
+    tabled = [(dataset.table, dataset.id) for dataset in catalog.datasets if dataset.type != "logs"]
     return bound | {table: f"dataset {dataset_id!r}" for table, dataset_id in tabled}
 
 
 def owned_buckets(catalog: Catalog) -> dict[str, str]:
     """Each bucket that the dataset file names, and what it is for."""
     owned = {dataset.bucket: f"dataset {dataset.id!r}" for dataset in catalog.logs}
+    if not catalog.has_messages:
+        return owned | {catalog.evidence_bucket: "the evidence"}
     messages = catalog.messages
     if messages.research.bucket is not None:
         owned[messages.research.bucket] = "research"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -11,8 +11,10 @@ from pydantic_core import PydanticCustomError
 from lifecycle.catalog.clocks import ClockField
 from lifecycle.catalog.identifiers import Identifier, KeyField, TableName, parts_of
 from lifecycle.catalog.pace import Pace
+from lifecycle.catalog.stages import Copy, Descendant, Stage, StagePart
 from lifecycle.contradiction import refuse
-from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Version
+from lifecycle.errors import NotBoundError
+from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Trigger, Version
 
 Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Prefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9!_.*'()=-]+/)*$")]
@@ -110,7 +112,11 @@ class Messages(Frozen):
 
 
 class Records(Frozen):
-    """Records in an ordinary PostgreSQL table, disposed of row by row (scores, feedback, training examples)."""
+    """Records in an ordinary PostgreSQL table, disposed of row by row (scores, feedback, training examples).
+
+    ``tier_is``: the tier of all of them, where rules differ by tier. ``stages``: what of a row goes before the row.
+    ``children``, ``copies``: what goes with a row. ``refresh``: materialized views to refresh after rows went.
+    """
 
     id: DatasetId
     type: Literal["table"]
@@ -120,17 +126,69 @@ class Records(Frozen):
     subject: Identifier
     clock: ClockField
     tier: Identifier | None = None
+    tier_is: Tier | None = None
     record: Identifier | None = None
     group: Identifier | None = None
     basis: Identifier | None = None
+    stages: tuple[Stage, ...] = ()
+    children: tuple[Descendant, ...] = ()
+    copies: tuple[Copy, ...] = ()
+    refresh: tuple[TableName, ...] = ()
     ids: Ids = "uuid"
     """What subject, record and group are; an id that is text is one only letter by letter."""
     pace: Pace = Pace()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What a hold on all of it may name."""
+        return (self.id, self.table)
+
+    @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns that together are the key."""
         return parts_of(self.key)
+
+    @property
+    def referred_key(self) -> str:
+        """The column that children and copies refer to unless they name another; "" where the key is several."""
+        return self.key if isinstance(self.key, str) else ""
+
+    @property
+    def binding(self) -> str:
+        """The id of the dataset of the file that this is, or is a part of."""
+        return self.id
+
+    @property
+    def ruled_as(self) -> Tier:
+        """The tier whose rules decide; where rules do not differ by tier, any of them."""
+        return self.tier_is or Tier.CONSUMER
+
+    @property
+    def parts(self) -> tuple[StagedRecords, ...]:
+        """Its stages, each as a dataset of its own: with its own category, and so its own rule, fate and cut-off."""
+        return tuple(_part(self, stage) for stage in self.stages)
+
+
+class StagedRecords(Records):
+    """One stage of the rows of an ordinary table: what goes is content, in columns that are emptied. In no file."""
+
+    id: str
+    part: StagePart
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.id, self.part.of, self.table)
+
+    @property
+    def binding(self) -> str:
+        return self.part.of
+
+
+def _part(dataset: Records, stage: Stage) -> StagedRecords:
+    own = {name: getattr(dataset, name) for name in Records.model_fields}
+    changed = {"stages": (), "children": (), "copies": stage.copies, "category": stage.category}
+    part = StagePart(of=dataset.id, name=stage.name, clear=stage.clear)
+    return StagedRecords(**(own | changed | {"id": f"{dataset.id}.{stage.name}"}), part=part)
 
 
 class Accounts(Frozen):
@@ -154,7 +212,7 @@ class Accounts(Frozen):
 
 
 class Logs(Frozen):
-    """Objects that hold many records of many accounts and tiers (JSONL.gz, Parquet)."""
+    """Objects that hold many records of many accounts and tiers (JSON lines, plain, gzip or zstd; Parquet)."""
 
     id: DatasetId
     type: Literal["logs"]
@@ -203,10 +261,25 @@ class Agreements(Frozen):
 class Exceptions(Frozen):
     """Where the facts are that make a record's fate differ. Holds and erasure requests are the project's own tables."""
 
-    flags: Flags
-    consents: Consents
-    cases: Cases
-    agreements: Agreements
+    flags: Flags | None = None
+    consents: Consents | None = None
+    cases: Cases | None = None
+    agreements: Agreements | None = None
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables of those that there are, each once."""
+        found = (self.flags, self.consents, self.cases, self.agreements)
+        return tuple(dict.fromkeys(item.table for item in found if item is not None))
+
+
+Part = TypeVar("Part")
+
+
+def _configured(part: Part | None, name: str) -> Part:
+    if part is None:
+        raise NotBoundError(name)
+    return part
 
 
 class Exclusion(Frozen):
@@ -232,7 +305,7 @@ class Catalog(Frozen):
 
     version: Version
     evidence_bucket: Bucket
-    exceptions: Exceptions
+    exceptions: Exceptions = Exceptions()
     datasets: Annotated[tuple[Dataset, ...], Field(min_length=1)]
     exclusions: Annotated[
         tuple[Exclusion, ...],
@@ -246,17 +319,69 @@ class Catalog(Frozen):
         refuse(contradictions(self))
         return self
 
-    @property
-    def messages(self) -> Messages:
-        return next(item for item in self.datasets if isinstance(item, Messages))
+    def knows(self, trigger: Trigger, category: Category) -> bool:
+        """Whether there can be an exception of a kind. A rule for what a database does not have never applies."""
+        match trigger:
+            case Trigger.FLAG:
+                return self.exceptions.flags is not None
+            case Trigger.CASE:
+                return self.exceptions.cases is not None
+            case Trigger.AGREEMENT:
+                return self.exceptions.agreements is not None
+            case Trigger.CONSENT:
+                # A submission is its own consent.
+                return self.exceptions.consents is not None or category is Category.FEEDBACK
+            case _:
+                return True
 
     @property
-    def records(self) -> tuple[Records, ...]:
+    def flags(self) -> Flags:
+        return _configured(self.exceptions.flags, "exceptions.flags")
+
+    @property
+    def consents(self) -> Consents:
+        return _configured(self.exceptions.consents, "exceptions.consents")
+
+    @property
+    def cases(self) -> Cases:
+        return _configured(self.exceptions.cases, "exceptions.cases")
+
+    @property
+    def agreements(self) -> Agreements:
+        return _configured(self.exceptions.agreements, "exceptions.agreements")
+
+    @property
+    def has_messages(self) -> bool:
+        return any(isinstance(item, Messages) for item in self.datasets)
+
+    @property
+    def messages(self) -> Messages:
+        found = next((item for item in self.datasets if isinstance(item, Messages)), None)
+        return _configured(found, "dataset of type partitioned_table")
+
+    @property
+    def tables(self) -> tuple[Records, ...]:
+        """The ordinary tables, each once."""
         return tuple(item for item in self.datasets if isinstance(item, Records))
 
     @property
+    def records(self) -> tuple[Records, ...]:
+        """What has a fate of its own in ordinary tables: the stages of a table's rows, then the rows themselves."""
+        return tuple(each for item in self.tables for each in (*item.parts, item))
+
+    @property
+    def has_accounts(self) -> bool:
+        return any(isinstance(item, Accounts) for item in self.datasets)
+
+    @property
     def accounts(self) -> Accounts:
-        return next(item for item in self.datasets if isinstance(item, Accounts))
+        found = next((item for item in self.datasets if isinstance(item, Accounts)), None)
+        return _configured(found, "dataset of type accounts")
+
+    @property
+    def row_by_row(self) -> tuple[Records | Accounts, ...]:
+        """What goes from ordinary tables row by row, accounts last."""
+        return (*self.records, *(item for item in self.datasets if isinstance(item, Accounts)))
 
     @property
     def logs(self) -> tuple[Logs, ...]:

@@ -30,11 +30,14 @@ def part_contradictions(catalog: Catalog) -> Iterator[Contradiction]:
     for index, dataset in enumerate(catalog.datasets):
         yield from _columns(dataset, ("datasets", index))
     for name, columns in _EXCEPTIONS.items():
-        yield from _distinct(getattr(catalog.exceptions, name), columns, ("exceptions", name))
+        if (facts := getattr(catalog.exceptions, name)) is not None:
+            yield from _distinct(facts, columns, ("exceptions", name))
     yield from _exceptions(catalog)
-    yield from _children(catalog)
-    yield from _personal(catalog)
-    yield from _ahead(catalog)
+    if catalog.has_messages:
+        yield from _children(catalog)
+        yield from _ahead(catalog)
+    if catalog.has_accounts:
+        yield from _personal(catalog)
     yield from _log_paths(catalog)
 
 
@@ -78,9 +81,13 @@ def _distinct(model: BaseModel, names: Sequence[str], where: Path_) -> Iterator[
 
 
 def _exceptions(catalog: Catalog) -> Iterator[Contradiction]:
-    taken = {catalog.messages.table: "the messages", catalog.accounts.table: "the accounts"}
+    taken = {catalog.messages.table: "the messages"} if catalog.has_messages else {}
+    taken |= {catalog.accounts.table: "the accounts"} if catalog.has_accounts else {}
     for name in _EXCEPTIONS:
-        table = getattr(catalog.exceptions, name).table
+        facts = getattr(catalog.exceptions, name)
+        if facts is None:
+            continue
+        table = facts.table
         if table in taken:
             yield Contradiction(
                 ("exceptions", name, "table"),
@@ -94,11 +101,11 @@ def _children(catalog: Catalog) -> Iterator[Contradiction]:
     """A child goes with its message, so it must be nothing that stays longer or that keeps others."""
     messages = catalog.messages
     where = ("datasets", _index(catalog, messages), "children")
-    exceptions = catalog.exceptions
+    exceptions = catalog
     keeping = {exceptions.cases.table: "enforcement cases", exceptions.agreements.table: "agreements"}
     longer = {
         dataset.table: dataset.id
-        for dataset in catalog.records
+        for dataset in catalog.tables
         if dataset.category in (Category.SAFETY_SCORES, Category.FEEDBACK)
     }
     for index, child in enumerate(messages.children):

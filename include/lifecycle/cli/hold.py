@@ -53,7 +53,7 @@ def place(
 def _out_of_reach(conn: Connection, hold: Hold) -> None:
     """Where S3 may expire objects by itself, it must not wait for the next run to learn of a hold."""
     config = load_configuration()
-    if config.catalog.messages.objects.backstop is None:
+    if not config.catalog.has_messages or config.catalog.messages.objects.backstop is None:
         return
     from lifecycle.dispositions.shield import shield, shield_hold
     from lifecycle.orchestration.session import shared_s3_client

@@ -63,9 +63,10 @@ def validate(
 def _unfit(config: Configuration) -> list[dict[str, Any]]:
     from lifecycle.stores.postgres.columns import misfits
     from lifecycle.stores.postgres.connect import connect
+    from lifecycle.stores.postgres.stage_indexes import unfit_for_stages
 
     with connect() as conn:
-        found = misfits(conn, config.catalog)
+        found = [*misfits(conn, config.catalog), *unfit_for_stages(conn, config.catalog)]
     return [
         {
             "file": config.catalog_path,
@@ -81,9 +82,10 @@ def _unfit(config: Configuration) -> list[dict[str, Any]]:
 def _missing_indexes(config: Configuration) -> list[MissingIndex]:
     from lifecycle.stores.postgres.connect import connect
     from lifecycle.stores.postgres.indexes import missing_indexes
+    from lifecycle.stores.postgres.stage_indexes import missing_for_stages
 
     with connect() as conn:
-        return missing_indexes(conn, config.catalog)
+        return [*missing_indexes(conn, config.catalog), *missing_for_stages(conn, config.catalog)]
 
 
 def print_json(data: Any) -> None:

@@ -51,9 +51,9 @@ def backstop(
     config, s3 = load_configuration(), shared_s3_client()
     changed: list[str] = []
     with connect() as conn:
-        ensure_schema(conn)
         found = standings(conn, s3, config)
         if apply or remove:
+            ensure_schema(conn)
             if not yes:
                 _confirm(config, found, remove=remove)
             act = remove_backstop if remove else apply_backstop
@@ -167,3 +167,50 @@ def shield(as_of: OptionalAsOf = None, json: Json = False) -> None:
         found = take(conn, shared_s3_client(), config.policy, config.catalog, tuple(Tier), as_of or now())
     data = {"objects": found.objects, "taken": found.taken}
     emit(data, json, lambda told: f"{told['taken']} ticket(s) taken, {told['objects']} look(s) at objects")
+
+
+@s3_app.command()
+def reconcile(
+    inventory: Annotated[
+        str | None,
+        typer.Option(
+            "--inventory", metavar="WHERE", help="manifest.json of an S3 Inventory: a file, or s3://bucket/key."
+        ),
+    ] = None,
+    memory: Annotated[int, typer.Option("--memory", metavar="MB", min=64, help="What DuckDB may take.")] = 256,
+    as_of: OptionalAsOf = None,
+    json: Json = False,
+) -> None:
+    """Compare the rows of messages with their objects, in both directions, out of core. Reports only.
+
+    Objects come from a listing or, without any request per object, from an inventory (CSV, ORC, Parquet). Exit code 1
+    when they do not agree. Counts and names of partitions; no keys.
+
+    Example: `lifecycle s3 reconcile --inventory s3://inventories/product-data/all/2026-11-01T01-00Z/manifest.json`
+    """
+    from lifecycle.config import load_configuration
+    from lifecycle.orchestration.session import shared_s3_client
+    from lifecycle.reconcile.run import reconcile_messages
+    from lifecycle.stores.postgres.connect import connect
+
+    config = load_configuration()
+    with connect() as conn:
+        found = reconcile_messages(conn, shared_s3_client(), config, as_of or now(), inventory, memory)
+    emit(found.as_dict(), json, _reconciled)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def _reconciled(told: dict[str, Any]) -> str:
+    ages = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in told["orphans"].items())
+    lines = [
+        f"{told['keys']:,} keys and {told['rows']:,} rows, in {told['partitions']:,} partitions",
+        f"objects without a row: {ages}; {told['orphans_past_margin']:,} past the margin, "
+        f"{told['hidden_orphans']:,} hidden below a delete marker",
+        f"rows without an object: {told['dangling']:,}; objects that several rows name: {told['shared']:,}",
+        f"keys that say another tier: {told['wrong_tier']:,}, day: {told['wrong_day']:,}, record: "
+        f"{told['wrong_record']:,}; that say nothing: {told['unreadable_keys']:,}",
+    ]
+    lines += [f"  {each['tier']} {each['day']}: {each['objects']:,} objects, {each['rows']:,} rows"
+              for each in told["differing"]]  # fmt: skip
+    return "\n".join(lines)

@@ -37,6 +37,7 @@ from lifecycle.validation.fragments import (
 from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.prepare import settled
 from lifecycle.validation.queries import messages, quarantine, records
+from lifecycle.validation.queries.stages import remains
 from lifecycle.validation.scene import Scene, Stage
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ def _oldest(conn: Connection, query: sql.Composed, params: dict[str, Any] | None
 
 
 def _messages(conn: Connection, scenes: dict[str, Scene]) -> Iterator[Line]:
+    if not scenes[RECORDS].catalog.has_messages:
+        return
     for tier in (*Tier, None):
         scene = scenes[tier.value if tier else RECORDS]
         rule = scene.policy.rule_for(Trigger.DEFAULT, PROMPTS, tier) if tier else scene.policy.strictest(PROMPTS)
@@ -213,7 +216,7 @@ def _beyond_cutoff(conn: Connection, scene: Scene, tier: Tier | None, rule: Rule
 
 def _due_by_shorter_terms(conn: Connection, scene: Scene, tier: Tier, rule: Rule) -> int:
     """Rows that the default would still keep and their account's agreement does not."""
-    names, terms = scene.message_names(), scene.catalog.exceptions.agreements
+    names, terms = scene.message_names(), scene.catalog.agreements
     agreed = scene.reasons.agreed(names["account"], names["clock"], PROMPTS, AT_AS_OF)
     row = conn.execute(
         sql.SQL(
@@ -235,6 +238,8 @@ def _due_by_shorter_terms(conn: Connection, scene: Scene, tier: Tier, rule: Rule
 
 
 def _quarantine(conn: Connection, scenes: dict[str, Scene]) -> Iterator[Line]:
+    if not scenes[RECORDS].catalog.has_messages:
+        return
     for tier in Tier:
         scene = scenes[tier.value]
         rule = scene.policy.rule_for(Trigger.FLAG, PROMPTS, tier)
@@ -279,13 +284,12 @@ def _quarantine(conn: Connection, scenes: dict[str, Scene]) -> Iterator[Line]:
 
 def _records(conn: Connection, scene: Scene) -> Iterator[Line]:
     late = {check.name: check for check in (*records.record_checks(scene), *records.erasure_checks(scene))}
-    datasets: list[Records | Accounts] = [*scene.catalog.records, scene.catalog.accounts]
-    for dataset in datasets:
+    for dataset in scene.catalog.row_by_row:
         if dataset.category is Category.TRAINING_USE:
             yield _training(conn, scene, dataset, late)
             continue
         trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
-        rule = scene.policy.rule_for(trigger, dataset.category, Tier.CONSUMER)
+        rule = scene.policy.rule_for(trigger, dataset.category, _tier_of(dataset))
         if rule is None or rule.period is None:
             continue
         is_account = isinstance(dataset, Accounts)
@@ -313,9 +317,13 @@ def _records(conn: Connection, scene: Scene) -> Iterator[Line]:
         )
 
 
+def _tier_of(dataset: Records | Accounts) -> Tier:
+    return (dataset.tier_is if isinstance(dataset, Records) else None) or Tier.CONSUMER
+
+
 def _still_personal(dataset: Records | Accounts) -> sql.Composable:
     if not isinstance(dataset, Accounts):
-        return sql.SQL("true")
+        return remains(dataset, "r")
     return sql.SQL("({})").format(
         sql.SQL(" OR ").join(sql.SQL("r.{} IS NOT NULL").format(sql.Identifier(name)) for name in dataset.personal)
     )

@@ -88,18 +88,23 @@ def ledger_state(conn: Connection) -> Ledger:
 
 def queues(conn: Connection, config: Configuration, as_of: datetime) -> Queues:
     cases = config.catalog.exceptions.cases
+    open_cases: sql.Composable = sql.SQL("0::bigint")
+    if cases is not None:
+        open_cases = sql.SQL(
+            "(SELECT count(*) FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s)"
+        ).format(cases=relation(cases.table), closed=sql.Identifier(cases.closed))
     rule = config.policy.rule_for(Trigger.ERASURE, Category.PROMPTS_AND_OUTPUTS, Tier.CONSUMER)
     end = ends(sql.SQL("e.requested_at"), rule) if rule is not None else sql.SQL("'infinity'::timestamptz")
     row = conn.execute(
         sql.SQL(
             "SELECT (SELECT count(*) FROM lifecycle.legal_holds h WHERE h.released_at IS NULL OR h.released_at >"
             " %(as_of)s),"
-            " (SELECT count(*) FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s),"
+            " {open_cases},"
             " e.open, e.oldest, e.late, (SELECT count(*) FROM lifecycle.quarantine)"
             " FROM (SELECT count(*) AS open, min(e.requested_at) AS oldest, count(*) FILTER (WHERE {end} < %(as_of)s)"
             " AS late"
             " FROM lifecycle.erasure_requests e WHERE e.completed_at IS NULL) e"
-        ).format(cases=relation(cases.table), closed=sql.Identifier(cases.closed), end=end),
+        ).format(open_cases=open_cases, end=end),
         {"as_of": as_of},
     ).fetchone()
     if row is None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lifecycle.catalog.clocks import column_of
-from lifecycle.catalog.models import Catalog, Records
+from lifecycle.catalog.models import Catalog, Messages, Records
+from lifecycle.catalog.stages import all_of
 from lifecycle.coverage.facts import Column, Relation
 from lifecycle.coverage.names import identifying
 from lifecycle.policy.models import Category
@@ -28,6 +29,7 @@ class Part(StrEnum):
     OUTLIVING = "outliving"
     ACCOUNTS = "accounts"
     RESEARCH = "research"
+    REFRESHED = "refreshed"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def bound_by(catalog: Catalog) -> dict[str, Bound]:
         other = found.get(bound.table)
         declared = bound.declared | (other.declared if other else frozenset())
         found[bound.table] = Bound(bound.table, bound.part, declared, bound.said)
-    for child in catalog.accounts.referenced_by:
+    for child in catalog.accounts.referenced_by if catalog.has_accounts else ():
         bound_child = found.get(child.table)
         if bound_child is not None:
             declared = bound_child.declared | {child.key}
@@ -84,35 +86,36 @@ def bound_by(catalog: Catalog) -> dict[str, Bound]:
 
 def _exceptions(catalog: Catalog) -> Iterator[Bound]:
     exceptions = catalog.exceptions
-    flags, consents, cases, agreements = exceptions.flags, exceptions.consents, exceptions.cases, exceptions.agreements
-    yield _bound(flags.table, Part.OUTLIVING, (flags.record, flags.flagged, flags.cleared), "exceptions.flags")
-    yield _bound(
-        consents.table, Part.SUBMISSIONS, (consents.group, consents.given, consents.withdrawn), "exceptions.consents"
-    )
-    yield _bound(cases.table, Part.OUTLIVING, (cases.subject, cases.opened, cases.closed), "exceptions.cases")
-    yield _bound(
-        agreements.table,
-        Part.OUTLIVING,
-        (
-            agreements.subject,
-            agreements.category,
-            agreements.retain,
-            agreements.effective_from,
-            agreements.effective_to,
-        ),
-        "exceptions.agreements",
-    )
+    for name, part in (
+        ("flags", Part.OUTLIVING),
+        ("consents", Part.SUBMISSIONS),
+        ("cases", Part.OUTLIVING),
+        ("agreements", Part.OUTLIVING),
+    ):
+        facts = getattr(exceptions, name)
+        if facts is not None:
+            columns = facts.model_dump(exclude={"table"}).values()
+            yield _bound(facts.table, part, columns, f"exceptions.{name}")
 
 
 def _datasets(catalog: Catalog) -> Iterator[Bound]:
-    messages, accounts = catalog.messages, catalog.accounts
-    yield _bound(messages.research.table, Part.RESEARCH, (), "the research table")
-    for child in messages.children:
-        yield _bound(child.table, Part.CHILD, (child.key,), f"a child of dataset {messages.id}")
-    for dataset in catalog.records:
+    if catalog.has_messages:
+        yield from _of_messages(catalog.messages)
+    for dataset in catalog.tables:
+        yield from _beside(dataset)
         columns = (*dataset.key_columns, dataset.subject, column_of(dataset.clock), dataset.tier)
         more = (dataset.record, dataset.group, dataset.basis)
         yield _bound(dataset.table, _part(dataset), (*columns, *more), f"dataset {dataset.id}")
+    if catalog.has_accounts:
+        accounts = catalog.accounts
+        named = (accounts.key, accounts.tier, column_of(accounts.clock), *accounts.personal)
+        yield _bound(accounts.table, Part.ACCOUNTS, named, f"dataset {accounts.id}")
+
+
+def _of_messages(messages: Messages) -> Iterator[Bound]:
+    yield _bound(messages.research.table, Part.RESEARCH, (), "the research table")
+    for child in messages.children:
+        yield _bound(child.table, Part.CHILD, (child.key,), f"a child of dataset {messages.id}")
     yield _bound(
         messages.table,
         Part.MESSAGES,
@@ -122,12 +125,17 @@ def _datasets(catalog: Catalog) -> Iterator[Bound]:
         ),
         f"dataset {messages.id}",
     )
-    yield _bound(
-        accounts.table,
-        Part.ACCOUNTS,
-        (accounts.key, accounts.tier, column_of(accounts.clock), *accounts.personal),
-        f"dataset {accounts.id}",
-    )
+
+
+def _beside(dataset: Records) -> Iterator[Bound]:
+    """What goes with a row, and the content of a row that goes before it."""
+    for child in all_of(dataset.children):
+        yield _bound(child.table, Part.CHILD, (child.key,), f"a child of dataset {dataset.id}")
+    for part in dataset.parts:
+        cleared = (each.column for each in part.part.clear)
+        yield _bound(part.table, _part(dataset), cleared, f"dataset {dataset.id}")
+    for view in dataset.refresh:
+        yield _bound(view, Part.REFRESHED, (), f"refreshed with dataset {dataset.id}")
 
 
 def _part(dataset: Records) -> Part:
@@ -159,7 +167,7 @@ def identifiers_of(catalog: Catalog, relations: Collection[Relation]) -> tuple[I
     others = [relation for relation in relations if relation.name not in bound]
     keys = {column.name for relation in others for column in relation.columns if column.unique}
     for table, relation in tables.items():
-        if bound[table].part is Part.RESEARCH:
+        if bound[table].part in (Part.RESEARCH, Part.REFRESHED):
             continue
         looked_up = {item.column for item in relation.references if item.table not in bound}
         for column in relation.columns:
@@ -182,13 +190,15 @@ def is_second(column: Column, keys: Collection[str]) -> bool:
 
 
 def _declared(catalog: Catalog) -> Iterator[Identifier]:
-    messages, accounts = catalog.messages, catalog.accounts
-    yield Identifier(messages.table, messages.record, True, record=True)
-    yield Identifier(messages.table, messages.group, True)
-    yield Identifier(accounts.table, accounts.key, True)
-    # The subject of a message need not have an account row.
-    yield Identifier(messages.table, messages.subject, True)
-    for dataset in catalog.records:
+    if catalog.has_messages:
+        messages = catalog.messages
+        yield Identifier(messages.table, messages.record, True, record=True)
+        yield Identifier(messages.table, messages.group, True)
+        # The subject of a message need not have an account row.
+        yield Identifier(messages.table, messages.subject, True)
+    if catalog.has_accounts:
+        yield Identifier(catalog.accounts.table, catalog.accounts.key, True)
+    for dataset in catalog.tables:
         if isinstance(dataset.key, str):
             # A part of a key names no row by itself.
             yield Identifier(dataset.table, dataset.key, True)

@@ -49,12 +49,11 @@ def list_buckets(s3: S3Client) -> tuple[str, ...] | None:
 def declared_prefixes(catalog: Catalog) -> dict[str, tuple[str, ...]]:
     """Per owned bucket the prefixes that belong to something; a name in braces stands for any text. The research
     bucket is given over to de-identified data as a whole."""
-    messages = catalog.messages
-    declared: dict[str, tuple[str, ...]] = {
-        messages.objects.bucket: (messages.objects.landing, _folder(messages.objects.partitioned)),
-        messages.quarantine.bucket: (_folder(messages.quarantine.prefix),),
-        catalog.evidence_bucket: EVIDENCE_PREFIXES,
-    }
+    declared: dict[str, tuple[str, ...]] = {catalog.evidence_bucket: EVIDENCE_PREFIXES}
+    if catalog.has_messages:
+        messages = catalog.messages
+        declared[messages.objects.bucket] = (messages.objects.landing, _folder(messages.objects.partitioned))
+        declared[messages.quarantine.bucket] = (_folder(messages.quarantine.prefix),)
     for dataset in catalog.logs:
         declared[dataset.bucket] = (*declared.get(dataset.bucket, ()), dataset.prefix)
     return {bucket: prefixes for bucket, prefixes in declared.items() if "" not in prefixes}

@@ -129,6 +129,8 @@ def _with_content(oid: int, relation: Relation, content: Mapping[tuple[int, str]
 
 def count_unclassified(conn: Connection, catalog: Catalog) -> dict[str, int]:
     """Messages of no declared tier; they lie in the default partition, so this reads nothing else."""
+    if not catalog.has_messages:
+        return {}
     messages = catalog.messages
     query = sql.SQL("SELECT count(*) FROM {} m WHERE {} <> ALL (%s)").format(
         sql.Identifier(*messages.table.split(".", 1)), sql.Identifier("m", messages.tier)

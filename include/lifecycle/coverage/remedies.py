@@ -27,9 +27,8 @@ def excluding(as_of: datetime, **target: str) -> Remedy:
 def for_table(name: str, suspicions: Sequence[Suspicion], catalog: Catalog, as_of: datetime) -> tuple[Remedy, ...]:
     """A child of the messages where the table names their record; an account's keeper; or an exclusion."""
     record = next((item.column for item in suspicions if item.target is not None and item.target.record), None)
-    account = next(
-        (item.column for item in suspicions if item.target and item.target.table == catalog.accounts.table), None
-    )
+    accounts = catalog.accounts.table if catalog.has_accounts else None
+    account = next((item.column for item in suspicions if item.target and item.target.table == accounts), None)
     found = []
     if record is not None:
         found.append(
@@ -62,6 +61,7 @@ def for_column(table: str, column: str, part: Part, catalog: Catalog, as_of: dat
 def for_copy(name: str, as_of: datetime) -> tuple[Remedy, ...]:
     return (
         Remedy("drop it, or replace it by a plain view: what is deleted stays in a copy until somebody refreshes it"),
+        Remedy("below the dataset of type table it is made from, so that runs refresh it:", f"refresh: [{name}]"),
         excluding(as_of, table=name),
     )
 

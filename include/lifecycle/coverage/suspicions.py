@@ -62,7 +62,7 @@ def of_columns(relation: Relation, bound: Bound, known: Known) -> dict[str, list
     """Per undeclared column of a bound table what would outlive the record, or stay when the row is de-identified."""
     found: dict[str, list[Suspicion]] = {}
     for column in relation.columns:
-        if column.name in bound.declared or bound.part is Part.RESEARCH:
+        if column.name in bound.declared or bound.part in (Part.RESEARCH, Part.REFRESHED):
             continue
         reasons = _unique(_of_bound_column(relation, column, bound, known))
         if reasons:

@@ -21,6 +21,7 @@ from lifecycle.dispositions.plan_store import load_unit, mark, record_progress
 from lifecycle.errors import DispositionError
 from lifecycle.planning.units import DISPOSING, Progress
 from lifecycle.stores.postgres.batches import Span, Step, Walk, left_due, take_batch
+from lifecycle.stores.postgres.references import violated
 
 log = logging.getLogger(__name__)
 # What the run's budget of time or rows did not reach: shown as kept, and left to the validation to object to.
@@ -108,7 +109,12 @@ class RowWork:
                 self._spent = True
                 return
             steps: list[Step] = []
-            if self._pacer.batch(self._lease, size, partial(self._act, walk, span, wait, steps)) is None:
+            try:
+                taken = self._pacer.batch(self._lease, size, partial(self._act, walk, span, wait, steps))
+            except psycopg.errors.ForeignKeyViolation as error:
+                mark(self._context.conn, self._context.run.run_id, self._unit, "failed")
+                raise violated(self._unit, error, batch=True) from None
+            if taken is None:
                 continue
             step = steps[-1]
             if step.locked:
@@ -120,7 +126,7 @@ class RowWork:
     def _act(self, walk: Walk, span: Span, wait: bool, steps: list[Step], size: int, gate: Gate) -> Taken:
         step = take_batch(gate.conn, walk, span, size, wait=wait)
         if step.gone:
-            counts = {self._name_of(fate): {"records": n} for fate, n in step.gone.items()}
+            counts = {self._name_of(fate): {"records": n, **step.beside[fate]} for fate, n in step.gone.items()}
             record_progress(gate.conn, self._context.run.run_id, self._unit, counts)
         steps.append(step)
         return Taken(step.examined, step.total)

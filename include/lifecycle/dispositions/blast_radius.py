@@ -129,10 +129,8 @@ def _total(context: RunContext, part: Part) -> int | None:
         return None
     if part.kind == "quarantine":
         return sum(estimates(context.conn, "lifecycle.quarantine").values())
-    tables = {
-        context.messages.id: context.messages.table,
-        context.catalog.accounts.id: context.catalog.accounts.table,
-        **{dataset.id: dataset.table for dataset in context.catalog.records},
-    }
+    tables = {dataset.id: dataset.table for dataset in context.catalog.row_by_row}
+    if context.catalog.has_messages:
+        tables[context.messages.id] = context.messages.table
     name = tables.get(part.dataset)
     return None if name is None else sum(estimates(context.conn, name).values())

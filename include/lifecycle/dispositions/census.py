@@ -22,6 +22,7 @@ from lifecycle.stores.postgres.candidates import Source, of_records, own_rule
 from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
+from lifecycle.stores.postgres.present import present
 from lifecycle.stores.postgres.tree import Partition
 
 # A smaller partition is read faster than its exceptions are looked up.
@@ -143,20 +144,24 @@ def leaf_tallies(context: RunContext, tier: Tier, leaf: Partition) -> list[Tally
     return counted.get(leaf.name, [])
 
 
-def count_records(context: RunContext, dataset: Records | Accounts, which: sql.Composable) -> list[Tally]:
-    """The rows of an ordinary table by fate.
+def count_records(context: RunContext, dataset: Records | Accounts, which: sql.Composable | None = None) -> list[Tally]:
+    """The rows of an ordinary table by fate, of those that still hold what the dataset disposes of.
+
+    Of a stage younger rows count as they are, whether or not they hold anything: to look would read their content.
 
     Args:
-        which: narrows the rows that count.
+        which: narrows the rows that count, instead.
     """
-    rule = own_rule(context.policy, dataset.category)
+    which = present(dataset) if which is None else which
+    rule = own_rule(context.policy, dataset)
     if isinstance(dataset, Records) and rule is not None and rule.period is not None and context.guard is None:
         source = of_records(context.policy, context.catalog, dataset, rule)
         source = replace(source, names=("ctid", *source.names))
         if not exceptional.is_held_whole(context.conn, source, context.params):
             bound = min(rule.period.cutoff_bound(horizon(context.policy, context.run.as_of)), context.run.as_of)
             ordinary = f"{Disposition.KEEP.value}:{rule.id}"
-            return exceptional.record_tallies(context.conn, source, ordinary, context.params | {"bound": bound})
+            params = context.params | {"bound": bound}
+            return exceptional.record_tallies(context.conn, source, ordinary, params, which)
     rows = context.conn.execute(
         sql.SQL("SELECT {fate}, count(*), min({clock}) FROM {t} m WHERE {which} GROUP BY 1").format(
             fate=context.record_fate(dataset),

@@ -12,7 +12,7 @@ from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.ledger import chain
 from lifecycle.ledger.runs import Run
 from lifecycle.planning.cutoffs import cutoff_for
-from lifecycle.policy.models import Policy, Tier
+from lifecycle.policy.models import Category, Policy, Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import fate_parameters, message_fate, quarantine_fate, record_fate
 from lifecycle.stores.postgres.guard import Guard
@@ -47,7 +47,9 @@ class RunContext:
 
     @property
     def tiers(self) -> tuple[Tier, ...]:
-        """The tiers whose messages this run may touch."""
+        """The tiers whose messages this run may touch; none where the dataset file has no messages."""
+        if not self.catalog.has_messages:
+            return ()
         if self.run.scope == ERASURE_SCOPE:
             return tuple(Tier)
         return (Tier(self.run.scope),) if self.run.scope != RECORDS_SCOPE else ()
@@ -81,7 +83,7 @@ class RunContext:
     def cutoff(self, tier: Tier | None) -> Any:
         """Before which a record is due by its tier's default: under both policies, while one is not approved."""
         policies = [self.policy, *([self.guard.policy] if self.guard and self.guard.policy else [])]
-        return min(cutoff_for(each, self.messages.category, tier, self.run.as_of).cutoff for each in policies)
+        return min(cutoff_for(each, Category.PROMPTS_AND_OUTPUTS, tier, self.run.as_of).cutoff for each in policies)
 
     @property
     def orphan_margin(self) -> timedelta:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from psycopg import sql
@@ -10,10 +10,11 @@ from psycopg import sql
 from lifecycle.catalog.models import Accounts, Records
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, through_gate
-from lifecycle.policy.models import Category, Tier
+from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.stores.postgres.fates import Columns, table
 from lifecycle.stores.postgres.guard import AWAITING
 from lifecycle.stores.postgres.ids import Ids, exactly
+from lifecycle.stores.postgres.present import present
 
 SCOPE_COLUMNS = {"account": "subject", "conversation": "group", "message": "record"}
 
@@ -80,6 +81,26 @@ def _insert(
 
 
 def _remaining(context: RunContext, scope: str) -> Iterable[sql.Composed]:
+    if context.catalog.has_messages:
+        yield from _remaining_messages(context, scope)
+    for dataset in erasable(context):
+        found = _of_records(context, dataset, scope)
+        if found is not None:
+            yield found
+    if scope == "account" and context.catalog.has_accounts:
+        yield _of_accounts(context, context.catalog.accounts)
+
+
+def erasable(context: RunContext) -> Iterator[Records]:
+    """What a request reaches in ordinary tables: submissions, and content and usage where the policy says so."""
+    for dataset in context.catalog.records:
+        asked = context.policy.rule_for(Trigger.ERASURE, dataset.category, dataset.ruled_as) is not None
+        content = dataset.category in (Category.PROMPTS_AND_OUTPUTS, Category.USAGE_RECORDS)
+        if dataset.category is Category.FEEDBACK or (content and asked):
+            yield dataset
+
+
+def _remaining_messages(context: RunContext, scope: str) -> Iterator[sql.Composed]:
     messages = context.messages
     columns = Columns.of(messages)
     named = {"account": columns.subject, "conversation": columns.group, "message": columns.record}[scope]
@@ -98,13 +119,6 @@ def _remaining(context: RunContext, scope: str) -> Iterable[sql.Composed]:
         )
     unknown = sql.SQL("m.{} <> ALL({})").format(sql.Identifier(messages.tier), sql.Literal([t.value for t in Tier]))
     yield _insert(scope, table(messages.table), named, columns.clock, context.fate(None), unknown)
-    for dataset in context.catalog.records:
-        if dataset.category is Category.FEEDBACK:
-            found = _of_records(context, dataset, scope)
-            if found is not None:
-                yield found
-    if scope == "account":
-        yield _of_accounts(context, context.catalog.accounts)
 
 
 def _of_records(context: RunContext, dataset: Records, scope: str) -> sql.Composed | None:
@@ -113,15 +127,12 @@ def _of_records(context: RunContext, dataset: Records, scope: str) -> sql.Compos
     if named is None:
         return None
     return _insert(
-        scope, table(dataset.table), named, columns.clock, context.record_fate(dataset), sql.SQL("true"), columns.ids
+        scope, table(dataset.table), named, columns.clock, context.record_fate(dataset), present(dataset), columns.ids
     )
 
 
 def _of_accounts(context: RunContext, dataset: Accounts) -> sql.Composed:
     columns = Columns.of(dataset)
-    personal = sql.SQL("num_nonnulls({}) > 0").format(
-        sql.SQL(", ").join(sql.Identifier("m", column) for column in dataset.personal)
-    )
     return _insert(
-        "account", table(dataset.table), columns.subject, columns.clock, context.record_fate(dataset), personal
+        "account", table(dataset.table), columns.subject, columns.clock, context.record_fate(dataset), present(dataset)
     )

@@ -84,12 +84,12 @@ class Gate:
 
 def _lock_exceptions(conn: Connection, catalog: Catalog) -> None:
     """Holds and requests are only read here; the application's exception tables may also lose rows to us."""
-    facts = catalog.exceptions
     ours = [sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.SQL(", ").join([HOLDS, ERASURES]))]
-    names = sorted({facts.flags.table, facts.consents.table, facts.cases.table, facts.agreements.table})
     # Self-conflicting: two gates that both hold SHARE and then delete from these tables would deadlock.
-    theirs = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.SQL(", ").join(table(n) for n in names))
-    for statement in (*ours, theirs):
+    theirs = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE")
+    if names := sorted(catalog.exceptions.tables):
+        ours.append(theirs.format(sql.SQL(", ").join(table(name) for name in names)))
+    for statement in ours:
         conn.execute(statement)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,6 +51,14 @@ class Copied:
     source: tuple[ObjectVersion, ...]
 
 
+@dataclass(frozen=True)
+class Followed:
+    """How many objects failed, and the new keys of those that moved, with their record's fate inside the gate."""
+
+    failed: int
+    moved: Mapping[str, str]
+
+
 def partition_landing(context: RunContext, tier: Tier) -> Progress:
     """Move a tier's landing objects to their day. Held objects stay; flagged and due ones are left to later steps.
 
@@ -80,9 +88,12 @@ def _move_all(context: RunContext, lease: UnitLease, tier: Tier) -> int:
             after = batch[-1].record
             copied = [copy for copy in pool.map(partial(_copy, context, tier), batch) if copy is not None]
             failed += len(batch) - len(copied)
-            failed += through_gate(
+            followed = through_gate(
                 context.conn, context.catalog, lease, partial(_follow, context, lease.unit, tier, copied)
             )
+            failed += followed.failed
+            # After the commit: a ticket on an object that no row names yet could not be taken back by a shield.
+            hand_out(context, tier, followed.moved)
     return failed
 
 
@@ -143,10 +154,10 @@ def _copy(context: RunContext, tier: Tier, row: Landed) -> Copied | None:
     return Copied(row, source)
 
 
-def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied], gate: Gate) -> int:
-    """Inside the gate: destroy the landing copies of what still stays, and let object_key follow. Returns failures."""
+def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied], gate: Gate) -> Followed:
+    """Inside the gate: destroy the landing copies of what still stays, and let object_key follow."""
     if not copied:
-        return 0
+        return Followed(0, {})
     dataset = context.messages
     source = {copy.row.key: copy.source for copy in copied}
     still = _landed(context, tier, None, [copy.row.record for copy in copied])
@@ -155,8 +166,6 @@ def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied]
     # What is held stays in landing whole, and what was written again is not what was copied: the copy is taken back.
     staying = [copy.row for copy in copied if copy.row not in moved and copy.row.key not in found.failed]
     _take_back(context, gate, tier, staying)
-    # Inside the gate, where no exception can be entered: what S3 may expire is what none names now.
-    hand_out(context, tier, {_target(context, tier, row): row.fate for row in moved})
     with gate.conn.cursor() as cursor:
         cursor.executemany(
             sql.SQL("UPDATE {} SET {} = %s WHERE {} = %s AND {} = %s").format(
@@ -169,7 +178,7 @@ def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied]
         )
     if moved:
         record_progress(gate.conn, context.run.run_id, unit, {FATE: {"objects": len(moved)}})
-    return len(found.failed)
+    return Followed(len(found.failed), {_target(context, tier, row): row.fate for row in moved})
 
 
 def _take_back(context: RunContext, gate: Gate, tier: Tier, rows: Sequence[Landed]) -> None:

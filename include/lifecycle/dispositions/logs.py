@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,7 @@ from lifecycle.stores.postgres.guard import AWAITING
 if TYPE_CHECKING:
     from lifecycle.stores.s3.logs import LogFields
 
+log = logging.getLogger(__name__)
 _DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})/$")
 Decide = Callable[[str, str, str, datetime | None], str | None]
 
@@ -178,7 +180,8 @@ def expire_logs(context: RunContext, unit: str, conversations: dict[str, list[st
             try:
                 act = partial(_rewrite, context, dataset, unit, key, known, row.day, aside)
                 through_gate(context.conn, context.catalog, lease, act)
-            except LifecycleError:
+            except LifecycleError as error:
+                log.warning("an object of %s was left as it is: %s", unit, error)
                 failed += 1
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")

@@ -252,6 +252,8 @@ def sync_holds(context: RunContext) -> int:
     from lifecycle.stores.s3.locks import set_legal_hold
 
     changed = 0
+    if not context.tiers:
+        return changed
     bucket = context.messages.quarantine.bucket
     for tier in context.tiers:
         hold_on, hold_off = _hold_changes(context, tier)

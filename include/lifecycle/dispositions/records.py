@@ -6,15 +6,17 @@ from collections.abc import Callable
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Records
+from lifecycle.catalog.models import Accounts, Records, StagedRecords
 from lifecycle.dispositions.batching import RowWork
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import UnitLease, take_lease, through_gate
-from lifecycle.dispositions.plan_store import close_unit, has_disposed, load_unit
+from lifecycle.dispositions.plan_store import all_units, close_unit, has_disposed, load_unit
 from lifecycle.dispositions.walks import walks_of, whole_table
 from lifecycle.planning.units import Progress
+from lifecycle.stores.postgres.belongings import touched
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.reclaim import reclaim
+from lifecycle.stores.postgres.references import refuse_strangers
 
 
 def expire_records(context: RunContext, unit: str) -> Progress:
@@ -22,19 +24,28 @@ def expire_records(context: RunContext, unit: str) -> Progress:
 
     Raises:
         DispositionError: rows stayed locked by somebody else; everything else was done.
+        ReferencedError: a foreign key that nobody configured would act; nothing was destroyed.
         StatementTooSlowError: not even the smallest batch ended in its time.
     """
     dataset = next(item for item in context.catalog.records if item.id == unit)
+    refuse_strangers(context.conn, context.catalog, dataset, unit)
 
     def work(lease: UnitLease) -> None:
         rows = RowWork(context, lease, dataset, table(dataset.table))
         rows.take_out(walks_of(context, dataset))
-        if rows.short_of_plan and not rows.spent:
+        if rows.short_of_plan and not rows.spent and not _rows_went(context, dataset):
             # The plan saw more than was found: nothing may hang on where exceptions are looked for.
             rows.take_out([whole_table(context, dataset)])
         rows.note_left()
 
     return _carry_out(context, unit, dataset, work)
+
+
+def _rows_went(context: RunContext, dataset: Records) -> bool:
+    """Whether the same run takes rows out of the table of a stage: then content that the plan saw went with its row."""
+    if not isinstance(dataset, StagedRecords):
+        return False
+    return any(each.unit == dataset.binding for each in all_units(context.conn, context.run.run_id))
 
 
 def expire_accounts(context: RunContext, unit: str) -> Progress:
@@ -69,7 +80,10 @@ def _carry_out(
         return row.progress
     work(lease)
     deleted = has_disposed(context, unit)
-    reclaim(context.conn, context.run.run_id, unit, [table(dataset.table)], deleted=deleted)
+    tables = [table(dataset.table)]
+    if isinstance(dataset, Records):
+        tables += touched(dataset, load_unit(context.conn, context.run.run_id, unit).progress)
+    reclaim(context.conn, context.run.run_id, unit, tables, deleted=deleted)
     through_gate(context.conn, context.catalog, lease, lambda gate: close_unit(context, unit))
     return load_unit(context.conn, context.run.run_id, unit).progress
 

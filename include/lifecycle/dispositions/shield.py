@@ -50,9 +50,10 @@ class Shielded:
 
 
 def hand_out(context: RunContext, tier: Tier, moved: Mapping[str, str]) -> int:
-    """Inside the gate: give a ticket to those of some keys whose fate is their tier's default. Returns how many.
+    """Give a ticket to those of some moved keys whose fate was their tier's default. Returns how many.
 
-    One that does not get it is never expired by S3, and left to the runs; so a failure here fails nothing.
+    One that does not get it is never expired by S3, and left to the runs; so a failure here fails nothing. What an
+    exception names since then the next shield takes back, long before a rule counts to its day.
     """
     ticket = ticket_of(context.policy, context.messages, tier)
     if ticket is None or context.guard is not None:
@@ -119,10 +120,12 @@ def shield_hold(conn: Connection, s3: S3Client, catalog: Catalog, scope: str, ta
     Raises:
         ShieldError: some could not be taken.
     """
+    tags = _tags(conn, s3, catalog)
+    if not tags:
+        return 0
     messages = catalog.messages
     columns = {"account": messages.subject, "conversation": messages.group, "message": messages.record}
-    tags = _tags(conn, s3, catalog)
-    if not tags or scope not in columns:
+    if scope not in columns:
         return 0
     query = sql.SQL("SELECT m.{key} FROM {t} m WHERE m.{column} = %(target)s::uuid AND m.{key} IS NOT NULL").format(
         key=sql.Identifier(messages.objects.column), t=table(messages.table), column=sql.Identifier(columns[scope])
@@ -138,6 +141,8 @@ def shield_hold(conn: Connection, s3: S3Client, catalog: Catalog, scope: str, ta
 
 def _tags(conn: Connection, s3: S3Client, catalog: Catalog) -> frozenset[str]:
     """The tags that our rules go by: those of the dataset file, and those that stand in the bucket all the same."""
+    if not catalog.has_messages:
+        return frozenset()
     objects = catalog.messages.objects
     tags = {objects.backstop.tag} if objects.backstop is not None else set()
     approved = approved_for(conn, objects.bucket)

@@ -11,10 +11,11 @@ from psycopg import sql
 from lifecycle.catalog.models import Accounts, Records
 from lifecycle.dispositions.census import census, count_records
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, RunContext
+from lifecycle.dispositions.erasure import erasable
 from lifecycle.dispositions.logs import survey_logs
 from lifecycle.dispositions.orphans import survey_orphans
 from lifecycle.planning.units import Method, Tally, Unit, choose_method, in_order
-from lifecycle.policy.models import Category, Tier, Trigger
+from lifecycle.policy.models import Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
@@ -39,14 +40,15 @@ def survey(context: RunContext) -> list[Unit]:
             units.extend(_quarantine_units(context, tier))
             units.extend(survey_orphans(context, tier))
     if context.run.scope == RECORDS_SCOPE:
-        units.extend(_unclassified_units(context))
+        if context.catalog.has_messages:
+            units.extend(_unclassified_units(context))
         units.extend(_record_unit(context, dataset) for dataset in context.catalog.records)
         units.extend(survey_logs(context))
-        units.extend(survey_orphans(context, None))
+        if context.catalog.has_messages:
+            units.extend(survey_orphans(context, None))
     if context.run.scope == ERASURE_SCOPE:
-        feedback = [dataset for dataset in context.catalog.records if dataset.category is Category.FEEDBACK]
-        units.extend(_record_unit(context, dataset) for dataset in feedback)
-    if context.run.scope in (RECORDS_SCOPE, ERASURE_SCOPE):
+        units.extend(_record_unit(context, dataset) for dataset in erasable(context))
+    if context.run.scope in (RECORDS_SCOPE, ERASURE_SCOPE) and context.catalog.has_accounts:
         units.append(_record_unit(context, context.catalog.accounts))
     return [unit for unit in in_order(units) if unit.due or unit.method is Method.ACCOUNTS]
 
@@ -152,7 +154,7 @@ def _quarantine_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
 
 
 def _to_quarantine(context: RunContext, tier: Tier) -> list[tuple[date, str, int, int, datetime]]:
-    dataset, flags = context.messages, context.catalog.exceptions.flags
+    dataset, flags = context.messages, context.catalog.flags
     return context.conn.execute(
         sql.SQL(
             "SELECT (m.{clock} AT TIME ZONE 'UTC')::date, {fate}, count(*), count(m.{key}), min(m.{clock}) FROM {t} m"
@@ -194,8 +196,7 @@ def _from_quarantine(context: RunContext, tier: Tier) -> list[tuple[date, str, i
 
 
 def _record_unit(context: RunContext, dataset: Records | Accounts) -> Unit:
-    which = _still_personal(dataset) if isinstance(dataset, Accounts) else sql.SQL("true")
-    found = count_records(context, dataset, which)
+    found = count_records(context, dataset)
     if isinstance(dataset, Accounts):
         # What goes from an account is its personal columns; the row follows when nothing refers to it.
         found = [replace(tally, fate=tally.fate.replace("delete:", "deidentify:")) for tally in found]
@@ -207,11 +208,4 @@ def _record_unit(context: RunContext, dataset: Records | Accounts) -> Unit:
         method=Method.ACCOUNTS if isinstance(dataset, Accounts) else Method.RECORDS,
         tallies=(*going, *kept),
         cutoff=None,
-    )
-
-
-def _still_personal(dataset: Accounts) -> sql.Composable:
-    """Accounts that still hold personal data; an emptied row waits only for the last reference to it to go."""
-    return sql.SQL("num_nonnulls({}) > 0").format(
-        sql.SQL(", ").join(sql.Identifier("m", column) for column in dataset.personal)
     )

@@ -12,14 +12,16 @@ from typing import Any
 from psycopg import sql
 
 from lifecycle.catalog.clocks import column_of
-from lifecycle.catalog.models import Accounts, Records
+from lifecycle.catalog.models import Accounts, Records, StagedRecords
 from lifecycle.dispositions.context import ERASURE_SCOPE, RunContext
 from lifecycle.policy.decide import horizon
 from lifecycle.stores.postgres.batches import Walk
-from lifecycle.stores.postgres.candidates import AS_OF, BOUND, TRUE, few_of, of_records, own_rule
+from lifecycle.stores.postgres.belongings import all_indexed, belongings_of
+from lifecycle.stores.postgres.candidates import AS_OF, BOUND, few_of, of_records, own_rule
 from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import is_due
+from lifecycle.stores.postgres.present import TRUE, emptied, present
 
 _EVER = "-infinity"
 
@@ -28,18 +30,19 @@ def walks_of(
     context: RunContext,
     dataset: Records | Accounts,
     *,
-    which: sql.Composable = TRUE,
+    which: sql.Composable | None = None,
     only: sql.Composable = TRUE,
     change: sql.Composable | None = None,
 ) -> Iterator[Walk]:
     """The ways through a table that together come by every due row.
 
     Args:
-        which: narrows the rows that are looked at; cheap to evaluate.
+        which: narrows the rows that are looked at, cheap to evaluate; unless given, to those with something to dispose.
         only: narrows the due rows.
-        change: see `Walk`.
+        change: see `Walk`; for a stage the emptying of its columns.
     """
-    rule = own_rule(context.policy, dataset.category)
+    which = present(dataset) if which is None else which
+    rule = own_rule(context.policy, dataset)
     whole = whole_table(context, dataset, which=which, only=only, change=change)
     if rule is None or rule.period is None:
         yield whole  # no clock decides, so any row may be due
@@ -62,11 +65,14 @@ def whole_table(
     context: RunContext,
     dataset: Records | Accounts,
     *,
-    which: sql.Composable = TRUE,
+    which: sql.Composable | None = None,
     only: sql.Composable = TRUE,
     change: sql.Composable | None = None,
 ) -> Walk:
     """Every row that had arrived: once through the table, in the order of its key, which always has an index."""
+    which = present(dataset) if which is None else which
+    if change is None and isinstance(dataset, StagedRecords):
+        change = emptied(dataset)
     fate, relation = context.record_fate(dataset), table(dataset.table)
     return Walk(
         relation=relation,
@@ -78,4 +84,6 @@ def whole_table(
         due=sql.SQL("({} AND {} AND {} AND {})").format(which, is_due(fate), context.narrowed(fate), only),
         params=context.params,
         change=change,
+        belongings=belongings_of(context.catalog, dataset) if isinstance(dataset, Records) else (),
+        probing=all_indexed(context.conn, dataset) if isinstance(dataset, Records) else True,
     )

@@ -32,7 +32,7 @@ def explain_account(conn: Connection, config: Configuration, account: UUID, as_o
     owned = _owned(conn, config, account, as_of)
     others = {
         each.id: count_of(conn, each.table, each.subject, str(account))
-        for each in config.catalog.records
+        for each in config.catalog.tables
         if each.ids != "bigint"
     }
     data: dict[str, Any] = {"kind": "account", "account_id": str(account), "as_of": as_of, "location": ABSENT}

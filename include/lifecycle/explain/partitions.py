@@ -82,6 +82,8 @@ def _groups(conn: Connection, config: Configuration, dataset: str, rest: str, as
     ordinary = dataset_of(config, dataset)
     if ordinary is not None and not rest:
         return record_groups(conn, policy, catalog, ordinary, as_of)
+    if not catalog.has_messages:
+        raise NoSuchPartitionError
     if dataset == catalog.messages.id and rest.split("/", 1)[0] == "unclassified":
         others = {unclassified_label(leaf): leaf for leaf in unclassified_partitions(conn, catalog.messages)}
         if rest not in others:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from lifecycle.catalog.models import Accounts, Records
+from lifecycle.catalog.models import Accounts, Records, StagedRecords
 from lifecycle.config import Configuration
 from lifecycle.explain.lead import lead_terms
 from lifecycle.explain.sentences import Case, taken_after, tell
@@ -56,8 +56,7 @@ def as_data(case: Case) -> dict[str, Any]:
 
 def dataset_of(config: Configuration, name: str) -> Records | Accounts | None:
     """The ordinary table of a dataset id."""
-    datasets: list[Records | Accounts] = [*config.catalog.records, config.catalog.accounts]
-    return next((dataset for dataset in datasets if dataset.id == name), None)
+    return next((dataset for dataset in config.catalog.row_by_row if dataset.id == name), None)
 
 
 def explain_record(
@@ -72,9 +71,21 @@ def explain_record(
         return head | {"location": ABSENT, "text": f"No row of that key is in {dataset.table}."}
     case = Case(dataset.category, _tier(row), row.clock, row.facts, config.policy, as_of, dataset.table)
     data = head | as_data(case)
+    if isinstance(dataset, StagedRecords):
+        return data | _stage(dataset, row, data["text"])
     if dataset.category is Category.TRAINING_USE:
         return data | _training(case, row)
     return data
+
+
+def _stage(dataset: StagedRecords, row: Row, text: str) -> dict[str, Any]:
+    """Of a stage only content goes: which columns, and what that leaves."""
+    columns = ", ".join(each.column for each in dataset.part.clear)
+    if not row.personal:
+        gone = f"Its content is gone: {columns} are empty. The row itself is dataset {dataset.part.of}."
+        return {"content": False, "due": False, "text": gone}
+    kept = f"This is about its content only ({columns}), which is emptied; the row itself is dataset {dataset.part.of}."
+    return {"content": True, "text": f"{text}\n{kept}"}
 
 
 def _tier(row: Row) -> str:

@@ -71,7 +71,9 @@ def _dataset(config: Configuration, kind: str, found: dict[str, Any]) -> str:
     if kind == "partition":
         name = str(found["partition"]).partition("/")[0]
         return config.catalog.messages.id if name == "quarantine" else name
-    return str(found.get("dataset", config.catalog.messages.id))
+    if "dataset" in found:
+        return str(found["dataset"])
+    return config.catalog.messages.id
 
 
 def _units(config: Configuration, kind: str, found: dict[str, Any]) -> tuple[str, ...]:

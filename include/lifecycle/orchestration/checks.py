@@ -14,6 +14,7 @@ from lifecycle.policy.models import Policy
 from lifecycle.stores.postgres.columns import misfits
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.indexes import missing_indexes
+from lifecycle.stores.postgres.stage_indexes import missing_for_stages, unfit_for_stages
 from lifecycle.stores.postgres.tree import check_tree
 
 if TYPE_CHECKING:
@@ -71,11 +72,14 @@ def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
             raise PreconditionError(
                 f"table {name} of dataset {dataset.id} does not exist; run 'lifecycle store create'"
             )
-    unfit = misfits(conn, catalog)
+    unfit = [*misfits(conn, catalog), *unfit_for_stages(conn, catalog)]
     if unfit:
         raise PreconditionError("; ".join(map(str, unfit)))
-    for missing in missing_indexes(conn, catalog):
+    for missing in (*missing_indexes(conn, catalog), *missing_for_stages(conn, catalog)):
         log.warning("%s", missing)
+    check_bucket(s3, catalog.evidence_bucket, versioned=True, object_lock=True)
+    if not catalog.has_messages:
+        return
     messages = catalog.messages
     if not _exists(conn, messages.research.table):
         raise PreconditionError(f"table {messages.research.table} does not exist; run 'lifecycle store create'")
@@ -84,7 +88,6 @@ def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
     for logs in catalog.logs:
         check_bucket(s3, logs.bucket, versioned=False, object_lock=False)
     check_bucket(s3, messages.quarantine.bucket, versioned=True, object_lock=True)
-    check_bucket(s3, catalog.evidence_bucket, versioned=True, object_lock=True)
 
 
 def _exists(conn: Connection, table: str) -> bool:

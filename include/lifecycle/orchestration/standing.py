@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lifecycle.catalog.models import Accounts, Catalog, Logs, Records
+from lifecycle.catalog.models import Catalog, Dataset, Logs, Messages, Records
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, RunContext
 from lifecycle.ledger.runs import last_success
 from lifecycle.planning.cutoffs import cutoff_of
@@ -74,8 +74,8 @@ def _of_unit(tier: str) -> str | None:
 
 def _place(catalog: Catalog) -> Callable[[Standing], tuple[int, int, str]]:
     """Messages, quarantine, then the others as the dataset file lists them; tiers in their usual order."""
-    others = [each.id for each in catalog.datasets if each.id != catalog.messages.id]
-    order = [catalog.messages.id, QUARANTINE, *others]
+    listed = sorted(catalog.datasets, key=lambda each: not isinstance(each, Messages))
+    order = [name for each in listed for name in _names_of(each)]
     tiers = [tier.value for tier in Tier]
 
     def place(standing: Standing) -> tuple[int, int, str]:
@@ -85,19 +85,28 @@ def _place(catalog: Catalog) -> Callable[[Standing], tuple[int, int, str]]:
     return place
 
 
+def _names_of(dataset: Dataset) -> tuple[str, ...]:
+    """A dataset with what stands beside it: messages with the quarantine, the rows of a table after their stages."""
+    if isinstance(dataset, Messages):
+        return (dataset.id, QUARANTINE)
+    return (*(part.id for part in dataset.parts), dataset.id) if isinstance(dataset, Records) else (dataset.id,)
+
+
 def sources(policy: Policy, catalog: Catalog, scope: str) -> Iterator[tuple[str, Source]]:
     """The tables of a scope, each with the name of its dataset (or ``quarantine``)."""
     if scope != RECORDS_SCOPE:
+        if not catalog.has_messages:
+            return
         tier = Tier(scope)
         yield catalog.messages.id, of_messages(policy, catalog, tier)
         flag = policy.rule_for(Trigger.FLAG, catalog.messages.category, tier)
         if flag is not None and flag.period is not None:
             yield QUARANTINE, of_quarantine(policy, catalog, tier, flag)
         return
-    yield catalog.messages.id, of_messages(policy, catalog, None)
-    datasets: list[Records | Accounts] = [*catalog.records, catalog.accounts]
-    for dataset in datasets:
-        rule = own_rule(policy, dataset.category)
+    if catalog.has_messages:
+        yield catalog.messages.id, of_messages(policy, catalog, None)
+    for dataset in catalog.row_by_row:
+        rule = own_rule(policy, dataset)
         if rule is not None:
             yield dataset.id, of_records(policy, catalog, dataset, rule)
 

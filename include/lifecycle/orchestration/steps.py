@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from lifecycle.catalog.models import Child
 from lifecycle.config import load_configuration
 from lifecycle.dispositions.blast_radius import ask, judge, release
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, SCOPES, RunContext
@@ -36,6 +37,7 @@ from lifecycle.dispositions.records import expire_accounts, expire_records
 from lifecycle.dispositions.rollup import roll_up
 from lifecycle.dispositions.shield import known_to, shield_run
 from lifecycle.dispositions.survey import survey
+from lifecycle.dispositions.views import refresh_views
 from lifecycle.errors import DispositionError, PreconditionError, ValidationFailedError
 from lifecycle.ledger import runs
 from lifecycle.ledger.approvals import Key
@@ -48,6 +50,7 @@ from lifecycle.orchestration.standing import late_records
 from lifecycle.orchestration.summary import summarise_units
 from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.planning.units import Method, Unit
+from lifecycle.policy.models import Category
 from lifecycle.stores.postgres.connect import Connection, connect
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.online.unfinished import refuse_unfinished
@@ -90,7 +93,7 @@ def begin(
         check_stores(conn, s3, config.catalog)
         check_clocks(conn, s3, config.policy, config.catalog)
         refuse_locked(conn, config)
-        if not dry_run:
+        if not dry_run and config.catalog.has_messages:
             refuse_unfinished(conn, config.catalog.messages.table)
         run = runs.begin(
             conn,
@@ -145,7 +148,7 @@ def cutoffs(run_id: int) -> list[dict[str, str]]:
     """The clock values before which records of the run's tiers are due."""
     with run_context(run_id) as context:
         return [
-            cutoff_for(context.policy, context.messages.category, tier, context.run.as_of).as_dict()
+            cutoff_for(context.policy, Category.PROMPTS_AND_OUTPUTS, tier, context.run.as_of).as_dict()
             for tier in context.tiers or (None,)
         ]
 
@@ -269,16 +272,22 @@ def settle(run_id: int) -> dict[str, Any]:
             if context.run.scope == ERASURE_SCOPE:
                 outcomes = _settle_requests(context)
             # The children of what was dropped whole were deleted row by row (hard case 18).
-            children = [table(child.table) for child in context.messages.children]
+            children = [table(child.table) for child in _message_children(context)]
             gone = any(n.get("children") for unit in all_units(context.conn, run_id) for n in unit.progress.values())
             reclaim(context.conn, run_id, "children", children, deleted=gone)
             reclaim_pending(context.conn)
+            if refreshed := refresh_views(context):
+                outcomes["views refreshed"] = refreshed
         summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes
         summary |= _late(context)
         if asked := said(context.conn, context.run):
             summary["approvals"] = asked
         runs.summarise(context.conn, run_id, summary)
         return summary
+
+
+def _message_children(context: RunContext) -> tuple[Child, ...]:
+    return context.messages.children if context.catalog.has_messages else ()
 
 
 def _settle_requests(context: RunContext) -> dict[str, int]:

@@ -43,6 +43,7 @@ _DEFAULT_CLOCKS: dict[Category, Clock] = {
     Category.FEEDBACK: Clock.SUBMITTED,
     Category.ACCOUNT_DATA: Clock.LAST_INTERACTION,
     Category.TRAINING_USE: Clock.ADDED,
+    Category.USAGE_RECORDS: Clock.RECEIVED,
 }
 _DEFAULT_DISPOSITIONS: dict[Category, Disposition] = {
     Category.PROMPTS_AND_OUTPUTS: Disposition.DELETE,
@@ -50,6 +51,7 @@ _DEFAULT_DISPOSITIONS: dict[Category, Disposition] = {
     Category.FEEDBACK: Disposition.DELETE,
     Category.ACCOUNT_DATA: Disposition.DEIDENTIFY,
     Category.TRAINING_USE: Disposition.DELETE,
+    Category.USAGE_RECORDS: Disposition.DELETE,
 }
 
 

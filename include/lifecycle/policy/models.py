@@ -40,6 +40,7 @@ class Category(StrEnum):
     FEEDBACK = "feedback"
     ACCOUNT_DATA = "account_data"
     TRAINING_USE = "training_use"
+    USAGE_RECORDS = "usage_records"
     RESEARCH = "research"
 
 

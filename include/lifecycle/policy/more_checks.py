@@ -21,6 +21,7 @@ def more_contradictions(policy: Policy) -> Iterator[Contradiction]:
     yield from _for_nothing(policy)
     yield from _variants(policy)
     yield from _no_hold(policy)
+    yield from _usage_without_hold(policy)
 
 
 def _reserved(policy: Policy) -> Iterator[Contradiction]:
@@ -74,4 +75,15 @@ def _no_hold(policy: Policy) -> Iterator[Contradiction]:
             ("rules",),
             "no rule has the trigger 'hold', so a legal hold would keep nothing",
             "Add one, for example the rule legal_obligation of the shipped policy",
+        )
+
+
+def _usage_without_hold(policy: Policy) -> Iterator[Contradiction]:
+    """The category is optional; where rules end usage records, a legal hold must be able to keep them."""
+    ends = [index for index, rule in enumerate(policy.rules) if "usage_records" in rule.category]
+    if ends and not any(rule.trigger == "hold" and "usage_records" in rule.category for rule in policy.rules):
+        yield Contradiction(
+            ("rules", ends[0], "category"),
+            "no rule of trigger 'hold' covers usage_records, so a legal hold would not keep them",
+            "Add usage_records to the categories of the rule with trigger 'hold'",
         )

@@ -8,7 +8,7 @@ from psycopg import sql
 
 from lifecycle.policy.models import Category, Tier
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.validation.models import Check, Promise
+from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.queries import ledger, logs, messages, objects, quarantine, records, runs
 from lifecycle.validation.queries.backstop import backstop_checks
 from lifecycle.validation.queries.coverage import coverage_checks
@@ -22,7 +22,8 @@ def checks_for(conn: Connection, scene: Scene) -> list[Check]:
     """Every check of one scope. With a run to judge its ledger and plan too; without, whether it ran at all."""
     found = [*_of_scope(conn, scene)]
     if scene.run_id is None:
-        found.append(runs.alive_check(scene))
+        if scene.catalog.has_messages or scene.scope in (RECORDS, ERASURE):
+            found.append(runs.alive_check(scene))
     else:
         found.extend(ledger.run_checks(scene))
         found.append(runs.gap_check(scene))
@@ -47,10 +48,22 @@ def _of_scope(conn: Connection, scene: Scene) -> Iterator[Check]:
         case "erasure":
             yield from records.request_checks(scene)
             yield from records.erasure_checks(scene)
-            for tier in Tier:
+            for tier in Tier if scene.catalog.has_messages else ():
                 yield from messages.erasure_checks(scene, tier)
+        case _ if not scene.catalog.has_messages:
+            yield _nothing(scene)
         case _:
             yield from _tier(conn, scene, Tier(scene.scope))
+
+
+def _nothing(scene: Scene) -> Check:
+    return Check(
+        f"nothing_of_tier.{scene.scope}",
+        Promise.CLASSIFIED,
+        Severity.WARNING,
+        f"The dataset file has no partitioned_table, so there are no messages of tier {scene.scope}",
+        sql.SQL("SELECT 1 AS violation WHERE false"),
+    )
 
 
 def _tier(conn: Connection, scene: Scene, tier: Tier) -> Iterator[Check]:
@@ -73,6 +86,8 @@ def _tier(conn: Connection, scene: Scene, tier: Tier) -> Iterator[Check]:
 def _records(conn: Connection, scene: Scene) -> Iterator[Check]:
     yield from records.record_checks(scene)
     yield from records.erasure_checks(scene)
+    if not scene.catalog.has_messages:
+        return
     yield from messages.unclassified_checks(scene)
     yield from objects.elsewhere_checks(scene)
     for dataset in scene.catalog.logs:

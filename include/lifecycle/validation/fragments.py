@@ -104,7 +104,7 @@ def subject_of(dataset: Messages | Records, alias: str) -> Subject:
         account=sql.Identifier(alias, dataset.subject),
         conversation=_column(alias, dataset.group),
         message=_column(alias, dataset.record),
-        names=(dataset.id, dataset.table),
+        names=dataset.names if isinstance(dataset, Records) else (dataset.id, dataset.table),
         ids=dataset.ids if isinstance(dataset, Records) else "uuid",
     )
 
@@ -152,7 +152,7 @@ class Reasons:
             conditions.append(self._hold_on("message", of.message, of.ids, at))
         if of.conversation is not None:
             conditions.append(self._hold_on("conversation", of.conversation, of.ids, at))
-        elif of.message is not None:
+        elif of.message is not None and self.catalog.has_messages:
             conditions.append(self._hold_on_conversation_of(of.message, of.ids, at))
         return _either(conditions)
 
@@ -190,7 +190,7 @@ class Reasons:
         )
 
     def flagged(self, message: sql.Composable, at: sql.Composable, ids: Ids = "uuid") -> sql.Composable:
-        flags = self.catalog.exceptions.flags
+        flags = self.catalog.flags
         return sql.SQL(
             "EXISTS (SELECT FROM {flags} f WHERE {record} = {message} AND (f.{cleared} IS NULL OR f.{cleared} > {at}))"
         ).format(
@@ -202,7 +202,7 @@ class Reasons:
         )
 
     def case_open(self, account: sql.Composable, at: sql.Composable) -> sql.Composable:
-        cases = self.catalog.exceptions.cases
+        cases = self.catalog.cases
         return sql.SQL(
             "{account}::text IN (SELECT c.{subject}::text FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > {at})"
         ).format(
@@ -216,7 +216,7 @@ class Reasons:
     def consented(
         self, conversation: sql.Composable, rule: Rule, at: sql.Composable, ids: Ids = "uuid"
     ) -> sql.Composable:
-        consents = self.catalog.exceptions.consents
+        consents = self.catalog.consents
         given = sql.Identifier("s", consents.given)
         return sql.SQL(
             "EXISTS (SELECT FROM {consents} s WHERE {group} = {conversation}"
@@ -235,7 +235,7 @@ class Reasons:
     ) -> sql.Composable:
         """The retention agreed with an account at an instant (an interval, null without one): the latest agreement, and
         of equally late ones the one that ends first by the calendar (PostgreSQL takes a year for 360 days)."""
-        terms = self.catalog.exceptions.agreements
+        terms = self.catalog.agreements
         return sql.SQL(
             "(SELECT a.{retain} FROM {agreements} a WHERE a.{subject} = {account} AND a.{category} = {this}"
             " AND a.{since} <= {at} AND (a.{until} IS NULL OR a.{until} > {at})"
@@ -262,11 +262,21 @@ class Reasons:
         return _either(condition for condition in found if condition is not None)
 
     def rule(self, trigger: Trigger, category: Category, tier: Tier | None) -> Rule | None:
-        """The rule of a tier; for an unknown tier (None) only one that covers every tier (hard case 23)."""
+        """The rule of a tier; for an unknown tier (None) only one that covers every tier (hard case 23). None where the
+        dataset file says that there is nothing to which it could apply."""
+        if not self._there(trigger, category):
+            return None
         if tier is not None:
             return self.policy.rule_for(trigger, category, tier)
         found = [self.policy.rule_for(trigger, category, each) for each in Tier]
         return found[0] if all(rule is not None and rule == found[0] for rule in found) else None
+
+    def _there(self, trigger: Trigger, category: Category) -> bool:
+        facts = self.catalog.exceptions
+        parts = {Trigger.FLAG: facts.flags, Trigger.CASE: facts.cases, Trigger.AGREEMENT: facts.agreements}
+        if trigger is Trigger.CONSENT and category is not Category.FEEDBACK:
+            return facts.consents is not None
+        return trigger not in parts or parts[trigger] is not None
 
     def _reason(
         self, trigger: Trigger, category: Category, tier: Tier | None, of: Subject, at: sql.Composable

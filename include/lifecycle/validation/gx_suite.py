@@ -218,6 +218,8 @@ def _judge_tables(source: Any, gx: Any, tables: Iterable[TableExpectation]) -> I
 
 
 def _table_expectations(config: Configuration, scope: str) -> Iterator[TableExpectation]:
+    if not config.catalog.has_messages:
+        return
     variants = {tier.value for rule in config.policy.rules if rule.instead_of is not None for tier in rule.tiers}
     research = config.catalog.messages.research.table
     if scope in variants:

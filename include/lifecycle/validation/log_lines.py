@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from psycopg import sql
@@ -86,7 +87,7 @@ def suspects(conn: Connection, scene: Scene, dataset: Logs) -> Suspects:
 
 def _with_terms(conn: Connection, scene: Scene) -> set[str]:
     """Accounts with an agreement in effect at either instant."""
-    terms = scene.catalog.exceptions.agreements
+    terms = scene.catalog.agreements
     rows = conn.execute(
         sql.SQL(
             "SELECT DISTINCT a.{subject}::text FROM {agreements} a WHERE a.{category} = %(category)s AND (a.{since}"
@@ -176,6 +177,8 @@ def read_lines(s3: S3Client, dataset: Logs, key: str, version: str | None) -> It
         elif key.endswith((".jsonl.gz", ".json.gz")):
             with gzip.GzipFile(fileobj=body) as lines:
                 yield from _json_lines(lines, dataset)
+        elif key.endswith(".jsonl.zst"):
+            yield from _json_lines(_zstd_lines(body), dataset)
         elif key.endswith((".jsonl", ".json")):
             yield from _json_lines(body.iter_lines(), dataset)
         else:
@@ -183,6 +186,12 @@ def read_lines(s3: S3Client, dataset: Logs, key: str, version: str | None) -> It
     except (OSError, EOFError, ValueError) as error:
         # pyarrow's ArrowInvalid is a ValueError; a truncated gzip an EOFError, a wrong one an OSError.
         raise UnreadableError(type(error).__name__) from None
+
+
+def _zstd_lines(body: Any) -> IO[bytes]:
+    import pyarrow as pa
+
+    return io.BufferedReader(cast(Any, pa.CompressedInputStream(pa.PythonFile(body, mode="r"), "zstd")))
 
 
 def _json_lines(lines: Any, dataset: Logs) -> Iterator[Line]:

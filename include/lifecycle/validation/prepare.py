@@ -63,19 +63,19 @@ def prepare(
     tiers = [Tier(scope) for scope in scopes if scope in set(Tier)]
     copies = 0
     for scene in scenes:
-        if scene.scope in set(Tier):
+        if scene.scope in set(Tier) and config.catalog.has_messages:
             copies += _stage_tier(conn, s3, scene, Tier(scene.scope))
         elif scene.scope == RECORDS:
             for dataset in config.catalog.logs:
                 add_fact(conn, stage, f"{dataset.id}_unreadable", stage_lines(conn, s3, scene, dataset))
-    if tiers or RECORDS in scopes:
+    if config.catalog.has_messages and (tiers or RECORDS in scopes):
         recheck(conn, s3, scenes[0], [tier.value for tier in tiers])
     chain = walk(conn)
     add_fact(conn, stage, CHAIN, chain.broken)
     checks = [check for scene in scenes for check in _checks(conn, config, scene)]
     if run_id is None and set(scopes) == set(SCOPES):
         stage_coverage(conn, s3, config, stage, as_of)
-        stage_backstop(conn, s3, config, stage)
+        stage_backstop(conn, s3, config, stage, as_of)
         checks.extend(store_checks(scenes[0]))
     return Prepared(tuple(unique(checks)), chain, listed, copies)
 
@@ -108,6 +108,8 @@ def _stage_tier(conn: Connection, s3: S3Client, scene: Scene, tier: Tier) -> int
 
 def _places(s3: S3Client, config: Configuration, scopes: Iterable[str]) -> set[tuple[str, str]]:
     """What has to be listed: only the prefixes of the scopes that are judged, so that a tier's run pays for its own."""
+    if not config.catalog.has_messages:
+        return set()
     dataset = config.catalog.messages
     bucket, quarantine = dataset.objects.bucket, dataset.quarantine.bucket
     own = {f"tier={tier.value}/" for tier in Tier}

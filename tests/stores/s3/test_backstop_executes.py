@@ -28,8 +28,8 @@ from support.edits import lead, period, shipped_policy
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-pytestmark = [pytest.mark.ceph, pytest.mark.timeout(280)]
-TAG, DAYS, PATIENCE_S = "lifecycle-expires", 3, 120
+pytestmark = [pytest.mark.ceph, pytest.mark.timeout(500)]
+TAG, DAYS, PATIENCE_S = "lifecycle-expires", 3, 150
 POLICY = shipped_policy(lead("failed_runs", "P0D"), period("business_default", f"P{DAYS}D"))
 DAY_AT = "tier=business/date=2026-01-01/"
 ORDINARY, TWICE, RELEASED = f"{DAY_AT}ordinary.json", f"{DAY_AT}twice.json", f"{DAY_AT}released.json"

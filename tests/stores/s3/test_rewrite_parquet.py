@@ -314,6 +314,17 @@ def test_old_timestamps_that_would_wrap_around_are_refused(tmp_path: Path) -> No
                 rewritten(tmp_path, body)
 
 
+def test_case_23_clocks_beyond_the_years_of_python(tmp_path: Path) -> None:
+    """Case 23: the year 20000 is a clock that cannot be read, not the end of the run."""
+    made = table([False, True, False])
+    far = pa.array([570_000_000_000_000_000, int(GOES.timestamp()) * 10**6, None], pa.timestamp("us", "UTC"))
+    (tmp_path / "file").write_bytes(bytes_of(made.set_column(3, "received_at", far)))
+    for judge in (QUICK, decide):
+        tally = Tally(judge)
+        parquet.scan(tmp_path / "file", FIELDS, tally)
+        assert (tally.before, tally.due, tally.unclassified) == (3, 1, 2)
+
+
 @pytest.mark.parametrize("change", [{"compression": "zstd"}, {"store_schema": False}, {"version": "1.0"}], ids=str)
 def test_a_form_that_cannot_be_given_again_fails_before_anything_is_written(
     s3: S3Client, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]

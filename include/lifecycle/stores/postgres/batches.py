@@ -7,12 +7,13 @@ the table nor on how many rows before it had to stay.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from lifecycle.stores.postgres.belongings import Belonging, counted, needed_by, parts
 from lifecycle.stores.postgres.connect import Connection, one
 
 Params = Mapping[str, Any]
@@ -37,6 +38,7 @@ class Walk:
     ``where``: which rows are looked at. ``fate``, ``due``: what becomes of a row, and whether that is now.
     ``params``: what all of these bind.
     ``change``: what is done to rows ``d`` of the relation: None deletes them, otherwise a SET clause.
+    ``belongings``: what goes with them. ``probing``: whether all of it is found by index.
     """
 
     relation: sql.Composable
@@ -48,6 +50,8 @@ class Walk:
     due: sql.Composable
     params: Params
     change: sql.Composable | None = None
+    belongings: tuple[Belonging, ...] = ()
+    probing: bool = True
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -65,12 +69,16 @@ class Span:
 
 @dataclass(frozen=True)
 class Step:
-    """What one batch saw and did: rows looked at, rows gone per fate, rows that somebody else had locked."""
+    """What one batch saw and did: rows looked at, rows gone per fate, rows that somebody else had locked.
+
+    ``beside``: what went with them, per fate, by name.
+    """
 
     examined: int
     gone: Mapping[str, int]
     locked: int
     last: Position | None
+    beside: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -86,6 +94,8 @@ def take_batch(conn: Connection, walk: Walk, span: Span, size: int, *, wait: boo
         wait: wait for rows that somebody has locked, as long as the session's lock_timeout; otherwise leave them.
     """
     usual = one(conn, _BY_PROBES)
+    if not walk.probing:
+        conn.execute("SELECT set_config('enable_hashjoin', 'on', true)")
     if wait:
         return _take(conn, walk, span, size, _plain(walk, span))
     try:
@@ -98,7 +108,7 @@ def take_batch(conn: Connection, walk: Walk, span: Span, size: int, *, wait: boo
         step = _take(conn, walk, span, size, _skipping(walk, span))
     if step.last is None:
         return step
-    return Step(step.examined, step.gone, left_due(conn, walk, Span(span.after, step.last)), step.last)
+    return replace(step, locked=left_due(conn, walk, Span(span.after, step.last)))
 
 
 def _take(conn: Connection, walk: Walk, span: Span, size: int, statement: sql.Composed) -> Step:
@@ -106,7 +116,12 @@ def _take(conn: Connection, walk: Walk, span: Span, size: int, statement: sql.Co
     rows = conn.execute(statement, {**walk.params, **_positions(span), "size": size}, prepare=False).fetchall()
     examined, width = rows[0][0], len(walk.order)
     last = tuple(rows[0][1 : 1 + width]) if examined else None
-    return Step(examined, {row[-2]: row[-1] for row in rows if row[-2] is not None}, 0, last)
+    gone = {fate: n for *_, fate, n, _, _ in rows if fate is not None}
+    beside: dict[str, dict[str, int]] = {fate: {} for fate in gone}
+    for *_, fate, _, kind, n in rows:
+        if kind is not None:
+            beside[fate][kind] = n
+    return Step(examined, gone, 0, last, beside)
 
 
 def left_due(conn: Connection, walk: Walk, span: Span) -> int:
@@ -128,7 +143,9 @@ def left_due(conn: Connection, walk: Walk, span: Span) -> int:
 
 def _plain(walk: Walk, span: Span) -> sql.Composed:
     """Without locking first, which would write each row to the log a second time."""
-    looked = sql.SQL("look g WHERE {} AND {} RETURNING {} AS fate").format(_same(walk, "m", "g"), walk.due, walk.fate)
+    looked = sql.SQL("look g WHERE {} AND {} RETURNING {} AS fate{}").format(
+        _same(walk, "m", "g"), walk.due, walk.fate, _needed(walk, "m")
+    )
     return _whole(walk, span, sql.SQL("gone AS ({} {})").format(_change(walk, "m"), looked))
 
 
@@ -139,7 +156,7 @@ def _skipping(walk: Walk, span: Span) -> sql.Composed:
         span,
         sql.SQL(
             "going AS MATERIALIZED (SELECT {own}, {fate} AS fate FROM {relation} m JOIN look w ON {looked} WHERE {due}"
-            " FOR UPDATE OF m SKIP LOCKED), gone AS ({change} going g WHERE {same} RETURNING g.fate)"
+            " FOR UPDATE OF m SKIP LOCKED), gone AS ({change} going g WHERE {same} RETURNING g.fate{needed})"
         ).format(
             own=_names("m", walk.keys),
             fate=walk.fate,
@@ -148,6 +165,7 @@ def _skipping(walk: Walk, span: Span) -> sql.Composed:
             due=walk.due,
             change=_change(walk, "d"),
             same=_same(walk, "d", "g"),
+            needed=_needed(walk, "d"),
         ),
     )
 
@@ -155,20 +173,28 @@ def _skipping(walk: Walk, span: Span) -> sql.Composed:
 def _whole(walk: Walk, span: Span, gone: sql.Composable) -> sql.Composed:
     return sql.SQL(
         "WITH look AS MATERIALIZED (SELECT {shown} FROM {source} m WHERE {where} AND {within}"
-        " ORDER BY {shown} LIMIT %(size)s), {gone}"
-        " SELECT c.n, {ends}, f.fate, f.n FROM (SELECT count(*) AS n FROM look) c"
+        " ORDER BY {shown} LIMIT %(size)s), {parts}"
+        " SELECT c.n, {ends}, f.fate, f.n, h.kind, h.n FROM (SELECT count(*) AS n FROM look) c"
         " LEFT JOIN (SELECT {bare} FROM look ORDER BY {back} LIMIT 1) l ON true"
         " LEFT JOIN (SELECT fate, count(*) AS n FROM gone GROUP BY 1) f ON true"
+        " LEFT JOIN ({counted}) h ON h.fate = f.fate"
     ).format(
         shown=_names("m", walk.order),
         source=walk.source,
         where=walk.where,
         within=_within(walk, span),
-        gone=gone,
+        parts=sql.SQL(", ").join([gone, *parts(walk.belongings)]),
+        counted=counted(walk.belongings),
         ends=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("l", name)) for name in walk.order),
         bare=sql.SQL(", ").join(map(sql.Identifier, walk.order)),
         back=sql.SQL(", ").join(sql.SQL("{} DESC").format(sql.Identifier(name)) for name in walk.order),
     )
+
+
+def _needed(walk: Walk, alias: str) -> sql.Composable:
+    """What belongings refer to, of a row that went."""
+    needed = needed_by(walk.belongings)
+    return sql.SQL("").join(sql.SQL(", {}").format(sql.Identifier(alias, name)) for name in needed)
 
 
 def _change(walk: Walk, alias: str) -> sql.Composed:

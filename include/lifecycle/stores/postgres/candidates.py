@@ -29,10 +29,11 @@ from lifecycle.stores.postgres.fates import (
     quarantine_fate,
     record_fate,
     table,
+    tier_of,
 )
 from lifecycle.stores.postgres.ids import found_in, named_ids
+from lifecycle.stores.postgres.present import TRUE, present
 
-TRUE = sql.SQL("true")
 AS_OF, BOUND = sql.SQL("%(as_of)s"), sql.SQL("%(bound)s")
 QUARANTINE = table("lifecycle.quarantine")
 
@@ -57,12 +58,14 @@ class Source:
     """The deadline if no hold and no case kept the row."""
 
     def rule_of(self, trigger: Trigger) -> Rule | None:
+        if not self.catalog.knows(trigger, self.category):
+            return None
         return self.policy.rule_for(trigger, self.category, self.tier or Tier.CONSUMER)
 
     @property
     def tier_name(self) -> str:
         """As a standing names it: ``all`` where rules do not differ by tier."""
-        if self.category is not Category.PROMPTS_AND_OUTPUTS:
+        if self.category is not Category.PROMPTS_AND_OUTPUTS or not isinstance(self.dataset, Messages):
             return ALL_TIERS
         return self.tier.value if self.tier is not None else UNCLASSIFIED_TIER
 
@@ -111,10 +114,10 @@ class Source:
         return self.look(sql.SQL("{} AND {}").format(self.columns.at.since(BOUND), condition))
 
 
-def own_rule(policy: Policy, category: Category) -> Rule | None:
-    """The rule that ends a category's records: its default, or for feedback the consent itself."""
-    trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
-    return policy.rule_for(trigger, category, Tier.CONSUMER)
+def own_rule(policy: Policy, dataset: Records | Accounts) -> Rule | None:
+    """The rule that ends a dataset's records: its category's default, or for feedback the consent itself."""
+    trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
+    return policy.rule_for(trigger, dataset.category, tier_of(dataset))
 
 
 def of_messages(policy: Policy, catalog: Catalog, tier: Tier | None) -> Source:
@@ -173,22 +176,19 @@ def of_quarantine(policy: Policy, catalog: Catalog, tier: Tier, rule: Rule) -> S
 def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, rule: Rule) -> Source:
     if isinstance(dataset, Accounts):
         names: tuple[str, ...] = (column_of(dataset.clock), dataset.key)
-        columns = [sql.Identifier("m", name) for name in dataset.personal]
-        which: sql.Composable = sql.SQL("num_nonnulls({}) > 0").format(sql.SQL(", ").join(columns))
     else:
         found = (dataset.subject, *dataset.key_columns, dataset.record, dataset.group, dataset.basis)
         # A column may play two parts.
         names = tuple(dict.fromkeys((column_of(dataset.clock), *(name for name in found if name is not None))))
-        which = TRUE
     return Source(
         catalog,
         policy,
         dataset,
         dataset.category,
-        Tier.CONSUMER,
+        tier_of(dataset),
         rule,
         relation=table(dataset.table),
-        which=which,
+        which=present(dataset),
         columns=Columns.of(dataset),
         names=names,
         fate=record_fate(policy, catalog, dataset),
@@ -217,7 +217,7 @@ def few_of(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
 
 def _subjects_of(source: Source) -> Iterator[sql.Composable]:
     if source.rule_of(Trigger.CASE) is not None:
-        cases = source.catalog.exceptions.cases
+        cases = source.catalog.cases
         yield ids_of(cases.table, cases.subject, cases.closed, "{0} > %(as_of)s")
     if source.rule_of(Trigger.AGREEMENT) is not None and source.rule.period is not None:
         yield _parties(source, shorter_than=source.rule.period)
@@ -225,10 +225,11 @@ def _subjects_of(source: Source) -> Iterator[sql.Composable]:
 
 def many_of(source: Source) -> Iterator[sql.Composable]:
     """Conditions on younger rows of which there can be many: flags that wait, consents that are about to end."""
-    columns, flags = source.columns, source.catalog.exceptions.flags
+    columns = source.columns
     if source.category is not Category.PROMPTS_AND_OUTPUTS:
         return
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
+        flags = source.catalog.flags
         flagged = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
         if source.relation == QUARANTINE:
             yield sql.SQL("{} NOT IN {}").format(columns.record, flagged)  # the quarantine's ids are uuids
@@ -250,7 +251,7 @@ def parties(source: Source) -> sql.Composed:
 
 
 def _parties(source: Source, shorter_than: Period | None = None) -> sql.Composed:
-    terms = source.catalog.exceptions.agreements
+    terms = source.catalog.agreements
     # PostgreSQL's order of intervals takes a month for 30 days: four days of slack lose nothing.
     shorter = (
         sql.SQL("a.{} < {} + interval '4 days'").format(sql.Identifier(terms.retain), interval(shorter_than))
@@ -281,7 +282,7 @@ def ids_of(name: str, key: str, end: str, condition: str) -> sql.Composed:
 
 def _ending_consents(source: Source, rule: Rule) -> sql.Composed:
     """Groups with a submission that stops keeping them before anything else strikes."""
-    consents = source.catalog.exceptions.consents
+    consents = source.catalog.consents
     end = ends(sql.Identifier("x", consents.given), rule)
     return sql.SQL(
         "(SELECT x.{group} FROM {t} x WHERE {end} >= %(as_of)s AND {end} < coalesce(%(look)s::timestamptz, 'infinity')"

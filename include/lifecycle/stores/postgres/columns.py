@@ -56,6 +56,12 @@ class Misfit:
     def remedy(self) -> str:
         if self.found is None:
             return "Name another column in the dataset file, or make this one"
+        if self.field == "copies":
+            return "Name a column that can be emptied, a jsonb one where there is a path, or leave it out of the copies"
+        if self.field == "clear":
+            return (
+                "Clear it to a value that it takes (null, '', '{}', '[]', '0' or 'false'), or leave it out of the stage"
+            )
         if self.wanted == _SORTED:
             return f'Give {self.column} the collation "C": its order must be that of time'
         told = (self._clock if self.field == "clock" else self._ids) if self.told else None
@@ -157,14 +163,17 @@ def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, tuple[str, 
             if column is not None:
                 yield dataset.id, field, dataset.table, column, wanted
     facts = catalog.exceptions
-    for part, table, columns in (
-        ("flags", facts.flags.table, ((facts.flags.record, ID), (facts.flags.cleared, CLOCK))),
-        ("consents", facts.consents.table, ((facts.consents.group, ID), (facts.consents.withdrawn, CLOCK))),
-        ("cases", facts.cases.table, ((facts.cases.subject, ID), (facts.cases.closed, CLOCK))),
-        ("agreements", facts.agreements.table, ((facts.agreements.subject, ID),)),
-    ):
-        for column, kind in columns:
-            yield part, "exceptions", table, column, (kind,)
+    if (flags := facts.flags) is not None:
+        yield "flags", "exceptions", flags.table, flags.record, (ID,)
+        yield "flags", "exceptions", flags.table, flags.cleared, (CLOCK,)
+    if (consents := facts.consents) is not None:
+        yield "consents", "exceptions", consents.table, consents.group, (ID,)
+        yield "consents", "exceptions", consents.table, consents.withdrawn, (CLOCK,)
+    if (cases := facts.cases) is not None:
+        yield "cases", "exceptions", cases.table, cases.subject, (ID,)
+        yield "cases", "exceptions", cases.table, cases.closed, (CLOCK,)
+    if (agreements := facts.agreements) is not None:
+        yield "agreements", "exceptions", agreements.table, agreements.subject, (ID,)
 
 
 def _fields(dataset: Messages | Records | Accounts) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:

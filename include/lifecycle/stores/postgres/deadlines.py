@@ -26,6 +26,7 @@ from lifecycle.stores.postgres.fates import (
     held,
     interval,
     table,
+    tier_of,
 )
 from lifecycle.stores.postgres.ids import Ids, exactly, folded, other, own
 
@@ -45,15 +46,15 @@ def quarantine_deadline(policy: Policy, catalog: Catalog, tier: Tier, alias: str
 
 
 def record_deadline(policy: Policy, catalog: Catalog, dataset: Records | Accounts, alias: str = "m") -> sql.Composable:
-    """The deadline of a row of an ordinary table. Its rules do not differ by tier."""
-    return _deadline(policy, catalog, dataset.category, Tier.CONSUMER, Columns.of(dataset, alias))
+    """The deadline of a row of an ordinary table, all of one tier as far as rules differ by it."""
+    return _deadline(policy, catalog, dataset.category, tier_of(dataset), Columns.of(dataset, alias))
 
 
 def _deadline(
     policy: Policy, catalog: Catalog, category: Category, tier: Tier | None, columns: Columns
 ) -> sql.Composable:
     branches: list[sql.Composable] = []
-    for trigger in policy.precedence:
+    for trigger in filter(lambda each: catalog.knows(each, category), policy.precedence):
         rule = (
             policy.rule_for(trigger, category, tier)
             if tier is not None
@@ -124,7 +125,7 @@ def holding(columns: Columns, catalog: Catalog) -> sql.Composable:
             sql.Literal(list(columns.dataset_names))
         ),
     ]
-    if columns.group is None and columns.record is not None:
+    if columns.group is None and columns.record is not None and catalog.has_messages:
         parts.append(_names_conversation_of(columns.record, catalog, columns.ids))
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
 
@@ -160,7 +161,7 @@ def held_until(columns: Columns, catalog: Catalog) -> sql.Composable:
 
 def case_until(columns: Columns, catalog: Catalog) -> sql.Composable:
     """When the last of the account's cases is closed; null when one of them is open."""
-    cases = catalog.exceptions.cases
+    cases = catalog.cases
     closed = sql.Identifier("x", cases.closed)
     return sql.SQL(
         "(SELECT {last} FROM {cases} x WHERE {subject} = {row} AND ({closed} IS NULL OR {closed} > %(as_of)s))"
@@ -184,7 +185,7 @@ def _erasure_end(columns: Columns, rule: Rule) -> sql.Composable:
 
 def _consent_end(group: sql.Composable, catalog: Catalog, rule: Rule, ids: Ids) -> sql.Composable:
     """When the last of the submissions that still count stops keeping the row."""
-    consents = catalog.exceptions.consents
+    consents = catalog.consents
     end = ends(sql.Identifier("x", consents.given), rule)
     return sql.SQL(
         "(SELECT max({end}) FROM {t} x WHERE {group} = {row} AND (x.{withdrawn} IS NULL OR x.{withdrawn} > %(as_of)s)"

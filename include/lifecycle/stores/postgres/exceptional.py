@@ -15,11 +15,12 @@ from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.units import Tally
 from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Category, Disposition, Policy, Tier, Trigger
-from lifecycle.stores.postgres.candidates import BOUND, TRUE, Source, ids_of, of_messages, parties
+from lifecycle.stores.postgres.candidates import BOUND, Source, ids_of, of_messages, parties
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLD_OPEN, HOLDS, messages_of_held_conversations
 from lifecycle.stores.postgres.ids import Ids, folded, found_in, named_ids, own
 from lifecycle.stores.postgres.messages import is_due
+from lifecycle.stores.postgres.present import TRUE
 from lifecycle.stores.postgres.standing import everything_held
 from lifecycle.stores.postgres.tree import Partition
 
@@ -78,7 +79,7 @@ def _few(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
             yield column, named_ids(ERASURES, scope, TRUE, columns.ids)
     subjects = []
     if source.rule_of(Trigger.CASE) is not None:
-        cases = source.catalog.exceptions.cases
+        cases = source.catalog.cases
         subjects.append(ids_of(cases.table, cases.subject, cases.closed, "({0} IS NULL OR {0} > %(as_of)s)"))
     if source.rule_of(Trigger.AGREEMENT) is not None:
         subjects.append(parties(source))
@@ -90,9 +91,9 @@ def _few(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
 
 def _many(source: Source) -> Iterator[sql.Composable]:
     """Conditions on rows that exceptions name of which there can be very many: PostgreSQL chooses how to find them."""
-    columns, exceptions = source.columns, source.catalog.exceptions
+    columns, catalog = source.columns, source.catalog
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
-        flags = exceptions.flags
+        flags = catalog.flags
         still = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
         yield sql.SQL("{} IN {}").format(own(columns.record, columns.ids), _as_own(still, columns.ids))
     if columns.group is None and columns.record is not None and source.rule_of(Trigger.HOLD) is not None:
@@ -104,7 +105,7 @@ def _many(source: Source) -> Iterator[sql.Composable]:
         )
     feedback = source.category is Category.FEEDBACK  # whose ordinary rule the consent is
     if columns.group is not None and not feedback and source.rule_of(Trigger.CONSENT) is not None:
-        consents = exceptions.consents
+        consents = catalog.consents
         still = ids_of(consents.table, consents.group, consents.withdrawn, "({0} IS NULL OR {0} > %(as_of)s)")
         yield sql.SQL("{} IN {}").format(own(columns.group, columns.ids), _as_own(still, columns.ids))
 
@@ -113,18 +114,23 @@ def _as_own(query: sql.Composable, ids: Ids) -> sql.Composable:
     return query if ids == "uuid" else sql.SQL("(SELECT z.id::text FROM {} z(id))").format(query)
 
 
-def named_rows(source: Source) -> sql.Composed:
-    """Every row that an exception in force may concern, each once, with its fate. Binds `fate_parameters`."""
+def named_rows(source: Source, which: sql.Composable = TRUE) -> sql.Composed:
+    """Every row that an exception in force may concern, each once, with its fate. Binds `fate_parameters`.
+
+    Args:
+        which: narrows the rows.
+    """
     shown, relation = source.shown, source.relation
     queries = [
         sql.SQL(
             "SELECT {shown} FROM (SELECT DISTINCT s.id FROM {ids} s(id)) t CROSS JOIN LATERAL"
-            " (SELECT {shown} FROM {relation} m WHERE {column} = t.id OFFSET 0) m"
-        ).format(shown=shown, ids=ids, relation=relation, column=column)
+            " (SELECT {shown} FROM {relation} m WHERE {column} = t.id AND {which} OFFSET 0) m"
+        ).format(shown=shown, ids=ids, relation=relation, column=column, which=which)
         for column, ids in _few(source)
     ]
     queries += [
-        sql.SQL("SELECT {} FROM {} m WHERE {}").format(shown, relation, condition) for condition in _many(source)
+        sql.SQL("SELECT {} FROM {} m WHERE {} AND {}").format(shown, relation, condition, which)
+        for condition in _many(source)
     ]
     queries = queries or [sql.SQL("SELECT {} FROM {} m WHERE false").format(shown, relation)]
     return sql.SQL("SELECT m.*, d.fate FROM ({rows}) m CROSS JOIN LATERAL (SELECT {fate} AS fate OFFSET 0) d").format(
@@ -217,28 +223,35 @@ def touched(conn: Connection, source: Source, params: dict[str, Any], only: sql.
     return {name for (name,) in rows}
 
 
-def record_tallies(conn: Connection, source: Source, ordinary: str, params: dict[str, Any]) -> list[Tally]:
+def record_tallies(
+    conn: Connection, source: Source, ordinary: str, params: dict[str, Any], which: sql.Composable
+) -> list[Tally]:
     """Counts of an ordinary table by fate: its rows past ``bound`` one by one, younger ones from the exceptions.
 
     Args:
+        which: narrows the rows that are judged; the others past ``bound`` are counted nowhere.
         ordinary: the fate of a younger row that no exception names; a dataset that is held whole has none.
         params: besides `fate_parameters`, ``bound``: from which clock on no row is due by its own rule.
     """
     query = sql.SQL(
         "WITH past AS MATERIALIZED (SELECT {fate} AS fate, count(*) AS n, min({clock}) AS oldest FROM {relation} m"
-        " WHERE {old} GROUP BY 1), young AS MATERIALIZED (SELECT n.fate, count(*) AS n,"
+        " WHERE {old} AND {which} GROUP BY 1), young AS MATERIALIZED (SELECT n.fate, count(*) AS n,"
         " min({named_clock}) AS oldest FROM ({named}) n WHERE {named_clock} >= %(bound)s GROUP BY 1)"
         " SELECT * FROM past UNION ALL SELECT * FROM young"
-        " UNION ALL SELECT {ordinary}, (SELECT count(*) FROM {relation})"
-        " - coalesce((SELECT sum(n) FROM past), 0)::bigint - coalesce((SELECT sum(n) FROM young), 0)::bigint, NULL"
+        " UNION ALL SELECT {ordinary}, (SELECT count(*) FROM {relation} m{all_young})"
+        " - {less}coalesce((SELECT sum(n) FROM young), 0)::bigint, NULL"
     ).format(
         fate=source.fate,
         clock=source.columns.clock,
         old=source.columns.at.before(BOUND),
         named_clock=source.columns_of("n").clock,
         relation=source.relation,
-        named=named_rows(source),
+        named=named_rows(source, which),
         ordinary=sql.Literal(ordinary),
+        which=which,
+        # Where every row counts, the whole table minus its past is counted without reading the clocks of the rest.
+        all_young=sql.SQL("") if which == TRUE else sql.SQL(" WHERE {}").format(source.columns.at.since(BOUND)),
+        less=sql.SQL("coalesce((SELECT sum(n) FROM past), 0)::bigint - ") if which == TRUE else sql.SQL(""),
     )
     found: dict[str, Tally] = {}
     for fate, records, oldest in conn.execute(query, params).fetchall():

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from lifecycle.catalog.models import Accounts, Catalog, Records
 from lifecycle.policy.decide import Fact
-from lifecycle.policy.models import Policy, Tier, Trigger
+from lifecycle.policy.models import Category, Policy, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.deadlines import (
     holding,
@@ -21,6 +21,7 @@ from lifecycle.stores.postgres.deadlines import (
     quarantine_deadline,
     record_deadline,
 )
+from lifecycle.stores.postgres.facts import agreements_of
 from lifecycle.stores.postgres.fates import (
     ERASURES,
     HOLDS,
@@ -31,7 +32,10 @@ from lifecycle.stores.postgres.fates import (
     quarantine_fate,
     record_fate,
     table,
+    tier_of,
 )
+from lifecycle.stores.postgres.ids import other, own
+from lifecycle.stores.postgres.present import present
 
 QUARANTINE = table("lifecycle.quarantine")
 ALL = sql.SQL("true")
@@ -162,14 +166,13 @@ def row_of(
 ) -> Row | None:
     """One row by its key (one text per column), with every hold and request that covers it, ended ones included."""
     columns = Columns.of(dataset)
-    tier = sql.Identifier("m", dataset.tier) if dataset.tier is not None else sql.Literal(Tier.CONSUMER.value)
+    tier: sql.Composable = sql.Literal(tier_of(dataset).value)
+    if dataset.tier is not None and tier_of(dataset) is Tier.CONSUMER:
+        tier = sql.Identifier("m", dataset.tier)
     basis: sql.Composable = sql.SQL("NULL")
     flag: sql.Composable = sql.SQL("false")
-    personal: sql.Composable = ALL
-    if isinstance(dataset, Accounts):
-        names = sql.SQL(", ").join(sql.Identifier("m", name) for name in dataset.personal)
-        personal = sql.SQL("num_nonnulls({}) > 0").format(names)
-    elif dataset.basis is not None and columns.record is not None:
+    personal = present(dataset)
+    if isinstance(dataset, Records) and dataset.basis is not None and columns.record is not None:
         basis, flag = sql.Identifier("m", dataset.basis), flagged(columns.record, catalog, columns.ids)
     params: dict[str, Any] = {"as_of": as_of} | {f"key_{n}": part for n, part in enumerate(key)}
     which = sql.SQL(" AND ").join(
@@ -196,7 +199,37 @@ def row_of(
             params,
         ).fetchall()
         facts += [Fact(trigger, began, end) for began, end in rows]
+    if dataset.category is Category.PROMPTS_AND_OUTPUTS and isinstance(dataset, Records):
+        facts += _of_content(conn, catalog, dataset, which, params)
     return Row(found[0], found[1], tuple(facts), found[2], found[3], found[4])
+
+
+def _of_content(
+    conn: Connection, catalog: Catalog, dataset: Records, which: sql.Composable, params: Mapping[str, Any]
+) -> list[Fact]:
+    """The exceptions that concern content alone: cases and agreements of its account, consents of its conversation."""
+    query = sql.SQL("SELECT x.{}, x.{} FROM {} x, {} m WHERE {} AND {} = {}")
+    found: list[Fact] = []
+    named: list[tuple[Trigger, str, str, str, str, str]] = []
+    if (cases := catalog.exceptions.cases) is not None:
+        named.append((Trigger.CASE, cases.opened, cases.closed, cases.table, cases.subject, dataset.subject))
+    if (given := catalog.exceptions.consents) is not None and dataset.group is not None:
+        named.append((Trigger.CONSENT, given.given, given.withdrawn, given.table, given.group, dataset.group))
+    for trigger, began, ended, name, key, column in named:
+        composed = query.format(
+            *map(sql.Identifier, (began, ended)),
+            *map(table, (name, dataset.table)),
+            which,
+            other(sql.Identifier("x", key), dataset.ids),
+            own(sql.Identifier("m", column), dataset.ids),
+        )
+        found += [Fact(trigger, *row) for row in conn.execute(composed, params).fetchall()]
+    if catalog.exceptions.agreements is not None:
+        whose = sql.SQL("SELECT m.{}::text FROM {} m WHERE {}").format(
+            sql.Identifier(dataset.subject), table(dataset.table), which
+        )
+        found += [fact for _, fact in agreements_of(conn, catalog, {}, one(conn, whose, params))]
+    return found
 
 
 def count_of(conn: Connection, name: str, column: str, value: str) -> int:
@@ -215,7 +248,7 @@ def day_start(day: date) -> datetime:
 
 def about_account(conn: Connection, catalog: Catalog, account: UUID) -> dict[str, list[dict[str, Any]]]:
     """Holds, requests, cases and agreements that name an account: kind by kind, oldest first."""
-    cases, terms = catalog.exceptions.cases, catalog.exceptions.agreements
+    cases, terms = catalog.cases, catalog.agreements
     params = {"account": account}
     queries: dict[str, tuple[tuple[str, ...], sql.Composed]] = {
         "holds": (

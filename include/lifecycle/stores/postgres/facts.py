@@ -12,7 +12,7 @@ from psycopg import sql
 
 from lifecycle.catalog.models import Catalog
 from lifecycle.policy.decide import Fact
-from lifecycle.policy.models import Trigger
+from lifecycle.policy.models import Category, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import table
@@ -70,7 +70,7 @@ def load_log_facts(
             everywhere.append(fact)
     for record, fact in _held_conversations(conn, catalog, params, conversations):
         _gather(records, record, fact)
-    for subject, fact in (*_cases(conn, catalog, params), *_agreements(conn, catalog, params)):
+    for subject, fact in (*_cases(conn, catalog, params), *agreements_of(conn, catalog, params)):
         _gather(subjects, subject, fact)
     for scope, target, began, ended in conn.execute(
         "SELECT scope, lower(btrim(target)), requested_at, completed_at FROM lifecycle.erasure_requests"
@@ -119,7 +119,7 @@ def _is_uuid(text: str) -> bool:
 
 
 def _cases(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> list[tuple[str, Fact]]:
-    cases = catalog.exceptions.cases
+    cases = catalog.cases
     rows = conn.execute(
         sql.SQL("SELECT {s}::text, {o}, {c} FROM {t} WHERE {c} IS NULL OR {c} > %(as_of)s").format(
             s=sql.Identifier(cases.subject),
@@ -132,10 +132,10 @@ def _cases(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> lis
     return [(subject, Fact(Trigger.CASE, began, ended)) for subject, began, ended in rows]
 
 
-def _agreements(
-    conn: Connection, catalog: Catalog, params: Mapping[str, Any], subject: UUID | None = None
+def agreements_of(
+    conn: Connection, catalog: Catalog, params: Mapping[str, Any], subject: UUID | str | None = None
 ) -> list[tuple[str, Fact]]:
-    terms = catalog.exceptions.agreements
+    terms = catalog.agreements
     rows = conn.execute(
         sql.SQL(
             "SELECT {s}::text, {f}, {u}, (extract(year FROM {r}) * 12 + extract(month FROM {r}))::int,"
@@ -149,7 +149,7 @@ def _agreements(
             c=sql.Identifier(terms.category),
             t=table(terms.table),
         ),
-        dict(params) | {"category": catalog.messages.category.value, "subject": str(subject) if subject else None},
+        dict(params) | {"category": Category.PROMPTS_AND_OUTPUTS.value, "subject": str(subject) if subject else None},
     ).fetchall()
     return [
         (who, Fact(Trigger.AGREEMENT, began, ended, _period(months, days, seconds)))
@@ -159,7 +159,7 @@ def _agreements(
 
 def message_facts(conn: Connection, catalog: Catalog, record: UUID, found: Located) -> list[Fact]:
     """Every exception that names a message, its conversation or its account, ended ones included."""
-    dataset, facts = catalog.messages, catalog.exceptions
+    dataset, facts = catalog.messages, catalog
     names = [dataset.id, dataset.table]
     params: dict[str, Any] = {
         "record": record,
@@ -201,7 +201,7 @@ def message_facts(conn: Connection, catalog: Catalog, record: UUID, found: Locat
     ]
     for trigger, query in named:
         gathered += _facts(conn, trigger, query, params)
-    gathered += [fact for _, fact in _agreements(conn, catalog, {}, found.account)]
+    gathered += [fact for _, fact in agreements_of(conn, catalog, {}, found.account)]
     return gathered
 
 

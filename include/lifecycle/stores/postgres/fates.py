@@ -60,7 +60,7 @@ class Columns:
             return None if name is None else sql.Identifier(alias, name)
 
         clock = ClockSql.of(dataset.clock, alias)
-        names = (dataset.id, dataset.table)
+        names = dataset.names if isinstance(dataset, Records) else (dataset.id, dataset.table)
         if isinstance(dataset, Accounts):
             return cls(clock, sql.Identifier(alias, dataset.key), None, None, names)
         ids = dataset.ids if isinstance(dataset, Records) else "uuid"
@@ -77,6 +77,11 @@ class Columns:
             group=sql.Identifier(alias, "conversation_id"),
             dataset_names=(dataset.id, dataset.table),
         )
+
+
+def tier_of(dataset: Records | Accounts) -> Tier:
+    """The tier whose rules decide the rows of an ordinary table."""
+    return dataset.ruled_as if isinstance(dataset, Records) else Tier.CONSUMER
 
 
 def _targets(source: sql.Composable, scope: str, condition: sql.Composable) -> sql.Composable:
@@ -115,7 +120,7 @@ def held(columns: Columns, catalog: Catalog, condition: sql.Composable = HOLD_OP
     if columns.group is not None:
         group = folded(columns.group, columns.ids)
         parts.append(sql.SQL("{} IN {}").format(group, _targets(HOLDS, "conversation", condition)))
-    elif columns.record is not None:
+    elif columns.record is not None and catalog.has_messages:
         # Only where a conversation is under hold are its messages looked for: that reads the whole table of messages.
         parts.append(
             sql.SQL("(EXISTS {} AND {} IN {})").format(
@@ -167,7 +172,7 @@ def erased(columns: Columns) -> sql.Composable:
 
 
 def flagged(record: sql.Composable, catalog: Catalog, ids: Ids = "uuid") -> sql.Composable:
-    flags = catalog.exceptions.flags
+    flags = catalog.flags
     return sql.SQL(
         "EXISTS (SELECT FROM {t} f WHERE {record} = {row} AND (f.{cleared} IS NULL OR f.{cleared} > %(as_of)s))"
     ).format(
@@ -179,7 +184,7 @@ def flagged(record: sql.Composable, catalog: Catalog, ids: Ids = "uuid") -> sql.
 
 
 def case_open(columns: Columns, catalog: Catalog) -> sql.Composable:
-    cases = catalog.exceptions.cases
+    cases = catalog.cases
     return sql.SQL("{row} IN (SELECT {subject} FROM {t} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s)").format(
         row=own(columns.subject, columns.ids),
         subject=other(sql.Identifier("c", cases.subject), columns.ids),
@@ -189,7 +194,7 @@ def case_open(columns: Columns, catalog: Catalog) -> sql.Composable:
 
 
 def consented(group: sql.Composable, catalog: Catalog, rule: Rule, ids: Ids = "uuid") -> sql.Composable:
-    consents = catalog.exceptions.consents
+    consents = catalog.consents
     assert rule.period is not None
     return sql.SQL(
         "EXISTS (SELECT FROM {t} s WHERE {group} = {row} AND (s.{withdrawn} IS NULL OR s.{withdrawn} > %(as_of)s)"
@@ -211,7 +216,7 @@ def agreed_end(columns: Columns, catalog: Catalog, category: Category) -> sql.Co
     One that names no length sets none. The latest replaces earlier ones; of equally late ones the one that ends first,
     which is decided by the calendar: PostgreSQL's own order of intervals takes a year for 360 days.
     """
-    terms = catalog.exceptions.agreements
+    terms = catalog.agreements
     return sql.SQL(
         "(SELECT lifecycle.period_end({clock}, a.{retain}, false) FROM {t} a WHERE {subject} = {row}"
         " AND a.{category} = {this} AND a.{since} <= %(as_of)s AND (a.{until} IS NULL OR a.{until} > %(as_of)s)"
@@ -279,7 +284,7 @@ def _branches(
             return [_when(consented(columns.group, catalog, rule, columns.ids), keep)]
         case Trigger.AGREEMENT:
             end = agreed_end(columns, catalog, category)
-            terms = catalog.exceptions.agreements
+            terms = catalog.agreements
             party = sql.SQL("{} IN (SELECT {} FROM {} a)").format(
                 own(columns.subject, columns.ids),
                 other(sql.Identifier("a", terms.subject), columns.ids),
@@ -307,12 +312,12 @@ def message_fate(policy: Policy, catalog: Catalog, tier: Tier | None, alias: str
 
 
 def record_fate(policy: Policy, catalog: Catalog, dataset: Records | Accounts, alias: str = "m") -> sql.Composable:
-    """The fate of a row of an ordinary table. Its rules do not differ by tier."""
+    """The fate of a row of an ordinary table, all of one tier as far as rules differ by it."""
     columns = Columns.of(dataset, alias)
     if dataset.category is Category.TRAINING_USE:
         assert isinstance(dataset, Records)
         return _training_fate(policy, catalog, dataset, columns, alias)
-    return _case(policy, catalog, dataset.category, Tier.CONSUMER, columns)
+    return _case(policy, catalog, dataset.category, tier_of(dataset), columns)
 
 
 def quarantine_fate(policy: Policy, catalog: Catalog, tier: Tier, alias: str = "m") -> sql.Composable:
@@ -323,7 +328,7 @@ def quarantine_fate(policy: Policy, catalog: Catalog, tier: Tier, alias: str = "
 
 def _case(policy: Policy, catalog: Catalog, category: Category, tier: Tier | None, columns: Columns) -> sql.Composable:
     branches: list[sql.Composable] = []
-    for trigger in policy.precedence:
+    for trigger in filter(lambda each: catalog.knows(each, category), policy.precedence):
         rule = (
             policy.rule_for(trigger, category, tier)
             if tier is not None

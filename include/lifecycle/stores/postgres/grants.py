@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Catalog, Records
+from lifecycle.catalog.models import Accounts, Catalog, Child, Records, StagedRecords
+from lifecycle.catalog.stages import all_of
+from lifecycle.stores.postgres.belongings import keyed_tables
 
 _HEADER = """\
 -- The role that `lifecycle` runs as: no superuser, nothing on tables that the dataset file does not name.
@@ -103,6 +105,22 @@ BEGIN
     END LOOP;
 END $do$;
 """
+_VIEWS = """
+-- To refresh what is made from disposed data. Before PostgreSQL 17 only the owner of a view may.
+DO $do$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY {views}::text[] LOOP
+        EXECUTE format('GRANT SELECT ON %s TO {role}', name);
+        IF current_setting('server_version_num')::int >= 170000 THEN
+            EXECUTE format('GRANT MAINTAIN ON %s TO {role}', name);
+        ELSE
+            RAISE WARNING 'make {role} a member of the owner of %, so that it may be refreshed', name;
+        END IF;
+    END LOOP;
+END $do$;
+"""
 _FOOTER = """
 -- Not needed, and useful: with it the run sees how far replicas are behind and whose old snapshots keep deleted rows
 -- (`lifecycle postgres physical`); without it these are shown as unknown.
@@ -127,7 +145,6 @@ def grants_script(catalog: Catalog, role: str) -> str:
         "bare": _text(role),
         "owner_bare": _text(owner),
         "owner_name": _text(_name(owner)),
-        "tree": _text(_table(catalog.messages.table)),
         "vacuumed": _array(vacuumed_tables(catalog)),
         "locked": _array(locked_tables(catalog)),
     }
@@ -138,46 +155,70 @@ def grants_script(catalog: Catalog, role: str) -> str:
         _JOIN.format(**names),
         _CONNECT.format(**inside),
         *(f"GRANT USAGE ON SCHEMA {_name(schema)} TO {names['role']};\n" for schema in schemas(catalog)),
-        _TREE_WHY.format(**names),
-        f"GRANT {names['owner']} TO {names['role']};\n",
-        _GRANT_BESIDE.format(**names, schema=_name(_schema(catalog.messages.table))),
-        _TREE.format(**names | inside),
+        *_tree(catalog, names, inside),
         _SCHEMA_WHY,
         _SCHEMA.format(**names),
         "\n-- To find, lock and delete what is due; to read what decides.\n",
         *_tables(catalog, names["role"]),
         _MAINTAIN_WHY.format(**names),
         _MAINTAIN.format(**names | inside),
+        *_views(catalog, inside),
         _FOOTER.format(**names, leave=f"REVOKE {names['role']}, {names['owner']} FROM CURRENT_USER;\n"),
     ]
     return "".join(parts)
 
 
+def _tree(catalog: Catalog, names: dict[str, str], inside: dict[str, str]) -> Iterator[str]:
+    """The rights on the tree of messages; before PostgreSQL 17 the group owns what is vacuumed in any case."""
+    member = f"GRANT {names['owner']} TO {names['role']};\n"
+    if not catalog.has_messages:
+        yield f"\n-- Who owns what is vacuumed on a server before PostgreSQL 17; the run is a member.\n{member}"
+        return
+    yield _TREE_WHY.format(**names)
+    yield member
+    yield _GRANT_BESIDE.format(**names, schema=_name(_schema(catalog.messages.table)))
+    yield _TREE.format(**names | inside | {"tree": _text(_table(catalog.messages.table))})
+
+
+def _views(catalog: Catalog, inside: dict[str, str]) -> Iterator[str]:
+    views = [view for dataset in catalog.tables for view in dataset.refresh]
+    if views:
+        yield _VIEWS.format(views=_array(views), role=inside["role"])
+
+
 def vacuumed_tables(catalog: Catalog) -> list[str]:
     """Tables outside the tree that a run vacuums, or locks against its own kind before it deletes from them."""
     found = [
-        *(child.table for child in catalog.messages.children),
-        *(dataset.table for dataset in catalog.records),
-        catalog.accounts.table,
+        *(child.table for child in _children_of_messages(catalog)),
+        *(dataset.table for dataset in catalog.tables),
+        *(name for dataset in catalog.tables for name, _ in keyed_tables(dataset)),
+        *(dataset.table for dataset in _accounts(catalog)),
     ]
     return list(dict.fromkeys(found))
 
 
 def locked_tables(catalog: Catalog) -> list[str]:
     """Exceptions that are only read and locked."""
-    facts = catalog.exceptions
-    found = dict.fromkeys(item.table for item in (facts.flags, facts.consents, facts.cases, facts.agreements))
-    return [name for name in found if name not in vacuumed_tables(catalog)]
+    return [name for name in catalog.exceptions.tables if name not in vacuumed_tables(catalog)]
+
+
+def _children_of_messages(catalog: Catalog) -> tuple[Child, ...]:
+    return catalog.messages.children if catalog.has_messages else ()
+
+
+def _accounts(catalog: Catalog) -> tuple[Accounts, ...]:
+    return (catalog.accounts,) if catalog.has_accounts else ()
 
 
 def schemas(catalog: Catalog) -> list[str]:
+    of_messages = (catalog.messages.table, catalog.messages.research.table) if catalog.has_messages else ()
     names = [
-        catalog.messages.table,
-        catalog.messages.research.table,
+        *of_messages,
         *vacuumed_tables(catalog),
         *locked_tables(catalog),
-        *(child.table for child in catalog.accounts.referenced_by),
+        *(child.table for dataset in _accounts(catalog) for child in dataset.referenced_by),
     ]
+    names += [view for dataset in catalog.tables for view in dataset.refresh]
     return sorted({_schema(name) for name in names} - {"lifecycle"})
 
 
@@ -191,24 +232,36 @@ def _tables(catalog: Catalog, role: str) -> Iterator[str]:
 
     for name in locked_tables(catalog):
         need(name, "SELECT")
-    for child in catalog.messages.children:
+    for child in _children_of_messages(catalog):
         # What moved into quarantine comes back when its flag is cleared.
         need(child.table, "SELECT", "DELETE", *(["INSERT"] if child.moves else []))
-    row_by_row: list[Records | Accounts] = [*catalog.records, catalog.accounts]
-    for dataset in row_by_row:
+    for dataset in catalog.row_by_row:
         need(dataset.table, *_row_by_row(dataset))
-    for child in catalog.accounts.referenced_by:
-        need(child.table, "SELECT")
-    need(catalog.messages.research.table, "SELECT", "INSERT")
+        for name, what in _beside(dataset):
+            need(name, "SELECT", what)
+    for each in _accounts(catalog):
+        for child in each.referenced_by:
+            need(child.table, "SELECT")
+    if catalog.has_messages:
+        need(catalog.messages.research.table, "SELECT", "INSERT")
+        rights.pop(catalog.messages.table, None)
     for name in rights:
-        if name != catalog.messages.table:
-            yield f"GRANT {', '.join(rights[name])} ON {_table(name)} TO {role};\n"
+        yield f"GRANT {', '.join(rights[name])} ON {_table(name)} TO {role};\n"
 
 
 def _row_by_row(dataset: Records | Accounts) -> tuple[str, ...]:
     """Locking a row takes the right to update one of its columns; the key's is the one that no run uses."""
     columns = dataset.personal if isinstance(dataset, Accounts) else dataset.key_columns
+    if isinstance(dataset, StagedRecords):
+        columns = (*dataset.key_columns, *(each.column for each in dataset.part.clear))
     return "SELECT", "DELETE", f"UPDATE ({', '.join(_name(column) for column in columns)})"
+
+
+def _beside(dataset: Records | Accounts) -> Iterator[tuple[str, str]]:
+    """What goes with a record, beside its own table."""
+    if isinstance(dataset, Records):
+        yield from ((child.table, "DELETE") for child in all_of(dataset.children))
+        yield from ((copy.table, f"UPDATE ({_name(copy.column)})") for copy in dataset.copies)
 
 
 def _schema(table: str) -> str:

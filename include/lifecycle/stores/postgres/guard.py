@@ -50,7 +50,8 @@ class Guard:
         return _both(new, as_old(message_fate(self.policy, self.catalog, tier)))
 
     def record_fate(self, new: sql.Composable, dataset: Records | Accounts) -> sql.Composable:
-        if self.policy is None or self.catalog is None or self.waits(dataset.id):
+        bound = dataset.binding if isinstance(dataset, Records) else dataset.id
+        if self.policy is None or self.catalog is None or self.waits(bound):
             return _KEEP
         return _both(new, as_old(record_fate(self.policy, self.catalog, dataset)))
 
@@ -113,7 +114,7 @@ def guard_of(conn: Connection, loaded: Catalog, policy: Policy | None, catalog: 
         # They decide every fate, and the gate locks the loaded ones only.
         return Guard(policy, catalog, frozenset(dataset.id for dataset in loaded.datasets))
     waiting = {dataset.id for dataset in loaded.datasets if differs(dataset, catalog)}
-    if loaded.messages.id in waiting:
+    if loaded.has_messages and loaded.messages.id in waiting:
         # A hold on a conversation reaches a log line by way of the messages.
         waiting |= {dataset.id for dataset in loaded.logs}
     return Guard(policy, catalog, frozenset(waiting))
@@ -143,10 +144,13 @@ def _evaluable(conn: Connection, catalog: Catalog) -> bool:
 
 def _columns(catalog: Catalog) -> Iterator[tuple[str, str]]:
     facts = catalog.exceptions
-    for source in (facts.flags, facts.consents, facts.cases, facts.agreements):
+    parts = (facts.flags, facts.consents, facts.cases, facts.agreements)
+    for source in (part for part in parts if part is not None):
         for name, column in source.model_dump(exclude={"table"}).items():
             if column is not None and name in type(source).model_fields:
                 yield source.table, column
+    if not catalog.has_messages:
+        return
     messages = catalog.messages
     for column in (messages.clock, messages.subject, messages.record, messages.group, messages.tier):
         yield messages.table, column

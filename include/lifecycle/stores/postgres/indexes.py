@@ -29,9 +29,12 @@ class MissingIndex:
     table: str
     clock: str
     statement: str
+    which: str = ""
+    """What else the index must do."""
 
     def __str__(self) -> str:
-        return f"{self.table} of dataset {self.dataset} has no index that begins with {self.clock}: {self.statement}"
+        begins = f"begins with {self.clock}{self.which}"
+        return f"{self.table} of dataset {self.dataset} has no index that {begins}: {self.statement}"
 
 
 def missing_indexes(conn: Connection, catalog: Catalog) -> list[MissingIndex]:

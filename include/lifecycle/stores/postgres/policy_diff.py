@@ -13,7 +13,7 @@ from datetime import datetime
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Messages
+from lifecycle.catalog.models import Messages, Records
 from lifecycle.planning.due_clocks import BEGINNING, Interval, in_both, outside
 from lifecycle.planning.policy_diff import Change, changes_fate, merged
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
@@ -28,17 +28,15 @@ def measure(conn: Connection, pair: Pair, waiting: Iterable[str]) -> tuple[Chang
     """Every change of fate, of datasets that both files bind alike."""
     skipped = set(waiting)
     changes: list[Change] = []
-    messages = pair.new_catalog.messages
-    if messages.id not in skipped:
+    if pair.new_catalog.has_messages and (messages := pair.new_catalog.messages).id not in skipped:
         for tier in (*Tier, None):
             changes.extend(_changes(conn, messages_source(pair, messages, tier)))
         for tier in Tier:
             changes.extend(_in_quarantine(conn, pair, messages, tier))
-    for dataset in pair.new_catalog.records:
-        if dataset.id not in skipped:
+    for dataset in pair.new_catalog.row_by_row:
+        bound = dataset.binding if isinstance(dataset, Records) else dataset.id
+        if bound not in skipped:
             changes.extend(_changes(conn, records_source(pair, dataset)))
-    if pair.new_catalog.accounts.id not in skipped:
-        changes.extend(_changes(conn, records_source(pair, pair.new_catalog.accounts)))
     return merged(changes)
 
 

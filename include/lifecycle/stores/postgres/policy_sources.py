@@ -15,11 +15,10 @@ from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.planning.due_clocks import Interval, due_clocks
 from lifecycle.policy.decide import UNCLASSIFIED, rule_for_unknown_tier
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
-from lifecycle.stores.postgres.fates import HOLDS, Columns, fate_parameters, message_fate, record_fate, table
+from lifecycle.stores.postgres.fates import HOLDS, Columns, fate_parameters, message_fate, record_fate, table, tier_of
 from lifecycle.stores.postgres.guard import as_old, old_params
 from lifecycle.stores.postgres.ids import found_in, named_ids
-
-TRUE = sql.SQL("true")
+from lifecycle.stores.postgres.present import TRUE, present
 
 # Rules of these triggers are maxima that the lead moves.
 _LED = (Trigger.FLAG, Trigger.AGREEMENT)
@@ -65,10 +64,12 @@ class Source:
     before: sql.Composable
     after: sql.Composable
     names: tuple[sql.Identifier, ...]
+    whole: bool = False
+    """An ordinary table, all of whose rows are of one tier."""
 
     @property
     def tier_name(self) -> str:
-        if self.category is not Category.PROMPTS_AND_OUTPUTS:
+        if self.category is not Category.PROMPTS_AND_OUTPUTS or self.whole:
             return "all"
         return self.tier.value if self.tier else UNCLASSIFIED
 
@@ -130,24 +131,21 @@ def messages_source(pair: Pair, dataset: Messages, tier: Tier | None) -> Source:
 def records_source(pair: Pair, dataset: Records | Accounts) -> Source:
     own = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
     wanted = [*dataset.key_columns, column_of(dataset.clock)]
-    where: sql.Composable = sql.SQL("true")
-    if isinstance(dataset, Accounts):
-        personal = sql.SQL(", ").join(sql.Identifier("m", name) for name in dataset.personal)
-        where = sql.SQL("num_nonnulls({}) > 0").format(personal)
-    else:
+    if isinstance(dataset, Records):
         wanted += [name for name in (dataset.subject, dataset.record, dataset.group, dataset.basis) if name is not None]
     return Source(
         pair,
         dataset.id,
-        Tier.CONSUMER,
+        tier_of(dataset),
         dataset.category,
         own,
         Columns.of(dataset),
         table(dataset.table),
-        where,
+        present(dataset),
         as_old(record_fate(pair.old, pair.old_catalog, dataset)),
         record_fate(pair.new, pair.new_catalog, dataset),
         tuple(sql.Identifier(name) for name in dict.fromkeys(wanted)),
+        whole=True,
     )
 
 
@@ -161,7 +159,7 @@ def named(source: Source) -> Iterator[tuple[Trigger, sql.Composable, sql.Composa
                 if column is not None:
                     yield trigger, column, named_ids(table(f"lifecycle.{ledger}"), scope, TRUE, of.ids)
     others: list[tuple[Trigger, sql.Composable, sql.Composable]] = []
-    if _ruled(source, Trigger.HOLD) and of.group is None and of.record is not None:
+    if _ruled(source, Trigger.HOLD) and of.group is None and of.record is not None and pair.new_catalog.has_messages:
         others.append((Trigger.HOLD, of.record, _of_held_conversations(pair.new_catalog)))
     for catalog in _catalogs(pair):
         others += _from_tables(source, catalog)
@@ -172,16 +170,21 @@ def named(source: Source) -> Iterator[tuple[Trigger, sql.Composable, sql.Composa
 
 
 def _from_tables(source: Source, catalog: Catalog) -> Iterator[tuple[Trigger, sql.Composable, sql.Composable]]:
-    of, facts = source.columns, catalog.exceptions
+    of = source.columns
     own = source.own is Trigger.CONSENT
-    if of.record is not None and _ruled(source, Trigger.FLAG):
-        yield Trigger.FLAG, of.record, _open(facts.flags.table, facts.flags.record, facts.flags.cleared)
-    if of.group is not None and not own and _ruled(source, Trigger.CONSENT):
-        yield Trigger.CONSENT, of.group, _open(facts.consents.table, facts.consents.group, facts.consents.withdrawn)
-    if _ruled(source, Trigger.CASE):
-        yield Trigger.CASE, of.subject, _open(facts.cases.table, facts.cases.subject, facts.cases.closed)
-    if _ruled(source, Trigger.AGREEMENT):
-        terms = facts.agreements
+
+    def asked(trigger: Trigger) -> bool:
+        return catalog.knows(trigger, source.category) and _ruled(source, trigger)
+
+    if of.record is not None and asked(Trigger.FLAG):
+        yield Trigger.FLAG, of.record, _open(catalog.flags.table, catalog.flags.record, catalog.flags.cleared)
+    if of.group is not None and not own and asked(Trigger.CONSENT):
+        given = catalog.consents
+        yield Trigger.CONSENT, of.group, _open(given.table, given.group, given.withdrawn)
+    if asked(Trigger.CASE):
+        yield Trigger.CASE, of.subject, _open(catalog.cases.table, catalog.cases.subject, catalog.cases.closed)
+    if asked(Trigger.AGREEMENT):
+        terms = catalog.agreements
         yield Trigger.AGREEMENT, of.subject, _open(terms.table, terms.subject, terms.effective_to)
 
 

@@ -80,7 +80,7 @@ def _children(dataset: Messages) -> sql.Composable:
 
 
 def _select(catalog: Catalog, fate: sql.Composable) -> sql.Composable:
-    dataset, flags = catalog.messages, catalog.exceptions.flags
+    dataset, flags = catalog.messages, catalog.flags
     return sql.SQL(
         "SELECT m.{record}, m.{group}, m.{subject}, m.{tier}, m.{clock}, m.{key}, {fate},"
         " (SELECT min(f.{flagged_at}) FROM {flags} f WHERE f.{flag} = m.{record}), row_to_json(m), {children}"
@@ -124,7 +124,7 @@ def candidates(
     limit: int,
 ) -> list[Candidate]:
     """The next flagged messages of one receipt day, in key order."""
-    dataset, flags = catalog.messages, catalog.exceptions.flags
+    dataset, flags = catalog.messages, catalog.flags
     found = conn.execute(
         _select(catalog, fate)
         + sql.SQL(

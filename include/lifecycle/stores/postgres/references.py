@@ -14,7 +14,8 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog
+from lifecycle.catalog.models import Catalog, Logs, Records, StagedRecords
+from lifecycle.catalog.stages import all_of
 from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.fates import HOLDS
@@ -94,19 +95,27 @@ class Reference:
 class ReferencedError(DispositionError):
     """A foreign key refers to what would be destroyed; nothing was. Names constraints and tables, never a key."""
 
-    def __init__(self, unit: str, references: Sequence[Reference], remedy: str) -> None:
+    def __init__(
+        self, unit: str, references: Sequence[Reference], remedy: str, what: str = "nothing was destroyed"
+    ) -> None:
         self.references = tuple(references)
         named = "; ".join(str(reference) for reference in references)
         super().__init__(unit, 1, {"foreign keys": len(self.references)})
-        self.args = (f"{unit}: nothing was destroyed, because of {named}. {remedy}",)
+        self.args = (f"{unit}: {what}, because of {named}. {remedy}",)
 
 
-def violated(unit: str, error: psycopg.errors.ForeignKeyViolation) -> ReferencedError:
-    """The same for a key that still refers to what was about to go; PostgreSQL's own message shows its value."""
+def violated(unit: str, error: psycopg.errors.ForeignKeyViolation, *, batch: bool = False) -> ReferencedError:
+    """The same for a key that still refers to what was about to go; PostgreSQL's own message shows its value.
+
+    Args:
+        batch: batches before this one are done.
+    """
     found = error.diag
     reference = Reference(
         found.constraint_name or "?", found.schema_name or "?", found.table_name or "?", "it", "a", False, (), ()
     )
+    if batch:
+        return ReferencedError(unit, [reference], _remedy(reference), "the batches from this one on were not destroyed")
     return ReferencedError(unit, [reference], "Rows that are younger than the plan refer to it; run again")
 
 
@@ -147,6 +156,27 @@ def refuse_references(
         raise ReferencedError(
             unit, held, f"A hold keeps the rows of {held[0].table}, and so the records they refer to; release it first"
         )
+
+
+def refuse_strangers(conn: Connection, catalog: Catalog, dataset: Records, unit: str) -> None:
+    """Refuse to delete rows of an ordinary table to which a foreign key of a table that nobody configured would react:
+    by a cascade, or by emptying columns. One that only forbids stops the batch by itself.
+
+    Raises:
+        ReferencedError: see there.
+    """
+    if isinstance(dataset, StagedRecords):
+        return
+    bound = {item.table for item in catalog.datasets if not isinstance(item, Logs)}
+    bound |= {dataset.table, *(child.table for child in all_of(dataset.children))}
+    found = [
+        each
+        for name in (dataset.table, *(child.table for child in all_of(dataset.children)))
+        for each in incoming(conn, *name.split(".", 1))
+        if each.table not in bound and each.on_delete in _ACTS
+    ]
+    if found:
+        raise ReferencedError(unit, found, _remedy(found[0]))
 
 
 def strangers(

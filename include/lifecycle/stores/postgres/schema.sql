@@ -247,3 +247,9 @@ CREATE TABLE IF NOT EXISTS lifecycle.physical_erasure (
     PRIMARY KEY (run_id, unit, relation)
 );
 CREATE INDEX IF NOT EXISTS physical_erasure_pending ON lifecycle.physical_erasure (relation) WHERE reclaimed_at IS NULL;
+
+-- Materialized views that are made from disposed data: when a run last refreshed each, in the clock of the ledger.
+CREATE TABLE IF NOT EXISTS lifecycle.refreshed_views (
+    name         text PRIMARY KEY,
+    refreshed_at timestamptz NOT NULL
+);

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog
+from lifecycle.catalog.models import Catalog, Logs
 from lifecycle.stores.postgres.connect import Connection
 
 
 def total_records(conn: Connection, catalog: Catalog) -> int:
     """About how many records there are: the planner's figure, and a count where it has none."""
-    names = [catalog.messages.table, *(item.table for item in catalog.records), catalog.accounts.table]
+    names = [item.table for item in catalog.datasets if not isinstance(item, Logs)]
     return sum(sum(estimates(conn, name).values()) for name in dict.fromkeys([*names, "lifecycle.quarantine"]))
 
 

@@ -16,11 +16,12 @@ from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.risk import Late, Standing, earliest
 from lifecycle.policy.decide import UNCLASSIFIED, horizon
 from lifecycle.policy.models import Category, Kind, Rule, Trigger
-from lifecycle.stores.postgres.candidates import AS_OF, BOUND, TRUE, Source, parties
+from lifecycle.stores.postgres.candidates import AS_OF, BOUND, Source, parties
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.deadlines import ends, holding
 from lifecycle.stores.postgres.fates import HOLDS, fate_parameters, held, interval, table
 from lifecycle.stores.postgres.ids import Ids, other, own
+from lifecycle.stores.postgres.present import TRUE
 
 # An end that no successful run has seen yet.
 _SINCE = sql.SQL("({end} <= %(as_of)s AND {end} > coalesce(%(last)s::timestamptz, '-infinity'))")
@@ -230,7 +231,7 @@ def _ended_keepers(source: Source) -> list[sql.Composable]:
     ).format(hit=held(columns, catalog, released), holds=HOLDS, released=released, covers=holding(columns, catalog))
     found: list[sql.Composable] = [last_release]
     if source.rule_of(Trigger.CASE) is not None:
-        cases = catalog.exceptions.cases
+        cases = catalog.cases
         found.append(
             _last_end(cases.table, cases.subject, columns.subject, sql.Identifier("x", cases.closed), columns.ids)
         )
@@ -241,22 +242,20 @@ def _ended_others(source: Source) -> list[sql.Composable]:
     """The same for cleared flags, for consents that were withdrawn or ran out, and for agreements that changed."""
     if _is_record(source):
         return []
-    columns, exceptions = source.columns_of("f"), source.catalog.exceptions
+    columns, catalog = source.columns_of("f"), source.catalog
     found: list[sql.Composable] = []
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
-        flags = exceptions.flags
+        flags = catalog.flags
         found.append(
             _last_end(flags.table, flags.record, columns.record, sql.Identifier("x", flags.cleared), columns.ids)
         )
     consent = source.rule_of(Trigger.CONSENT)
     if columns.group is not None and consent is not None:
-        given, withdrawn = (
-            sql.Identifier("x", name) for name in (exceptions.consents.given, exceptions.consents.withdrawn)
-        )
+        given, withdrawn = (sql.Identifier("x", name) for name in (catalog.consents.given, catalog.consents.withdrawn))
         end = sql.SQL("least({}, {})").format(withdrawn, ends(given, consent))
-        found.append(_last_end(exceptions.consents.table, exceptions.consents.group, columns.group, end, columns.ids))
+        found.append(_last_end(catalog.consents.table, catalog.consents.group, columns.group, end, columns.ids))
     if source.rule_of(Trigger.AGREEMENT) is not None:
-        terms = exceptions.agreements
+        terms = catalog.agreements
         for change in (terms.effective_from, terms.effective_to):
             of_category = sql.SQL("x.{} = {}").format(
                 sql.Identifier(terms.category), sql.Literal(source.category.value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from array import array
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from lifecycle.stores.s3.ahead import ahead
 from lifecycle.stores.s3.judging import staying
 from lifecycle.stores.s3.packing import packing, pieces, writer
-from lifecycle.stores.s3.records import LogFields, Tally, UnreadableObjectError, instant_of, values_of_line
+from lifecycle.stores.s3.records import (
+    LogFields,
+    Tally,
+    UnreadableObjectError,
+    instant_of,
+    parsed_by_arrow,
+    values_of_line,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,16 +39,36 @@ def scan(path: Path, fields: LogFields, tally: Tally) -> None:
     Raises:
         UnreadableObjectError: it is cut off or corrupt, or a line is too long to be read.
     """
+    at = 0
     for block in ahead(_blocks(path)):
-        _judge(block, fields, tally)
+        tally.note(at, _judge(block, fields, tally))
+        at += len(block)
 
 
 def rewrite(source: Path, target: Path, fields: LogFields, tally: Tally) -> None:
     """Write the lines that stay, in their order, compressed like the source; blank lines stay too."""
     with writer(target, source) as file:
         for block in ahead(_blocks(source)):
-            for stretch in _judge(block, fields, tally):
+            for stretch in _between(memoryview(block), _judge(block, fields, tally)):
                 file.write(stretch)
+
+
+def cut(source: Path, target: Path, gone: array[int]) -> None:
+    """Write what `scan` did not note as going, without judging it once more."""
+    at, bounds = 0, deque(gone)
+    with writer(target, source) as file:
+        for piece in ahead(pieces(source)):
+            end, here = at + len(piece), list[tuple[int, int]]()
+            while bounds and bounds[0] < end:
+                first, last = bounds[0], bounds[1]
+                here.append((max(first, at) - at, min(last, end) - at))
+                if last > end:
+                    break
+                bounds.popleft()
+                bounds.popleft()
+            for stretch in _between(memoryview(piece), here):
+                file.write(stretch)
+            at = end
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -68,42 +97,49 @@ def _blocks(path: Path) -> Iterator[bytes]:
         yield b"".join(begun)
 
 
-def _judge(block: bytes, fields: LogFields, tally: Tally) -> Sequence[bytes | memoryview]:
-    """The parts of a block that stay."""
+def _judge(block: bytes, fields: LogFields, tally: Tally) -> Sequence[tuple[int, int]]:
+    """The stretches of a block that go: where each begins and ends."""
     if tally.ordinary is not None:
         part = tally.beside()
-        stretches = _by_column(block, fields, part)
-        if stretches is not None:
+        gone = _by_column(block, fields, part)
+        if gone is not None:
             tally.add(part)
-            return stretches
-    return [line for line in io.BytesIO(block) if not line.strip() or tally.keeps(values_of_line(line, fields))]
+            return gone
+    return list(_by_line(block, fields, tally))
 
 
-def _by_column(block: bytes, fields: LogFields, tally: Tally) -> list[memoryview] | None:
+def _by_line(block: bytes, fields: LogFields, tally: Tally) -> Iterator[tuple[int, int]]:
+    at = 0
+    for line in io.BytesIO(block):
+        if line.strip() and not tally.keeps(values_of_line(line, fields)):
+            yield at, at + len(line)
+        at += len(line)
+
+
+def _by_column(block: bytes, fields: LogFields, tally: Tally) -> list[tuple[int, int]] | None:
     """All lines at once by Arrow's parser; None where it could read a line otherwise than Python does."""
     import numpy as np
+    import pyarrow.compute as pc
 
     bounds = _bounds(block) if len(set(fields.names())) == len(fields.names()) else None
-    table = None if bounds is None else _parsed(block, fields)
+    table = None if bounds is None else parsed_by_arrow(block, fields)
     if bounds is None or table is None or table.num_rows != len(bounds) - 1:
         return None
     columns = [table.column(name).combine_chunks() for name in fields.names()]
     stays = staying(columns, table.num_rows, tally)
-    gone = np.flatnonzero(~stays.to_numpy(zero_copy_only=False))
-    view = memoryview(block)
-    if not len(gone):
-        return [view]
+    going = pc.indices_nonzero(pc.invert(stays))
+    gone = np.frombuffer(going.buffers()[1], np.uint64, len(going)).astype(np.int64)
     for row in gone.tolist():
         # What goes is read once more by the parser that judges single lines: nothing goes by a misreading.
         line = values_of_line(block[bounds[row] : bounds[row + 1]], fields)
         if line is None or not _same(line, columns, row):
             return None
-    return list(_between(view, bounds, gone))
+    return list(zip(bounds[gone].tolist(), bounds[gone + 1].tolist(), strict=True))
 
 
-def _between(view: memoryview, bounds: np.ndarray[Any, Any], gone: np.ndarray[Any, Any]) -> Iterator[memoryview]:
+def _between(view: memoryview, gone: Sequence[tuple[int, int]]) -> Iterator[memoryview]:
     begin = 0
-    for start, end in zip(bounds[gone].tolist(), bounds[gone + 1].tolist(), strict=True):
+    for start, end in gone:
         if begin < start:
             yield view[begin:start]
         begin = end
@@ -151,18 +187,3 @@ def _is_utf8(block: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _parsed(block: bytes, fields: LogFields) -> pa.Table | None:
-    import pyarrow as pa
-    import pyarrow.json as pj
-
-    schema = pa.schema([(name, pa.string()) for name in fields.names()])
-    try:
-        return pj.read_json(
-            pa.BufferReader(block),
-            read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
-            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-        )
-    except pa.ArrowInvalid:
-        return None

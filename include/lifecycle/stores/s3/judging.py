@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from lifecycle.stores.s3.arrays import boolean_array, instant, text_array
 from lifecycle.stores.s3.records import Ordinary, Tally, Values
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Clocks beyond these are left to Python, whose instants end at the years 1 and 9999.
 _FIRST, _LAST = datetime(1800, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
@@ -21,12 +23,11 @@ def staying(columns: Sequence[pa.Array | None], rows: int, tally: Tally) -> pa.B
     Args:
         columns: id, account, tier and clock, in the order of `LogFields.names`; None for one that is not there.
     """
-    import pyarrow as pa
 
     ordinary = tally.ordinary
     simple = None if ordinary is None else _simple(columns, ordinary)
     if ordinary is None or simple is None:
-        return pa.array([tally.keeps(values) for values in _values(columns, rows)], pa.bool_())
+        return boolean_array([tally.keeps(values) for values in _values(columns, rows)])
     texts, clock, plain = simple
     due = _past(texts[2], clock, plain, ordinary, tally)
     return _ask_rest(columns, plain, due, tally)
@@ -49,14 +50,14 @@ def _simple(
     if clock is None or any(text is None for text in texts):
         return None
     record, subject, tier = texts
-    in_range = pc.and_(pc.greater(clock, pa.scalar(_FIRST)), pc.less(clock, pa.scalar(_LAST)))
-    plain = pc.and_(in_range, pc.is_in(tier, value_set=pa.array(list(ordinary.cutoffs), pa.string())))
+    in_range = pc.and_(pc.greater(clock, instant(_FIRST)), pc.less(clock, instant(_LAST)))
+    plain = pc.and_(in_range, pc.is_in(tier, value_set=text_array(ordinary.cutoffs)))
     for text, named in zip((record, subject), ordinary.named, strict=True):
         # Lower case by Arrow and by Python is the same in ASCII only.
-        plain = pc.and_(plain, pc.and_(pc.string_is_ascii(text), pc.greater(pc.binary_length(text), 0)))
+        plain = pc.and_(plain, pc.and_(pc.string_is_ascii(text), pc.not_equal(text, text_array([""])[0])))
         if len(named):
             plain = pc.and_not(plain, pc.is_in(pc.ascii_lower(text), value_set=named))
-    return [record, subject, tier], clock, pc.fill_null(plain, False)
+    return [record, subject, tier], clock, pc.fill_null(plain, boolean_array([False])[0])
 
 
 def _text(column: Any) -> pa.Array | None:
@@ -74,23 +75,23 @@ def _clock(column: Any) -> pa.Array | None:
     """As UTC instants; text only if every one of it is a full ISO 8601 instant with its zone."""
     import pyarrow as pa
 
-    instant = pa.timestamp("us", "UTC")
+    utc = pa.timestamp("us", "UTC")
     if pa.types.is_timestamp(column.type):
         # Cutting off nanoseconds rounds the clock down; no zone means UTC.
-        return column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(instant)
+        return column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(utc)
     text = _text(column)
-    return None if text is None else text.cast(instant)
+    return None if text is None else text.cast(utc)
 
 
 def _past(tier: pa.Array, clock: pa.Array, plain: pa.BooleanArray, ordinary: Ordinary, tally: Tally) -> pa.BooleanArray:
     """Which ordinary rows are past their tier's cut-off, all of them counted."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    due = pc.and_(plain, False)
+    no = boolean_array([False])[0]
+    due = pc.and_(plain, no)
     for name, (cutoff, rule) in ordinary.cutoffs.items():
-        past = pc.and_(pc.and_(plain, pc.equal(tier, name)), pc.less(clock, pa.scalar(cutoff)))
-        past = pc.fill_null(past, False)
+        past = pc.and_(pc.and_(plain, pc.equal(tier, text_array([name])[0])), pc.less(clock, instant(cutoff)))
+        past = pc.fill_null(past, no)
         if count := past.true_count:
             tally.removed[rule] += count
             due = pc.or_(due, past)
@@ -102,7 +103,6 @@ def _past(tier: pa.Array, clock: pa.Array, plain: pa.BooleanArray, ordinary: Ord
 def _ask_rest(
     columns: Sequence[pa.Array | None], plain: pa.BooleanArray, due: pa.BooleanArray, tally: Tally
 ) -> pa.BooleanArray:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     stays = pc.invert(due)
@@ -111,7 +111,7 @@ def _ask_rest(
     others = pc.invert(plain)
     rest = [None if column is None else column.filter(others) for column in columns]
     answers = [tally.keeps(values) for values in _values(rest, others.true_count)]
-    return pc.replace_with_mask(stays, others, pa.array(answers, pa.bool_()))
+    return pc.replace_with_mask(stays, others, boolean_array(answers))
 
 
 def _values(columns: Sequence[pa.Array | None], rows: int) -> Iterator[Values]:
@@ -123,8 +123,17 @@ def _values(columns: Sequence[pa.Array | None], rows: int) -> Iterator[Values]:
 def _python(column: Any) -> list[Any]:
     import pyarrow as pa
 
-    if pa.types.is_timestamp(column.type):
-        # Python's datetime ends at microseconds.
-        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    values: list[Any] = column.to_pylist()
-    return values
+    if not pa.types.is_timestamp(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    # Python's datetime ends at microseconds; cutting off the rest rounds the clock down.
+    since = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64())
+    return [None if value is None else _instant(value) for value in since.to_pylist()]
+
+
+def _instant(since: int) -> datetime | None:
+    """None beyond the years that Python has: as unclassified as any other clock that cannot be read."""
+    try:
+        return _EPOCH + timedelta(microseconds=since)
+    except OverflowError:
+        return None

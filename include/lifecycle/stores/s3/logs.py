@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Literal, Protocol, cast
 from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.permit import Permit
 from lifecycle.stores.s3 import jsonl, parquet
+from lifecycle.stores.s3.arrays import number_array
 from lifecycle.stores.s3.destroy import Locks, destroy_versions
 from lifecycle.stores.s3.errors import StoreError
 from lifecycle.stores.s3.reconciliation import Reconciliation
@@ -237,7 +238,11 @@ def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Dec
     """
     form, written, check = _form(key), Tally(decide), Tally(decide)
     try:
-        form.rewrite(seen.path, rest, fields, written)
+        if seen.tally.gone:
+            jsonl.cut(seen.path, rest, seen.tally.gone)
+            written = seen.tally
+        else:
+            form.rewrite(seen.path, rest, fields, written)
         form.scan(rest, fields, check)
         wrong = form.differences(seen.path, rest)
     except UnreadableObjectError as error:
@@ -282,7 +287,7 @@ def _seen(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide
     older = [version for version in versions if version is not latest and not version.is_marker]
     with tempfile.TemporaryDirectory(prefix="lifecycle-") as folder:
         path, content = Path(folder, "latest"), None
-        tally = Tally(decide, kept_ids=array("Q") if older else None)
+        tally = Tally(decide, kept_ids=array("Q") if older else None, gone=array("Q"))
         if latest is not None:
             content = _look(s3, bucket, latest, path, fields, tally)
         replaced, uncovered = tally, False
@@ -335,6 +340,8 @@ def _unreadable(error: UnreadableObjectError, tally: Tally) -> None:
     log.warning("%s", error)
     tally.before, tally.kept, tally.unclassified = 1, 1, 1
     tally.removed.clear()
+    # The ids of a part would make the whole look as if it stood elsewhere too.
+    tally.kept_ids = None if tally.kept_ids is None else array("Q")
 
 
 def _covered(old: Tally, latest: Tally) -> bool:
@@ -343,8 +350,7 @@ def _covered(old: Tally, latest: Tally) -> bool:
         return True
     if old.kept_ids is None or latest.kept_ids is None or len(old.kept_ids) < old.kept:
         return False
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted, there = (pa.array(ids, pa.uint64()) for ids in (old.kept_ids, latest.kept_ids))
+    wanted, there = number_array(old.kept_ids), number_array(latest.kept_ids)
     return bool(pc.all(pc.is_in(wanted, value_set=there)).as_py())

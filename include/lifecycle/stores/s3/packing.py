@@ -132,14 +132,14 @@ class _GzipWriter:
 
     def write(self, data: bytes | memoryview, /) -> None:
         self._waiting += data
-        if len(self._waiting) >= PIECE_BYTES:
+        while len(self._waiting) >= PIECE_BYTES:
             self._send()
 
     def _send(self) -> None:
         if not self._waiting:
             return
-        piece = bytes(self._waiting)
-        self._waiting.clear()
+        piece = bytes(self._waiting[:PIECE_BYTES])
+        del self._waiting[:PIECE_BYTES]
         self._checksum, self._size = zlib.crc32(piece, self._checksum), self._size + len(piece)
         self._pending.append(self._pool.submit(_deflated, piece, self._window, self._level))
         self._window = piece[-_WINDOW:]

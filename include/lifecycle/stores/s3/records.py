@@ -6,7 +6,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from functools import cached_property
@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from lifecycle.errors import LifecycleError
+from lifecycle.stores.s3.arrays import text_array
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # (record, subject, tier, clock or None) -> the id of the rule under which the record goes now, or None to keep it.
 Decide = Callable[[str, str, str, datetime | None], str | None]
+
+
+# 16 bytes each. Beyond, what goes is judged again instead of remembered.
+MOST_GONE = 1 << 20
 
 
 class UnreadableObjectError(LifecycleError):
@@ -59,9 +64,7 @@ class Ordinary:
     @cached_property
     def named(self) -> tuple[pa.Array, pa.Array]:
         """Records and subjects as columns to look up in."""
-        import pyarrow as pa
-
-        return pa.array(sorted(self.records), pa.string()), pa.array(sorted(self.subjects), pa.string())
+        return text_array(self.records), text_array(self.subjects)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,11 @@ class Judge:
 
 @dataclass
 class Tally:
-    """Counts over one object. With ``kept_ids`` it also notes which records are kept, at 8 bytes each."""
+    """Counts over one object. With ``kept_ids`` it also notes which records are kept, at 8 bytes each.
+
+    With ``gone`` it notes which stretches of the unpacked bytes go, as begins and ends by turns, neighbours as one;
+    None again once there are more than `MOST_GONE` of them.
+    """
 
     decide: Decide
     before: int = 0
@@ -85,6 +92,7 @@ class Tally:
     unclassified: int = 0
     removed: Counter[str] = field(default_factory=Counter)
     kept_ids: array[int] | None = None
+    gone: array[int] | None = None
 
     @property
     def due(self) -> int:
@@ -108,6 +116,18 @@ class Tally:
         self.removed.update(part.removed)
         if self.kept_ids is not None and part.kept_ids is not None:
             self.kept_ids.extend(part.kept_ids)
+
+    def note(self, offset: int, stretches: Iterable[tuple[int, int]]) -> None:
+        """Stretches of a part that begins at ``offset`` go."""
+        for begin, end in stretches:
+            if self.gone is None:
+                return
+            if self.gone and self.gone[-1] == offset + begin:
+                self.gone[-1] = offset + end
+            else:
+                self.gone.extend((offset + begin, offset + end))
+                if len(self.gone) > 2 * MOST_GONE:
+                    self.gone = None
 
     def keeps(self, values: Values | None) -> bool:
         """Count one record and say whether it stays. ``None``: it could not be parsed.
@@ -167,8 +187,10 @@ def values_of_line(line: bytes, fields: LogFields) -> Values | None:
     """The four values of a JSON line; None if it is no JSON object."""
     try:
         parsed = _loaded(line)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
+    except RecursionError:
+        return _deep(line, fields)
     if not isinstance(parsed, dict):
         return None
     record, subject, tier, clock = (parsed.get(name) for name in fields.names())
@@ -183,3 +205,28 @@ def _loaded(line: bytes) -> object:
     except ValueError:
         # Python refuses numbers of more than 4,300 digits; as a field of no interest one is no fault of the line.
         return json.loads(line, parse_int=float)
+
+
+def _deep(line: bytes, fields: LogFields) -> Values | None:
+    """Nested too deep for Python; Arrow does not mind, and which parser is asked must not decide a record's fate."""
+    table = parsed_by_arrow(line, fields)
+    if table is None or table.num_rows != 1:
+        return None
+    record, subject, tier, clock = (table.column(name)[0].as_py() for name in fields.names())
+    return (record, subject, tier, clock)
+
+
+def parsed_by_arrow(block: bytes, fields: LogFields) -> pa.Table | None:
+    """The four fields of JSON lines, as text; None where one is no JSON, or a field no text."""
+    import pyarrow as pa
+    import pyarrow.json as pj
+
+    schema = pa.schema([(name, pa.string()) for name in fields.names()])
+    try:
+        return pj.read_json(
+            pa.BufferReader(block),
+            read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
+            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+    except pa.ArrowInvalid:
+        return None

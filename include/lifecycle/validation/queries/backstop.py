@@ -6,6 +6,7 @@ Which ones differ is told by ``lifecycle s3 backstop``; here they are counted.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lifecycle.backstop.models import OWN
@@ -16,14 +17,16 @@ from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.queries.ledger import fact
 from lifecycle.validation.scene import Scene, Stage
 from lifecycle.validation.staging import add_fact
+from lifecycle.validation.tickets import count_tickets
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 DRIFT, FOREIGN, UNREADABLE = "backstop_drift", "backstop_foreign_rules", "backstop_unreadable"
+TICKETS = "backstop_tickets"
 
 
-def stage_backstop(conn: Connection, s3: S3Client, config: Configuration, stage: Stage) -> None:
+def stage_backstop(conn: Connection, s3: S3Client, config: Configuration, stage: Stage, as_of: datetime) -> None:
     """Compare, and stage how many rules are wrong. A bucket in force that may not be read counts as drifted."""
     found = standings(conn, s3, config)
     unread = [each for each in found if each.current is None]
@@ -32,6 +35,8 @@ def stage_backstop(conn: Connection, s3: S3Client, config: Configuration, stage:
     add_fact(conn, stage, DRIFT, drifted + sum(each.in_force for each in unread))
     add_fact(conn, stage, FOREIGN, len(wrong) - drifted)
     add_fact(conn, stage, UNREADABLE, len(unread))
+    reached = any(each.in_force and each.bucket == config.catalog.messages.objects.bucket for each in found)
+    add_fact(conn, stage, TICKETS, count_tickets(conn, s3, config, as_of) if reached else 0)
 
 
 def backstop_checks(scene: Scene) -> Iterator[Check]:
@@ -47,6 +52,12 @@ def backstop_checks(scene: Scene) -> Iterator[Check]:
         FOREIGN,
         Promise.NEVER_EARLY,
         "No lifecycle rule of somebody else removes what a rule of the policy keeps (lifecycle s3 backstop names it)",
+    )
+    yield fact(
+        scene,
+        TICKETS,
+        Promise.HELD_STAYS,
+        "No object that must stay is within reach of S3's own rules when its deadline is near (lifecycle s3 shield)",
     )
     yield fact(
         scene,

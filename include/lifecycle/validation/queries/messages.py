@@ -103,7 +103,7 @@ def _past_default(scene: Scene, tier: Tier, rule: Rule) -> Iterator[Check]:
 
 
 def _never_agreed(scene: Scene) -> sql.Composable:
-    terms = scene.catalog.exceptions.agreements
+    terms = scene.catalog.agreements
     return sql.SQL(
         "NOT EXISTS (SELECT FROM {agreements} a WHERE a.{subject} = {account} AND a.{category} = {this})"
     ).format(
@@ -119,7 +119,7 @@ def _past_agreement(scene: Scene, tier: Tier, default: Rule) -> Iterator[Check]:
     """Accounts with agreements, past or present: the terms in effect, or else the default, at both instants."""
     if default.period is None:
         return
-    names, terms = scene.message_names(), scene.catalog.exceptions.agreements
+    names, terms = scene.message_names(), scene.catalog.agreements
 
     def end_at(instant: sql.Composable) -> sql.Composable:
         agreed = scene.reasons.agreed(names["account"], names["clock"], CATEGORY, instant)
@@ -159,7 +159,7 @@ def _past_agreement(scene: Scene, tier: Tier, default: Rule) -> Iterator[Check]:
 
 
 def _flagged_in_store(scene: Scene, tier: Tier) -> Check:
-    flags = scene.catalog.exceptions.flags
+    flags = scene.catalog.flags
     names = scene.message_names()
     query = sql.SQL(
         "SELECT 1 AS violation FROM {flags} f JOIN {messages} m ON {message} = f.{record}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Records
+from lifecycle.catalog.models import Accounts, Records, StagedRecords
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
 from lifecycle.validation.clocks import perhaps_before, reading
 from lifecycle.validation.fragments import (
@@ -19,6 +19,14 @@ from lifecycle.validation.fragments import (
     subject_of_account,
 )
 from lifecycle.validation.models import Check, Promise, Severity
+from lifecycle.validation.queries.stages import (
+    agreement_checks,
+    keeps_content,
+    orphan_checks,
+    refresh_checks,
+    remains,
+    spoken,
+)
 from lifecycle.validation.scene import Scene
 
 # What remains of a de-identified message (issue: "and nothing else survives").
@@ -33,19 +41,27 @@ def record_checks(scene: Scene) -> Iterator[Check]:
         if dataset.category is Category.TRAINING_USE:
             yield from _training_checks(scene, dataset)
             continue
-        rule = _own_rule(scene, dataset.category)
+        rule = _own_rule(scene, dataset)
         if rule is not None and rule.period is not None:
             yield _past_deadline(scene, dataset, rule)
-    yield from _account_checks(scene, scene.catalog.accounts)
-    yield from _child_checks(scene)
+        yield from agreement_checks(scene, dataset)
+    for dataset in scene.catalog.tables:
+        yield from orphan_checks(dataset)
+        yield from refresh_checks(scene, dataset)
+    if scene.catalog.has_accounts:
+        yield from _account_checks(scene, scene.catalog.accounts)
+    if scene.catalog.has_messages:
+        yield from _child_checks(scene)
 
 
 def erasure_checks(scene: Scene) -> Iterator[Check]:
     """What erasure requests ask of records and accounts."""
     for dataset in scene.catalog.records:
-        rule = scene.reasons.rule(Trigger.ERASURE, dataset.category, None)
+        rule = scene.reasons.rule(Trigger.ERASURE, dataset.category, dataset.tier_is)
         if rule is not None:
             yield _erased_remain(scene, dataset, rule)
+    if not scene.catalog.has_accounts:
+        return
     accounts = scene.reasons.rule(Trigger.ERASURE, scene.catalog.accounts.category, None)
     if accounts is not None:
         yield _erased_accounts(scene, scene.catalog.accounts, accounts)
@@ -58,18 +74,21 @@ def request_checks(scene: Scene) -> Iterator[Check]:
         yield _open_requests(scene, requests)
 
 
-def _stays(scene: Scene, dataset: Records | Accounts) -> sql.Composable:
-    """A legal hold, or a unit of the plan that waits for an approval: a table is one unit."""
+def _stays(scene: Scene, dataset: Records | Accounts, trigger: Trigger = Trigger.DEFAULT) -> sql.Composable:
+    """A legal hold (of content: whatever outranks a trigger), or a unit of the plan that waits for an approval: a table
+    is one unit."""
     subject = subject_of_account(dataset, "r") if isinstance(dataset, Accounts) else subject_of(dataset, "r")
     held = scene.reasons.held(subject, AT_SETTLED)
+    if isinstance(dataset, Records) and dataset.category is Category.PROMPTS_AND_OUTPUTS:
+        held = keeps_content(scene, dataset, subject, trigger)
     waits = scene.awaits(reading(dataset.clock, "r"), dataset.id, None)
     return sql.SQL("({} OR {})").format(held, waits) if scene.awaiting else held
 
 
-def _own_rule(scene: Scene, category: Category) -> Rule | None:
-    """The rule that ends a category's records: its default, or for feedback the consent itself."""
-    trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
-    return scene.policy.rule_for(trigger, category, Tier.CONSUMER)
+def _own_rule(scene: Scene, dataset: Records) -> Rule | None:
+    """The rule that ends a dataset's records: its category's default, or for feedback the consent itself."""
+    trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
+    return scene.policy.rule_for(trigger, dataset.category, dataset.tier_is or Tier.CONSUMER)
 
 
 def _without_clock(dataset: Records) -> Check:
@@ -89,9 +108,10 @@ def _past_deadline(scene: Scene, dataset: Records, rule: Rule) -> Check:
     bound = rule.period.cutoff_bound(scene.settled) if rule.period else scene.settled
     # "Both" kinds may only go once their time is up, so the first run after it is the earliest that could act.
     query = sql.SQL(
-        "SELECT 1 AS violation FROM {table} r WHERE {near} AND {end} < %(settled)s AND {held} IS NOT TRUE"
+        "SELECT 1 AS violation FROM {table} r WHERE {near} AND {end} < %(settled)s AND {held} IS NOT TRUE AND {remains}"
     ).format(
         table=relation(dataset.table),
+        remains=remains(dataset, "r"),
         near=perhaps_before(dataset.clock, "r", bound),
         end=ends(clock, rule),
         held=_stays(scene, dataset),
@@ -100,7 +120,9 @@ def _past_deadline(scene: Scene, dataset: Records, rule: Rule) -> Check:
         f"{dataset.id}_past_deadline",
         Promise.NEVER_LATE,
         Severity.CRITICAL,
-        f"No row of {dataset.table} is older than {rule.period} (rule {rule.id}) without a legal hold",
+        f"{spoken(dataset)} is older than {rule.period} (rule {rule.id}) without a reason to stay"
+        if isinstance(dataset, StagedRecords)
+        else f"No row of {dataset.table} is older than {rule.period} (rule {rule.id}) without a legal hold",
         query,
         {"settled": scene.settled},
     )
@@ -113,15 +135,16 @@ def _erased_remain(scene: Scene, dataset: Records, rule: Rule) -> Check:
         sql.SQL(
             "SELECT {key} FROM lifecycle.erasure_requests e JOIN {table} r ON {asked_for}"
             " WHERE e.scope = {scope} AND {late} < %(as_of)s AND (e.completed_at IS NULL OR {clock} <= e.completed_at)"
-            " AND {clock} < %(settled)s AND {held} IS NOT TRUE"
+            " AND {clock} < %(settled)s AND {held} IS NOT TRUE AND {remains}"
         ).format(
+            remains=remains(dataset, "r"),
             key=sql.SQL(", ").join(sql.Identifier("r", name) for name in dataset.key_columns),
             table=relation(dataset.table),
             asked_for=is_asked_for(sql.Identifier("r", column), "e", dataset.ids),
             scope=sql.Literal(scope),
             late=ends(sql.SQL("e.requested_at"), rule),
             clock=clock,
-            held=_stays(scene, dataset),
+            held=_stays(scene, dataset, Trigger.ERASURE),
         )
         for scope, column in columns.items()
         if column is not None
@@ -130,7 +153,7 @@ def _erased_remain(scene: Scene, dataset: Records, rule: Rule) -> Check:
         f"erased_{dataset.id}_remain",
         Promise.NEVER_LATE,
         Severity.CRITICAL,
-        f"No row of {dataset.table} outlives an erasure request by more than {rule.period} without a legal hold",
+        f"{spoken(dataset)} outlives an erasure request by more than {rule.period} without a legal hold",
         sql.SQL("SELECT 1 AS violation FROM ({}) x").format(sql.SQL(" UNION ").join(per_scope)),
         scene.instants,
     )

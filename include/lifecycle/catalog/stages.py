@@ -1,0 +1,103 @@
+"""What of a row goes before the row, and what goes with it: stages, children of any depth, second copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from lifecycle.catalog.identifiers import Identifier, TableName
+from lifecycle.policy.models import Category, Frozen
+
+# What an emptied column may hold instead of null. Nothing that could be content.
+EMPTY_VALUES = ("", "{}", "[]", "0", "false")
+CLEAR_ERROR = "clear_form"
+
+
+class Cleared(Frozen):
+    """A column that is emptied, and what it holds then: null, or one of `EMPTY_VALUES` where it may not be null."""
+
+    column: Identifier
+    value: str | None = None
+
+
+def _clear(value: Any) -> Any:
+    """A list of columns, or a mapping from columns to what they hold when they are empty."""
+    if isinstance(value, dict):
+        return [_cleared(column, held) for column, held in value.items()]
+    if isinstance(value, list):
+        return [{"column": column} if isinstance(column, str) else column for column in value]
+    return value
+
+
+def _cleared(column: Any, value: Any) -> dict[str, Any]:
+    if value is not None and not (isinstance(value, str) and value in EMPTY_VALUES):
+        listed = ", ".join(repr(each) for each in EMPTY_VALUES)
+        raise PydanticCustomError(CLEAR_ERROR, f"an emptied column holds null or one of the texts {listed}")
+    return {"column": column, "value": value}
+
+
+Clear = Annotated[
+    tuple[Cleared, ...],
+    Field(min_length=1, examples=["[messages, response]"]),
+    BeforeValidator(_clear),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                {"type": "object", "additionalProperties": {"enum": [None, *EMPTY_VALUES]}, "minProperties": 1},
+            ],
+            "examples": [["messages", "response"], {"messages": "{}"}],
+        }
+    ),
+]
+
+
+class Copy(Frozen):
+    """Content of a record that another table repeats: its column is emptied where ``key`` is the record's key.
+
+    ``path``: the place inside a jsonb column that holds the content; without it the whole column is emptied.
+    """
+
+    table: TableName
+    key: Identifier
+    column: Identifier
+    path: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = ()
+
+
+class Stage(Frozen):
+    """Columns of a row that are emptied when the period of a category of their own ends."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$", examples=["content"])]
+    category: Category
+    clear: Clear
+    copies: tuple[Copy, ...] = ()
+
+
+class StagePart(Frozen):
+    """Which part of which dataset a stage is."""
+
+    of: str
+    name: str
+    clear: tuple[Cleared, ...]
+
+
+class Descendant(Frozen):
+    """A table whose rows go with a row of another: where ``key`` is that row's ``parent_key``.
+
+    Directly below a dataset ``parent_key`` is the dataset's key unless said; further below it must be said.
+    """
+
+    table: TableName
+    key: Identifier
+    parent_key: Identifier | None = None
+    children: tuple[Descendant, ...] = ()
+
+
+def all_of(children: tuple[Descendant, ...]) -> Iterator[Descendant]:
+    """Children of any depth, each before its own."""
+    for child in children:
+        yield child
+        yield from all_of(child.children)

@@ -1,0 +1,167 @@
+"""Promise 4: a rewrite of one object is killed (SIGKILL) and run again; the end is what the oracle says.
+
+At every request to S3 in turn, before it is made and after it was answered, and at instants at random in between, while
+files are read, judged and written. Each try is a process of its own, forked from this one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lifecycle.demo.servers import S3Server
+from lifecycle.stores.s3.logs import RewriteResult, rewrite_object
+from lifecycle.stores.s3.records import Judge, LogFields, Ordinary
+from lifecycle.stores.s3.versions import key_versions
+from support.permits import CountingPermit
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+pytestmark = [pytest.mark.embedded_s3, pytest.mark.timeout(300)]
+
+BUCKET = "product-logs"
+FIELDS = LogFields("message_id", "account_id", "tier", "received_at")
+CUTOFF = datetime(2026, 6, 1, tzinfo=UTC)
+ROWS = 2000
+INSTANTS = 4
+# A process that has not ended after this long never will.
+PATIENCE = 60.0
+
+
+def decide(record: str, subject: str, tier: str, clock: datetime | None) -> str | None:
+    return "beta_default" if clock is not None and clock < CUTOFF else None
+
+
+JUDGE = Judge(decide, Ordinary({"beta": (CUTOFF, "beta_default")}, frozenset(), frozenset()))
+
+
+def records() -> list[dict[str, str]]:
+    days = [f"2026-0{5 if n % 10 == 3 else 6}-02T00:00:00Z" for n in range(ROWS)]
+    return [
+        {"message_id": f"m{n}", "account_id": f"a{n % 7}", "tier": "beta", "received_at": day, "body": "x" * (n % 300)}
+        for n, day in enumerate(days)
+    ]
+
+
+def encoded(form: str, some: list[dict[str, str]]) -> bytes:
+    if form == "parquet":
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(some), sink, row_group_size=500)
+        packed: bytes = sink.getvalue().to_pybytes()
+        return packed
+    return gzip.compress("".join(json.dumps(one) + "\n" for one in some).encode())
+
+
+def decoded(form: str, body: bytes) -> list[dict[str, str]]:
+    if form == "parquet":
+        rows: list[dict[str, str]] = pq.read_table(pa.BufferReader(body)).to_pylist()
+        return rows
+    return [json.loads(line) for line in gzip.decompress(body).splitlines()]
+
+
+def key_of(form: str) -> str:
+    return f"requests/date=2026-06-01/part-0.{form}"
+
+
+class Doomed:
+    """A client whose process ends at its n-th request (listings aside, which change nothing), before or after it."""
+
+    def __init__(self, client: Any, nth: int, *, served: bool) -> None:
+        self._client, self._nth, self._served, self._count = client, nth, served, 0
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._client, name)
+        if name == "get_paginator" or not callable(real):
+            return real
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._count += 1
+            if self._count == self._nth and not self._served:
+                os.kill(os.getpid(), signal.SIGKILL)
+            try:
+                return real(*args, **kwargs)
+            finally:
+                # Also after an answer that is an error, as that to a question about locks is.
+                if self._count == self._nth:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        return call
+
+
+def forked(work: Callable[[], object], *, kill_after: float | None = None) -> int | None:
+    """Do it in a process forked from this one. Its exit code; negative if it was killed."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(PATIENCE if kill_after is None else kill_after)
+    if process.exitcode is None:
+        assert kill_after is not None, "it never ended"
+        process.kill()
+        process.join(PATIENCE)
+    return process.exitcode
+
+
+def begin(s3: S3Client, form: str, body: bytes) -> None:
+    for version in key_versions(s3, BUCKET, key_of(form)):
+        s3.delete_object(Bucket=BUCKET, Key=key_of(form), VersionId=version.version_id)
+    s3.put_object(Bucket=BUCKET, Key=key_of(form), Body=body)
+
+
+def rewrite(s3: Any, form: str) -> RewriteResult:
+    return rewrite_object(s3, CountingPermit(), BUCKET, key_of(form), FIELDS, JUDGE)
+
+
+@pytest.mark.parametrize("form", ["jsonl.gz", "parquet"])
+def test_a_killed_rewrite_that_is_run_again_ends_as_the_oracle_says(
+    s3: S3Client, s3_server: S3Server, form: str
+) -> None:
+    body, stays = encoded(form, records()), [one for one in records() if one["received_at"] > "2026-06"]
+    told = RewriteResult("rewritten", ROWS, len(stays), {"beta_default": ROWS - len(stays)}, 0, 1)
+    done = RewriteResult("unchanged", len(stays), len(stays))
+
+    begin(s3, form, body)
+    began = time.monotonic()
+    assert forked(lambda: rewrite(s3_server.client(), form)) == 0
+    seconds = time.monotonic() - began
+
+    def is_whole() -> list[str]:
+        """What is wrong between the two tries, and after the second."""
+        there = decoded(form, s3.get_object(Bucket=BUCKET, Key=key_of(form))["Body"].read())
+        wrong = [] if [one for one in there if one in stays or one["received_at"] > "2026-06"] == stays else ["early"]
+        again = rewrite(s3, form)
+        wrong += [] if again in (told, done) else [str(again)]
+        (last,) = key_versions(s3, BUCKET, key_of(form))
+        there = decoded(form, s3.get_object(Bucket=BUCKET, Key=last.key)["Body"].read())
+        return wrong + ([] if there == stays else ["the rest differs"])
+
+    dice, failures, struck = random.Random(form), [], 0
+    points = [(nth, served) for nth in range(1, 12) for served in (False, True)]
+    for nth, served in points:
+        begin(s3, form, body)
+        code = forked(partial(rewrite, Doomed(s3_server.client(), nth, served=served), form))
+        failures += [f"{'after' if served else 'before'} request {nth}: {wrong}" for wrong in is_whole()]
+        struck += code == -signal.SIGKILL
+        if code == 0:
+            break  # there are no more requests than that
+    for _ in range(INSTANTS):
+        begin(s3, form, body)
+        delay = dice.uniform(0, seconds)
+        struck += forked(lambda: rewrite(s3_server.client(), form), kill_after=delay) == -signal.SIGKILL
+        failures += [f"{delay:.3f} s of {seconds:.3f}: {wrong}" for wrong in is_whole()]
+    assert failures == []
+    assert struck >= 6, "most had ended before they were killed; the test saw little"
+    uploads = s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    assert uploads == []

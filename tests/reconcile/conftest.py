@@ -1,0 +1,5 @@
+"""The session's servers."""
+
+from oracle.stores import servers
+
+__all__ = ["servers"]
