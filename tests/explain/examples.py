@@ -107,6 +107,7 @@ compares them.
     lifecycle explain object BUCKET/KEY                          # product-data, quarantine, product-logs
     lifecycle explain partition messages/consumer/2026-08-01     # any unit, as plans and the ledger write it
     lifecycle explain record feedback/ID                         # scores, submissions, training examples
+    lifecycle explain record logs.content/ID                     # one stage of a row ("content": false once it is gone)
 
 How to read one:
 - **Kept until** is the deadline of the rule that decides: for a maximum the last instant, for "both" the first at which it may go.
