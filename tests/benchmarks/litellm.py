@@ -82,7 +82,7 @@ def fill(conn: Conn, rows: int, tools: int) -> None:
             jsonb_build_object('role', 'user', 'content', {words}),
             jsonb_build_object('role', 'assistant', 'content', {words}),
             jsonb_build_object('model', 'gpt', 'body', {words})
-        FROM (SELECT n, timestamp '{AS_OF:%Y-%m-%d}' - n * interval '{DAYS * 86400} seconds' / {rows} AS at
+        FROM (SELECT n, timestamp '{AS_OF:%Y-%m-%d}' - n::float8 * {DAYS * 86400} / {rows} * interval '1 second' AS at
               FROM generate_series(1, {rows}) n) s""".encode()
     )
     conn.execute(
