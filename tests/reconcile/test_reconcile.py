@@ -187,6 +187,9 @@ def test_what_is_no_inventory_of_this_bucket_is_refused(store: Store, tmp_path: 
         parse_manifest("{}")
     with pytest.raises(PreconditionError, match="no column LastModifiedDate"):
         parse_manifest(csv_inventory(tmp_path).read_text().replace(", LastModifiedDate", ""))
+    with pytest.raises(PreconditionError, match=r"1 column\(s\) of the inventory have no name"):
+        # What the manifest calls a column becomes part of a statement.
+        parse_manifest(csv_inventory(tmp_path).read_text().replace("Bucket, Key", "Buck'et, Key"))
     with pytest.raises(PreconditionError, match="there is no file"):
         Inventory.open(str(tmp_path / "nothing.json"), store.s3)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _SCHEME = "s3://"
 _NEEDED = ("Key", "LastModifiedDate")
+# They become part of a statement, and a manifest is a file that anybody may have written.
+_COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 
 
 class Format(StrEnum):
@@ -66,6 +69,11 @@ def parse_manifest(text: str | bytes) -> Manifest:
         raise PreconditionError(
             f"this is not the manifest.json of an S3 Inventory ({type(error).__name__}); name the file that S3 wrote"
         ) from None
+    odd = sum(_COLUMN.fullmatch(name) is None for name in manifest.columns)
+    if odd:
+        raise PreconditionError(
+            f"{odd} column(s) of the inventory have no name as S3 writes it; name the manifest.json that S3 wrote"
+        )
     missing = [name for name in _NEEDED if name not in manifest.columns]
     if missing:
         raise PreconditionError(
