@@ -52,15 +52,15 @@ class Exchange:
         counted, survivors = self._carried()
         done = {tally.fate: {"records": tally.records} for tally in counted if tally.disposition in rows.GOING}
         if survivors is not None and done:
-            return self._replace(conn, survivors, done)
+            return self._replace(gate, survivors, done)
         if survivors is not None and survivors.clone is not None:
             discard(conn, survivors.clone)
         if leaf.bounded and rows.is_empty(conn, leaf.identifier):
             return drop_partition(conn, leaf)
         return None
 
-    def _replace(self, conn: Connection, survivors: Survivors, done: dict[str, dict[str, int]]) -> float:
-        dataset, leaf, context = self.context.messages, self.leaf, self.context
+    def _replace(self, gate: Gate, survivors: Survivors, done: dict[str, dict[str, int]]) -> float:
+        conn, dataset, leaf, context = gate.conn, self.context.messages, self.leaf, self.context
         self._publish(conn, done)
         # Not by their fate: that was judged, and the survivors are few.
         rest = survivors.lack(dataset.record, dataset.clock)
