@@ -18,7 +18,7 @@ from uuid import UUID
 
 import typer
 
-from lifecycle.cli.failures import TRACEBACK, told
+from lifecycle.cli.failures import TRACEBACK, in_store, told
 from lifecycle.cli.output import collecting, emit, say
 from lifecycle.deployment import ALL, STORE_VARIABLE, Store, store_named, stores, using
 from lifecycle.errors import LifecycleError
@@ -136,7 +136,7 @@ def with_store(command: Callable[..., Any]) -> Callable[..., Any]:
     def chosen(*args: Any, store: str | None = None, **named: Any) -> Any:
         names = _wanted(store)
         if len(names) < 2:
-            with using(names[0] if names else None):
+            with in_store(names[0] if names else None):
                 return command(*args, **named)
         if not many:
             raise typer.BadParameter("this command works on one store at a time", param_hint="--store")
@@ -186,7 +186,7 @@ def _outcome(name: str, command: Callable[..., Any], args: Any, named: dict[str,
     if not json:
         emit(name, False, lambda shown: f"-- store {shown}")
     try:
-        with using(name), collecting(outcome.results if json else None):
+        with in_store(name), collecting(outcome.results if json else None):
             command(*args, **named)
     except typer.Exit as ended:
         outcome.passed = ended.exit_code == 0

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from lifecycle.deployment import Store, current_store, using
 from lifecycle.errors import ConfigurationError, LifecycleError
 
 TRACEBACK = "LIFECYCLE_TRACEBACK"
+
+
+# Which store an error arose in: it is told when that is no longer the current one.
+_STORE = "lifecycle_store"
+
+
+@contextmanager
+def in_store(name: str | None) -> Iterator[None]:
+    """Work on a store by its name; an error that leaves this knows whose it is."""
+    with using(name):
+        try:
+            yield
+        except Exception as error:
+            setattr(error, _STORE, name)
+            raise
 
 
 def told(error: Exception) -> str:
@@ -23,10 +41,10 @@ def _unexpected(error: Exception) -> str:
     state = getattr(error, "sqlstate", None)
     if kind == "psycopg.OperationalError" and state is None:
         # Raised before any row is read: the server cannot be reached, or refuses the login.
-        return f"error: PostgreSQL: {str(error).strip()}\nIs {_variable('postgres')} right, and the server up?"
+        return f"error: PostgreSQL: {str(error).strip()}\nIs {_variable(error, 'postgres')} right, and the server up?"
     if kind.startswith("botocore."):
         code = getattr(error, "response", {}).get("Error", {}).get("Code", type(error).__name__)
-        return f"error: S3: {code}. Is {_variable('s3')} right, and the server up?"
+        return f"error: S3: {code}. Is {_variable(error, 's3')} right, and the server up?"
     frames = "".join(
         f"  {frame.filename}:{frame.lineno} {frame.name}\n" for frame in traceback.extract_tb(error.__traceback__)[-8:]
     )
@@ -34,13 +52,13 @@ def _unexpected(error: Exception) -> str:
     return f"error: {shown}, raised at\n{frames}Set {TRACEBACK}=1 for the message, which may quote records."
 
 
-def _variable(which: str) -> str:
-    """The variable of the connection at fault: of the store that was worked on, where that can still be told."""
+def _variable(error: Exception, which: str) -> str:
+    """The variable of the connection at fault, where it can still be told."""
     from lifecycle.connections import environment_variable
-    from lifecycle.deployment import Store, current_store
 
     try:
-        store = current_store()
+        with using(getattr(error, _STORE, None)):
+            store = current_store()
     except ConfigurationError:
         store = Store()
     return environment_variable(getattr(store, which))
