@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lifecycle.catalog.load import read_catalog
 from lifecycle.catalog.models import Catalog, Records
+from lifecycle.deployment import current_store
 from lifecycle.errors import ConfigurationError, Problem
 from lifecycle.policy.load import read_policy
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
@@ -33,11 +34,15 @@ class Configuration:
 
 
 def load_configuration(policy: Path | None = None, datasets: Path | None = None) -> Configuration:
-    """Read both files: as given, else as LIFECYCLE_POLICY and LIFECYCLE_DATASETS say, else the shipped ones.
+    """Read both files: as given, else those of the current store (lifecycle/deployment.py), else as LIFECYCLE_POLICY
+    and LIFECYCLE_DATASETS say, else the shipped ones.
 
     Raises:
         ConfigurationError: with every problem of both files.
     """
+    if policy is None or datasets is None:
+        store = current_store()
+        policy, datasets = policy or store.policy, datasets or store.datasets
     policy_path = policy or _path(POLICY_VARIABLE, SHIPPED_POLICY)
     catalog_path = datasets or _path(DATASETS_VARIABLE, SHIPPED_DATASETS)
     return _load(policy_path, catalog_path, _stamp(policy_path), _stamp(catalog_path))
@@ -52,7 +57,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _load(policy_path: Path, catalog_path: Path, *stamps: tuple[int, int] | None) -> Configuration:
     """Parse both files once per state of them: a run asks for them at each of its steps."""
     read_rules, read_bindings = read_policy(policy_path), read_catalog(catalog_path)

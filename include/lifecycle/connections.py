@@ -1,4 +1,5 @@
-"""The two connections of the project, by their Airflow ids: ``lifecycle_postgres`` and ``lifecycle_s3``.
+"""The two connections of a store, by their Airflow ids: ``lifecycle_postgres`` and ``lifecycle_s3``, or as the file of
+stores has them.
 
 The environment is read first and without Airflow; whatever else Airflow is configured with (a secrets backend, its
 own database) is asked through the task SDK.
@@ -11,13 +12,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.airflow_connection import AirflowConnection, UnreadableConnectionError, parse_connection
+from lifecycle.deployment import POSTGRES_ID, S3_ID, current_store
 from lifecycle.errors import ConfigurationError, Problem
 
 if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_s3 import S3Client
 
-POSTGRES_ID, S3_ID = "lifecycle_postgres", "lifecycle_s3"
 _EXAMPLES = {
     POSTGRES_ID: "postgres://user:password@host:5432/database",
     S3_ID: '{"conn_type": "aws", "login": "ACCESS_KEY", "password": "SECRET_KEY", '
@@ -36,9 +37,20 @@ _RETRIES = {"mode": "adaptive", "total_max_attempts": 8}
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _POOL = 5, 60, 32
 
 
-def environment_variable(connection_id: str) -> str:
-    """The variable in which Airflow looks for a connection."""
-    return f"AIRFLOW_CONN_{connection_id.upper()}"
+def environment_variable(name: str) -> str:
+    """The variable in which Airflow looks for a connection of this id."""
+    return f"AIRFLOW_CONN_{name.upper()}"
+
+
+def connection_id(kind: str) -> str:
+    """The Airflow id of the current store's connection; ``kind`` is POSTGRES_ID or S3_ID."""
+    store = current_store()
+    return store.postgres if kind == POSTGRES_ID else store.s3
+
+
+def s3_place() -> str:
+    """Where the current store's buckets are: the endpoint of its connection, or ``aws``, where names are unique."""
+    return _endpoint(_connection(S3_ID).extra) or "aws"
 
 
 def postgres_conninfo() -> str:
@@ -161,39 +173,39 @@ def _client_of_assumed_role(config: Config) -> S3Client:
     """Airflow's provider knows how to assume a role and to renew its credentials; its cost is an import of Airflow."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    client: S3Client = S3Hook(aws_conn_id=S3_ID, config=config).get_conn()
+    client: S3Client = S3Hook(aws_conn_id=connection_id(S3_ID), config=config).get_conn()
     return client
 
 
-def _connection(connection_id: str) -> AirflowConnection:
-    text = os.environ.get(environment_variable(connection_id), "")
+def _connection(kind: str) -> AirflowConnection:
+    own = connection_id(kind)
+    text = os.environ.get(environment_variable(own), "")
     try:
-        connection = parse_connection(text) if text.strip() else _from_airflow(connection_id)
+        connection = parse_connection(text) if text.strip() else _from_airflow(kind, own)
     except UnreadableConnectionError as error:
-        raise _refused(connection_id, str(error), f"Write for example {_EXAMPLES[connection_id]}") from None
-    if connection.conn_type and connection.conn_type not in _TYPES[connection_id]:
-        expected = " or ".join(sorted(_TYPES[connection_id]))
+        raise _refused(kind, str(error), f"Write for example {_EXAMPLES[kind]}") from None
+    if connection.conn_type and connection.conn_type not in _TYPES[kind]:
+        expected = " or ".join(sorted(_TYPES[kind]))
         raise _refused(
-            connection_id,
+            kind,
             f"the connection is of type {connection.conn_type!r}, not {expected}",
-            f"Write for example {_EXAMPLES[connection_id]}",
+            f"Write for example {_EXAMPLES[kind]}",
         )
     return connection
 
 
-def _from_airflow(connection_id: str) -> AirflowConnection:
+def _from_airflow(kind: str, own: str) -> AirflowConnection:
     """Ask Airflow: a secrets backend, the supervisor of this task, or the metadata database."""
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        found = BaseHook.get_connection(connection_id)
+        found = BaseHook.get_connection(own)
     except AirflowNotFoundException:
         raise _refused(
-            connection_id,
+            kind,
             "is not set, and Airflow knows no connection of that name",
-            f"Set it, for example {environment_variable(connection_id)}='{_EXAMPLES[connection_id]}'"
-            f"{_MORE[connection_id]}",
+            f"Set it, for example {environment_variable(own)}='{_EXAMPLES[kind]}'{_MORE[kind]}",
         ) from None
     return AirflowConnection(
         conn_type=found.conn_type,
@@ -206,6 +218,6 @@ def _from_airflow(connection_id: str) -> AirflowConnection:
     )
 
 
-def _refused(connection_id: str, message: str, remedy: str) -> ConfigurationError:
-    variable = environment_variable(connection_id)
+def _refused(kind: str, message: str, remedy: str) -> ConfigurationError:
+    variable = environment_variable(connection_id(kind))
     return ConfigurationError([Problem("environment", 0, variable, message, remedy)])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 SHIPPED_POLICY = "policies/retention.yaml"
 SHIPPED_DATASETS = "datasets/reference_store.yaml"
+SHIPPED_STORES = "stores/example.yaml"
 _PACKAGE = Path(__file__).resolve().parent
 
 

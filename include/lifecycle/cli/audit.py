@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lifecycle.cli.across import several
 from lifecycle.cli.options import AsOf, Json
 from lifecycle.cli.output import emit, say
 
@@ -17,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("audit")(audit)
 
 
+@several
 def audit(as_of: AsOf, json: Json = False) -> None:
     """Re-read the stores by queries of its own and say which promises are broken. Deletes nothing.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from lifecycle.cli.across import several
 from lifecycle.cli.options import Json, OptionalAsOf, now
 from lifecycle.cli.output import emit, say
 
@@ -14,6 +15,7 @@ def register(app: typer.Typer) -> None:
     app.command("coverage")(coverage)
 
 
+@several
 def coverage(as_of: OptionalAsOf = None, json: Json = False) -> None:
     """Compare what exists with what the dataset file binds: tables, columns, buckets, prefixes, records.
 

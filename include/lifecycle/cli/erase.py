@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
+from uuid import UUID, uuid4
 
 import typer
 
+from lifecycle.cli.across import earlier_in, in_common, several
 from lifecycle.cli.options import At, Json, now
 from lifecycle.cli.output import emit, instant
 from lifecycle.cli.targets import DEFAULT_WAIT_S, Target, Wait, parse_id, parse_uuid, seconds
 from lifecycle.config import load_configuration
 from lifecycle.stores.postgres import requests
 from lifecycle.stores.postgres.connect import connect
+from lifecycle.stores.postgres.identity import refuse_other
 from lifecycle.stores.postgres.requests import Erasure, ErasureScope
 
 erase_app = typer.Typer(no_args_is_help=True, help="Enter erasure requests and see what became of them.")
@@ -22,6 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 @erase_app.command("request")
+@several
 def request_(
     scope: Annotated[ErasureScope, typer.Option("--scope", help="What kind of thing the target names.")],
     target: Target,
@@ -31,15 +36,31 @@ def request_(
 ) -> None:
     """Enter what a person instructed to delete; the next run carries it out, apart from what a higher rule keeps.
 
+    With `--store all` it is entered in every store under one id, and left alone where it waits already.
+
     Example: `lifecycle erase request --scope account --target 0190a5d2-7c1e-7a41-9d7c-2f6f0c1b2a3d`
     """
     target = parse_id(target, lambda: load_configuration().catalog, "--target")
+    common = in_common("erasure", lambda names: _waiting_in(names, scope, target) or uuid4())
     with connect() as conn:
-        erasure = requests.request_erasure(conn, scope, target, at or now(), seconds(wait))
-    emit(erasure, json, lambda _: f"erasure request {erasure.request_id} entered for {erasure.scope} {erasure.target}")
+        refuse_other(conn)
+        waiting = requests.open_erasure(conn, scope, target) if common is not None else None
+        erasure = waiting or requests.request_erasure(
+            conn, scope, target, at or now(), seconds(wait), request_id=common
+        )
+    waits = "waits already" if waiting is not None else "entered"
+    emit(erasure, json, lambda _: f"erasure request {erasure.request_id} {waits} for {erasure.scope} {erasure.target}")
+
+
+def _waiting_in(names: Sequence[str], scope: ErasureScope, target: str) -> UUID | None:
+    """The id under which the same request waits in a store already: an earlier try that failed in another one."""
+    return earlier_in(
+        names, lambda conn: found.request_id if (found := requests.open_erasure(conn, scope, target)) else None
+    )
 
 
 @erase_app.command()
+@several
 def status(
     request_id: Annotated[
         str | None, typer.Argument(metavar="[REQUEST_ID]", help="As `erase request` showed it; all if not given.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lifecycle.cli.across import several
 from lifecycle.cli.options import Json
 from lifecycle.cli.output import emit
 
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 @ledger.command()
+@several
 def verify(json: Json = False) -> None:
     """Walk the whole chain, and compare it with its copies in the evidence bucket.
 
@@ -46,6 +48,7 @@ def verify(json: Json = False) -> None:
 
 
 @ledger.command("list")
+@several
 def list_rows(
     run_id: Annotated[int | None, typer.Option("--run", help="Only rows of this run.")] = None, json: Json = False
 ) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import traceback
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from lifecycle.cli.across import give_store
+from lifecycle.cli.failures import TRACEBACK, told
 from lifecycle.cli.output import say
 from lifecycle.errors import ConfigurationError, LifecycleError
 from lifecycle.logs import configure_cli_logging
@@ -31,9 +32,9 @@ _MODULES = (
     "postgres",
     "s3",
     "store",
+    "stores",
     "demo",
 )
-_TRACEBACK = "LIFECYCLE_TRACEBACK"
 
 
 class _Group(TyperGroup):
@@ -45,34 +46,16 @@ class _Group(TyperGroup):
         except (typer.TyperException, typer.Exit, typer.Abort):
             raise
         except ConfigurationError as error:
-            count = len(error.problems)
-            say(f"{error}\n{count} problem{'s' if count != 1 else ''} in the configuration; nothing was run.")
+            say(told(error))
             raise typer.Exit(EXIT_CONFIGURATION) from None
         except LifecycleError as error:
-            say(f"error: {error}")
+            say(told(error))
             raise typer.Exit(EXIT_FAILED) from None
         except Exception as error:
-            if os.environ.get(_TRACEBACK):
+            if os.environ.get(TRACEBACK):
                 raise
-            say(_unexpected(error))
+            say(told(error))
             raise typer.Exit(EXIT_FAILED) from None
-
-
-def _unexpected(error: Exception) -> str:
-    """The kind of an error and where it arose, without its message: a database's may quote the row at fault."""
-    kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    state = getattr(error, "sqlstate", None)
-    if kind == "psycopg.OperationalError" and state is None:
-        # Raised before any row is read: the server cannot be reached, or refuses the login.
-        return f"error: PostgreSQL: {str(error).strip()}\nIs AIRFLOW_CONN_LIFECYCLE_POSTGRES right, and the server up?"
-    if kind.startswith("botocore."):
-        code = getattr(error, "response", {}).get("Error", {}).get("Code", type(error).__name__)
-        return f"error: S3: {code}. Is AIRFLOW_CONN_LIFECYCLE_S3 right, and the server up?"
-    frames = "".join(
-        f"  {frame.filename}:{frame.lineno} {frame.name}\n" for frame in traceback.extract_tb(error.__traceback__)[-8:]
-    )
-    shown = f"{kind} (SQLSTATE {state})" if state else kind
-    return f"error: {shown}, raised at\n{frames}Set {_TRACEBACK}=1 for the message, which may quote records."
 
 
 app = typer.Typer(
@@ -105,7 +88,8 @@ def main(
 ) -> None:
     """Makes data-retention promises true and proves it.
 
-    Connections are Airflow's: AIRFLOW_CONN_LIFECYCLE_POSTGRES and AIRFLOW_CONN_LIFECYCLE_S3, JSON or URI.
+    Connections are Airflow's: AIRFLOW_CONN_LIFECYCLE_POSTGRES and AIRFLOW_CONN_LIFECYCLE_S3, JSON or URI. Where one
+    deployment serves several databases, LIFECYCLE_STORES names the file of stores, and `--store` chooses.
 
     Example: `lifecycle run --as-of 2026-08-01T06:00:00Z --dry-run`
     """
@@ -117,6 +101,7 @@ def _register_commands() -> None:
         module = f"lifecycle.cli.{name}"
         if importlib.util.find_spec(module) is not None:
             importlib.import_module(module).register(app)
+    give_store(app)
 
 
 _register_commands()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import PurePath
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _PLAIN_INTERVAL_S = 5.0
+# Where the JSON results of one store among several go, to be printed as one document.
+_collected: ContextVar[list[Any] | None] = ContextVar("collected_results", default=None)
 
 
 def instant(moment: datetime) -> str:
@@ -68,10 +71,23 @@ def to_json(data: Any) -> str:
 
 def emit(data: Any, json_mode: bool, table_renderer: Callable[[Any], RenderableType]) -> None:
     """Print a result: JSON, or what ``table_renderer`` makes of the data (a rich table, or text)."""
-    if json_mode:
+    collected = _collected.get()
+    if json_mode and collected is not None:
+        collected.append(jsonable(data))
+    elif json_mode:
         sys.stdout.write(to_json(data) + "\n")
     else:
         stdout_console().print(table_renderer(data))
+
+
+@contextmanager
+def collecting(into: list[Any] | None) -> Iterator[None]:
+    """Keep JSON results instead of printing them; None prints."""
+    token = _collected.set(into)
+    try:
+        yield
+    finally:
+        _collected.reset(token)
 
 
 def stdout_console() -> Console:

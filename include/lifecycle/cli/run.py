@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lifecycle.cli import plan_change
+from lifecycle.cli.across import several
 from lifecycle.cli.options import AsOf, DryRun, Json, TierOption, parse_instant
 from lifecycle.cli.output import emit, say
 
@@ -39,6 +40,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(planning, name="plan")
 
 
+@several
 def run(as_of: AsOf, tier: TierOption = None, dry_run: DryRun = False, json: Json = False) -> None:
     """Carry out the daily run for all tiers (or one), cross-tier records and erasure requests.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lifecycle.cli.across import in_several, several
 from lifecycle.cli.options import Json, OptionalAsOf, now
 from lifecycle.cli.output import emit, say
 from lifecycle.explain.lead import lead_sentence, lead_terms, left
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status)
 
 
+@several
 def status(as_of: OptionalAsOf = None, json: Json = False, openmetrics: OpenMetrics = False) -> None:
     """Tell per dataset and tier when a deadline would be broken if no further run succeeded. Changes nothing.
 
@@ -35,18 +37,21 @@ def status(as_of: OptionalAsOf = None, json: Json = False, openmetrics: OpenMetr
     """
     from lifecycle.config import load_configuration
     from lifecycle.connections import s3_client
+    from lifecycle.deployment import current_store
     from lifecycle.orchestration.standing import standings
     from lifecycle.stores.postgres.connect import connect
 
     instant = as_of or now()
     config = load_configuration()
+    if openmetrics and in_several():
+        raise typer.BadParameter("one store at a time: its text ends with # EOF", param_hint="--openmetrics")
     with connect() as conn:
         conn.execute("SET default_transaction_read_only = on")
         found = standings(conn, s3_client(), config.policy, config.catalog, instant)
     if openmetrics:
         from lifecycle.explain.metrics import open_metrics
 
-        typer.echo(open_metrics(found, instant), nl=False)
+        typer.echo(open_metrics(found, instant, current_store().told), nl=False)
     else:
         emit(as_data(found, config.policy, instant), json, _table)
     urgent = [standing for standing in found if standing.state(config.policy, instant) is not State.FINE]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -20,6 +20,8 @@ from lifecycle.console.data import overview
 from lifecycle.console.explain import LONGEST_BODY, fields, render_answer, render_form
 from lifecycle.console.model import Overview
 from lifecycle.console.runs import find_run
+from lifecycle.console.switch import ONE_STORE, Switch
+from lifecycle.deployment import current_store, stores, using
 from lifecycle.stores.postgres.connect import Connection, connect
 from lifecycle.validation.report import find_report
 
@@ -45,11 +47,16 @@ class Sources:
     now: Callable[[], datetime]
 
 
-@cache
-def _client() -> S3Client:
+@lru_cache(maxsize=64)
+def _client_of(store: str) -> S3Client:
     from lifecycle.connections import s3_client
 
     return s3_client()
+
+
+def _client() -> S3Client:
+    """A client for the store that is looked at."""
+    return _client_of(current_store().name)
 
 
 def production() -> Sources:
@@ -86,43 +93,46 @@ def create_app(guards: Sequence[Any], sources: Sources | None = None) -> FastAPI
             return overview(conn, reads.s3(), reads.configuration(), reads.now())
 
     @app.get("/", response_class=HTMLResponse)
-    def page() -> HTMLResponse:
+    def page(store: str = "") -> HTMLResponse:
         nonce = secrets.token_urlsafe(16)
         headers = _NEVER_STORED | {"Content-Security-Policy": _policy(nonce)}
-        return HTMLResponse(render_page(look(), nonce), headers=headers)
+        with _looking_at(store) as switch:
+            return HTMLResponse(render_page(look(), nonce, switch), headers=headers)
 
     @app.get("/explain", response_class=HTMLResponse)
-    def explain_form() -> HTMLResponse:
+    def explain_form(store: str = "") -> HTMLResponse:
         nonce = secrets.token_urlsafe(16)
-        return HTMLResponse(render_form(nonce, reads.now()), headers=_form_headers(nonce))
+        with _looking_at(store) as switch:
+            return HTMLResponse(render_form(nonce, reads.now(), switch), headers=_form_headers(nonce))
 
     @app.post("/explain", response_class=HTMLResponse)
-    async def explain(request: Request) -> HTMLResponse:
+    async def explain(request: Request, store: str = "") -> HTMLResponse:
         length = request.headers.get("content-length", "")
         if not length.isdecimal() or int(length) > LONGEST_BODY:
             raise HTTPException(413, "that is too long for a name")
         asked, nonce = fields(await request.body()), secrets.token_urlsafe(16)
 
         def answer() -> str:
-            with _database() as conn:
-                return render_answer(conn, reads.s3, reads.configuration(), asked, nonce, reads.now())
+            with _looking_at(store) as switch, _database() as conn:
+                return render_answer(conn, reads.s3, reads.configuration(), asked, nonce, reads.now(), switch)
 
         return HTMLResponse(await run_in_threadpool(answer), headers=_form_headers(nonce))
 
     @app.get("/api/overview")
-    def as_json() -> JSONResponse:
-        return JSONResponse(look().as_dict(), headers=_NEVER_STORED)
+    def as_json(store: str = "") -> JSONResponse:
+        with _looking_at(store):
+            return JSONResponse(look().as_dict(), headers=_NEVER_STORED)
 
     @app.get("/report/{run_id}")
-    def report(run_id: int) -> StreamingResponse:
-        config = reads.configuration()
-        with _database() as conn:
-            run = find_run(conn, run_id)
-        bucket = config.catalog.evidence_bucket
-        key = find_report(reads.s3(), bucket, run.scope, run.as_of, run.run_id) if run is not None else None
+    def report(run_id: int, store: str = "") -> StreamingResponse:
+        with _looking_at(store):
+            bucket, s3 = reads.configuration().catalog.evidence_bucket, reads.s3()
+            with _database() as conn:
+                run = find_run(conn, run_id)
+        key = find_report(s3, bucket, run.scope, run.as_of, run.run_id) if run is not None else None
         if key is None:
             raise HTTPException(404, "there is no report of this run")
-        body = reads.s3().get_object(Bucket=bucket, Key=key)["Body"]
+        body = s3.get_object(Bucket=bucket, Key=key)["Body"]
         return StreamingResponse(
             body.iter_chunks(_CHUNK),
             media_type="text/html; charset=utf-8",
@@ -130,6 +140,21 @@ def create_app(guards: Sequence[Any], sources: Sources | None = None) -> FastAPI
         )
 
     return app
+
+
+@contextmanager
+def _looking_at(store: str) -> Iterator[Switch]:
+    """Look at a store by its name; at the first one when none is named, so that the page has something to show.
+
+    Raises:
+        HTTPException: 404, there is no such store.
+    """
+    names = [each.name for each in stores() if each.declared]
+    if store and store not in names:
+        raise HTTPException(404, "there is no store of that name")
+    shown = store or (names[0] if names else "")
+    with using(shown or None):
+        yield Switch(shown, tuple(names))
 
 
 def _form_headers(nonce: str) -> dict[str, str]:
@@ -147,9 +172,9 @@ def _policy(nonce: str) -> str:
     )
 
 
-def render_page(shown: Overview, nonce: str) -> str:
+def render_page(shown: Overview, nonce: str, switch: Switch = ONE_STORE) -> str:
     """The page for one moment. It fetches itself again now and then, and nothing else."""
     from lifecycle.console.render import environment
 
-    page: str = environment().get_template("page.html").render(o=shown, nonce=nonce, refresh_s=REFRESH_S)
+    page: str = environment().get_template("page.html").render(o=shown, nonce=nonce, refresh_s=REFRESH_S, switch=switch)
     return page

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 from lifecycle.config import Configuration
 from lifecycle.console.render import environment
+from lifecycle.console.switch import ONE_STORE, Switch
 from lifecycle.explain.ask import KINDS, QuestionError, ask
 from lifecycle.stores.postgres.connect import Connection
 
@@ -35,9 +36,9 @@ def _instant(text: str) -> datetime:
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
-def render_form(nonce: str, now: datetime) -> str:
+def render_form(nonce: str, now: datetime, switch: Switch = ONE_STORE) -> str:
     """The empty form."""
-    return _render(nonce, now, {})
+    return _render(nonce, now, {}, switch)
 
 
 def render_answer(
@@ -47,26 +48,33 @@ def render_answer(
     asked: Mapping[str, str],
     nonce: str,
     now: datetime,
+    switch: Switch = ONE_STORE,
 ) -> str:
     """The form with an answer, or with what is wrong with the question."""
     try:
         as_of = _instant(asked["as_of"]) if asked.get("as_of") else now
     except ValueError:
-        return _render(nonce, now, asked, problem=_NOT_AN_INSTANT)
+        return _render(nonce, now, asked, switch, problem=_NOT_AN_INSTANT)
     kind = asked.get("kind", "message")
     try:
         answer = ask(conn, s3, config, kind if kind in KINDS else "message", asked.get("name", "").strip(), as_of)
     except QuestionError as error:
         problem = str(error)
-        return _render(nonce, as_of, asked, problem=problem[0].upper() + problem[1:])
-    return _render(nonce, as_of, asked, answer=answer)
+        return _render(nonce, as_of, asked, switch, problem=problem[0].upper() + problem[1:])
+    return _render(nonce, as_of, asked, switch, answer=answer)
 
 
 def _render(
-    nonce: str, as_of: datetime, asked: Mapping[str, str], answer: dict[str, Any] | None = None, problem: str = ""
+    nonce: str,
+    as_of: datetime,
+    asked: Mapping[str, str],
+    switch: Switch,
+    answer: dict[str, Any] | None = None,
+    problem: str = "",
 ) -> str:
     shown: dict[str, Any] = {
         "nonce": nonce,
+        "switch": switch,
         "as_of": as_of,
         "kinds": KINDS,
         "kind": asked.get("kind", "message"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,10 +27,10 @@ class Sample:
     value: float
 
 
-def samples(standings: Iterable[Standing], as_of: datetime) -> Iterator[Sample]:
-    """Every value of every standing."""
+def samples(standings: Iterable[Standing], as_of: datetime, more: Mapping[str, str] | None = None) -> Iterator[Sample]:
+    """Every value of every standing. ``more``: labels of all of them, as the store where there are several."""
     for standing in standings:
-        labels = (("dataset", standing.dataset), ("tier", standing.tier))
+        labels = (("dataset", standing.dataset), ("tier", standing.tier), *sorted((more or {}).items()))
         left = standing.time_left(as_of)
         if left is not None:
             yield Sample("at_risk_seconds", labels, left.total_seconds())
@@ -44,10 +44,10 @@ def samples(standings: Iterable[Standing], as_of: datetime) -> Iterator[Sample]:
             yield Sample("last_success_seconds", labels, (as_of - standing.last_success).total_seconds())
 
 
-def open_metrics(standings: Iterable[Standing], as_of: datetime) -> str:
+def open_metrics(standings: Iterable[Standing], as_of: datetime, more: Mapping[str, str] | None = None) -> str:
     """OpenMetrics text: families in a fixed order, each with its help, ended by EOF."""
     by_metric: dict[str, list[Sample]] = {name: [] for name in HELP}
-    for sample in samples(standings, as_of):
+    for sample in samples(standings, as_of, more):
         by_metric[sample.metric].append(sample)
     lines: list[str] = []
     for name, found in by_metric.items():

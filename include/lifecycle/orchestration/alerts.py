@@ -104,18 +104,22 @@ def deadline_missed(context: Mapping[str, Any] | None = None, *, runbook: str, l
     )
 
 
-def deadline_at_risk(context: Mapping[str, Any] | None = None, *, runbook: str, scope: str) -> None:
+def deadline_at_risk(
+    context: Mapping[str, Any] | None = None, *, runbook: str, scope: str, store: str | None = None
+) -> None:
     """Deadline callback, as long after a run was queued as the longest run takes: if the run has not succeeded by then,
     it measures how much time is left, and tells when one more failure would break a promise.
 
     A run that failed keeps its deadline in Airflow; when a later run has caught up meanwhile, nothing is said.
     """
+    from lifecycle.deployment import using
     from lifecycle.errors import DeadlineAtRiskError
     from lifecycle.orchestration.watch import check_scopes
 
     run = (context or {}).get("dag_run") or {}
     try:
-        check_scopes([scope], datetime.now(UTC))
+        with using(store):
+            check_scopes([scope], datetime.now(UTC))
     except DeadlineAtRiskError as error:
         deliver(
             Alert(

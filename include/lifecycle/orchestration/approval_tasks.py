@@ -22,9 +22,9 @@ DEFAULT_ANSWER_WITHIN = timedelta(days=1)
 
 
 @task(pool=POSTGRES_POOL, multiple_outputs=False)
-def show() -> dict[str, Any]:
+def show(store: str | None = None) -> dict[str, Any]:
     """What waits, as it stands now: subject, table, the hash that the answer is bound to, and how long there is."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import asking
 
         return asking.question(int(get_current_context()["params"]["approval"]), datetime.now(UTC))
@@ -52,13 +52,13 @@ def answered() -> None:
 
 
 @task(pool=POSTGRES_POOL, trigger_rule=TriggerRule.NONE_FAILED)
-def record() -> list[str]:
+def record(store: str | None = None) -> list[str]:
     """Who answered, what, and whether they may; then in the ledger. Returns the DAGs that have something to do now.
 
     Raises:
         ApprovalError: nobody answered, somebody who may not, or something else is waiting by now.
     """
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import asking
 
         ti = get_current_context()["ti"]

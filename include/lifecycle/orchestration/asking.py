@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from lifecycle.config import load_configuration
+from lifecycle.deployment import current_store
 from lifecycle.dispositions.context import ERASURE_SCOPE, SCOPES
 from lifecycle.errors import ApprovalError
 from lifecycle.ledger import approvals
@@ -138,8 +139,9 @@ def record_reply(question: Mapping[str, Any], reply: Mapping[str, Any] | None, n
 
 
 def dags_of(done: Approval) -> list[str]:
-    """The DAGs that an approval gives work to: the scope's of a plan, all of a configuration."""
-    return [f"retention_{scope}" for scope in ([done.scope] if done.scope else SCOPES)]
+    """The current store's DAGs that an approval gives work to: the scope's of a plan, all of a configuration."""
+    store = current_store()
+    return [store.named(scope) for scope in ([done.scope] if done.scope else SCOPES)]
 
 
 def waiting_of(conn: Connection, run: Run) -> list[Approval]:

@@ -11,6 +11,7 @@ from airflow.sdk import Asset, CronTriggerTimetable, Param, chain  # noqa: TID25
 from airflow.sdk.definitions.callback import SyncCallback  # noqa: TID253
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference  # noqa: TID253
 
+from lifecycle.deployment import Store
 from lifecycle.orchestration import tasks
 from lifecycle.orchestration.alerts import FailureNotifier, deadline_at_risk, deadline_missed
 from lifecycle.orchestration.retries import RETRY_POLICY
@@ -44,6 +45,7 @@ def settings(
     dag_file: str,
     runbook: str,
     *,
+    store: Store,
     tags: set[str],
     limit: timedelta,
     deadline: timedelta,
@@ -56,6 +58,7 @@ def settings(
     Args:
         dag_file: `__file__` of the DAG file; its runbook lies in ../docs/runbooks.
         runbook: name of the runbook, without suffix.
+        store: whose DAG it is; its tag is added where there is a file of stores.
         tags: out of TAGS.
         limit: a run that takes longer is failed.
         deadline: an alert goes out when a run is not done this long after it was queued.
@@ -63,7 +66,7 @@ def settings(
         scope: what the run disposes of; if it has not succeeded by `limit`, an alert tells when deadlines are at risk.
         at_once: how many runs there may be; more than one only where nothing is destroyed.
     """
-    alerts = [_late_alert(runbook, deadline)] + ([_at_risk_alert(runbook, limit, scope)] if scope else [])
+    alerts = [_late_alert(runbook, deadline)] + ([_at_risk_alert(runbook, limit, scope, store)] if scope else [])
     return {
         # No start_date: with one, Airflow would run the latest missed slot the moment a new DAG is unpaused, and
         # unpausing must not delete anything by itself.
@@ -72,7 +75,7 @@ def settings(
         "max_consecutive_failed_dag_runs": give_up_after,
         "dagrun_timeout": limit,
         "allowed_run_types": RUN_TYPES,
-        "tags": sorted(tags),
+        "tags": sorted(tags | store.tags),
         "doc_md": runbook_text(dag_file, runbook),
         "default_args": task_defaults(),
         "on_failure_callback": FailureNotifier(runbook=runbook),
@@ -98,12 +101,12 @@ def _late_alert(runbook: str, after: timedelta) -> DeadlineAlert:
     )
 
 
-def _at_risk_alert(runbook: str, after: timedelta, scope: str) -> DeadlineAlert:
+def _at_risk_alert(runbook: str, after: timedelta, scope: str, store: Store) -> DeadlineAlert:
     """Airflow keeps the deadline of a run that failed, so this rings for a run that failed early, too."""
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=after,
-        callback=SyncCallback(deadline_at_risk, kwargs={"runbook": runbook, "scope": scope}),
+        callback=SyncCallback(deadline_at_risk, kwargs={"runbook": runbook, "scope": scope, **store.told}),
         name=f"{scope}-at-risk",
     )
 
@@ -121,58 +124,68 @@ def task_defaults() -> dict[str, Any]:
     }
 
 
-def retention_run(scope: str) -> None:
+def retention_run(scope: str, store: Store) -> None:
     """Wire one run of `scope` into the DAG of the current `with`: the same steps for tiers, records and erasure."""
-    run: Any = tasks.check(scope)
-    planned: Any = tasks.plan(run)
-    shards: Any = tasks.shards(run)
-    certified: Any = tasks.certify.override(outlets=[disposed_asset(scope)])(run)
+    told = store.told
+    run: Any = _of(store, tasks.check)(scope, **told)
+    planned: Any = _of(store, tasks.plan)(run, **told)
+    shards: Any = _of(store, tasks.shards)(run, **told)
+    certified: Any = _of(store, tasks.certify, outlets=[disposed_asset(scope, store)])(run, **told)
     chain(
         run,
-        tasks.partition(run),
-        tasks.cutoffs(run),
+        _of(store, tasks.partition)(run, **told),
+        _of(store, tasks.cutoffs)(run, **told),
         planned,
-        tasks.quarantine(run),
+        _of(store, tasks.quarantine)(run, **told),
         shards,
-        tasks.expire.partial(run=run).expand(unit=shards),
+        _of(store, tasks.expire).partial(run=run, **told).expand(unit=shards),
         # The id by way of the plan: a task right after a setup may not have another trigger rule than all_success.
-        tasks.settle(planned["run"]),
-        tasks.validate(run),
+        _of(store, tasks.settle)(planned["run"], **told),
+        _of(store, tasks.validate)(run, **told),
         certified,
     )
     # A leaf of its own: whoever has to be asked is asked in retention_approval, and this run goes on meanwhile.
     asked = TriggerDagRunOperator.partial(
-        task_id="ask", trigger_dag_id="retention_approval", skip_when_already_exists=True, pool=tasks.POSTGRES_POOL
-    ).expand_kwargs(tasks.waiting(planned["run"]))
+        task_id="ask",
+        trigger_dag_id=store.named("approval"),
+        skip_when_already_exists=True,
+        pool=store.pool(tasks.POSTGRES_POOL),
+    ).expand_kwargs(_of(store, tasks.waiting)(planned["run"], **told))
     # check is the setup: clearing any task in between clears it too, so the lease is taken again before the work is.
-    closed: Any = tasks.close(run)
+    closed: Any = _of(store, tasks.close)(run, **told)
     [certified, asked] >> closed.as_teardown(setups=run)
 
 
-def approval_run() -> None:
+def _of(store: Store, each: Any, **more: Any) -> Any:
+    """A task in the pool of its store."""
+    return each.override(pool=store.pool(each.kwargs["pool"]), **more)
+
+
+def approval_run(store: Store) -> None:
     """Wire one question into the DAG of the current `with`: show, ask, check and record, let the work go on."""
     from airflow.providers.standard.operators.hitl import ApprovalOperator
 
     from lifecycle.orchestration import approval_tasks
 
+    told, pool = store.told, store.pool(tasks.POSTGRES_POOL)
     asked = approval_tasks.AskOperator(
         task_id="ask",
         subject="An approval is being prepared",
         defaults=ApprovalOperator.REJECT,
         response_timeout=approval_tasks.DEFAULT_ANSWER_WITHIN,
-        pool=tasks.POSTGRES_POOL,
+        pool=pool,
     )
-    recorded: Any = approval_tasks.record()
-    again = TriggerDagRunOperator.partial(task_id="go_on", pool=tasks.POSTGRES_POOL).expand(trigger_dag_id=recorded)
-    chain(approval_tasks.show(), asked, approval_tasks.answered(), recorded, again)
+    recorded: Any = _of(store, approval_tasks.record)(**told)
+    again = TriggerDagRunOperator.partial(task_id="go_on", pool=pool).expand(trigger_dag_id=recorded)
+    chain(_of(store, approval_tasks.show)(**told), asked, _of(store, approval_tasks.answered)(), recorded, again)
 
 
-def disposed_asset(scope: str) -> Asset:
+def disposed_asset(scope: str, store: Store) -> Asset:
     """Updated when a run of the scope is certified; other DAGs can be scheduled on it.
 
     Without a URI: for one with a scheme, Airflow asks all providers, which imports boto3 whenever a DAG file is parsed.
     """
-    return Asset(name=f"retention_{scope}", group="retention")
+    return Asset(name=store.named(scope), group="retention")
 
 
 def runbook_text(dag_file: str, name: str) -> str:

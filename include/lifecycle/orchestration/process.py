@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from lifecycle.deployment import using
 from lifecycle.errors import LifecycleError
 from lifecycle.orchestration.redaction import withhold_values
 
@@ -53,8 +54,11 @@ def raise_on_sigterm() -> None:
 
 
 @contextmanager
-def task_process() -> Iterator[None]:
+def task_process(store: str | None = None) -> Iterator[None]:
     """The frame of every task body.
+
+    Args:
+        store: whose task it is; None in a deployment without a file of stores.
 
     Raises:
         TaskStoppedError: Airflow sent SIGTERM.
@@ -63,6 +67,7 @@ def task_process() -> Iterator[None]:
     die_with_parent()
     raise_on_sigterm()
     try:
-        yield
+        with using(store):
+            yield
     except Exception as error:  # noqa: BLE001  (raised again, without its values)
         raise withhold_values(error) from None

@@ -9,7 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lifecycle.config import load_configuration
-from lifecycle.connections import S3_ID, environment_variable, s3_client
+from lifecycle.connections import connection_id, environment_variable, s3_client
+from lifecycle.deployment import S3_ID
 from lifecycle.dispositions.context import RunContext
 from lifecycle.errors import PreconditionError
 from lifecycle.ledger import runs
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-@lru_cache(maxsize=2)
-def _client_for(connection: str | None) -> S3Client:
+@lru_cache(maxsize=16)
+def _client_for(name: str, connection: str | None) -> S3Client:
     return s3_client()
 
 
 def shared_s3_client() -> S3Client:
     """One client per process and connection: making one costs more than most steps do."""
-    return _client_for(os.environ.get(environment_variable(S3_ID)))
+    name = connection_id(S3_ID)
+    return _client_for(name, os.environ.get(environment_variable(name)))
 
 
 @contextmanager

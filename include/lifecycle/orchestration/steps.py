@@ -44,6 +44,7 @@ from lifecycle.ledger.approvals import Key
 from lifecycle.orchestration.approval import refuse_locked, said, settle_configuration
 from lifecycle.orchestration.backstop import retreat
 from lifecycle.orchestration.checks import check_as_of, check_clocks, check_stores
+from lifecycle.orchestration.neighbours import refuse_shared
 from lifecycle.orchestration.schema import ensure_schema
 from lifecycle.orchestration.session import run_context, shared_s3_client
 from lifecycle.orchestration.standing import late_records
@@ -90,6 +91,7 @@ def begin(
     s3 = shared_s3_client()
     with connect() as conn:
         ensure_schema(conn)
+        refuse_shared(conn, config.catalog)
         check_stores(conn, s3, config.catalog)
         check_clocks(conn, s3, config.policy, config.catalog)
         refuse_locked(conn, config)

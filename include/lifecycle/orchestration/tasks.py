@@ -1,7 +1,8 @@
 """The tasks of the retention DAGs. Each calls one step; nothing is decided here, and only ids and counts travel.
 
-`run` is the id in lifecycle.runs (Airflow reserves the name run_id for its own). Steps are imported inside the tasks:
-Airflow parses DAG files every few seconds and once per task.
+`run` is the id in lifecycle.runs (Airflow reserves the name run_id for its own); `store` is told where there is a file
+of stores. Steps are imported inside the tasks: Airflow parses DAG files every few seconds and
+once per task.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ def _started_by() -> str:
 
 
 @task(pool=POSTGRES_POOL)
-def check(scope: str) -> int:
+def check(scope: str, store: str | None = None) -> int:
     """Clocks, configuration, connections, one run at a time; opens the run, or resumes it when this was cleared."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import steps
 
         context = get_current_context()
@@ -42,36 +43,36 @@ def check(scope: str) -> int:
 
 
 @task(pool=S3_POOL, multiple_outputs=False)
-def partition(run: int) -> dict[str, int]:
+def partition(run: int, store: str | None = None) -> dict[str, int]:
     """Day partitions ahead, default partitions drained, landed objects moved to tier=/date=."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import steps
 
         return steps.partition(run)
 
 
 @task(pool=POSTGRES_POOL)
-def cutoffs(run: int) -> list[dict[str, Any]]:
+def cutoffs(run: int, store: str | None = None) -> list[dict[str, Any]]:
     """Cut-off and deadline per dataset and rule."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import steps
 
         return steps.cutoffs(run)
 
 
 @task(pool=POSTGRES_POOL, multiple_outputs=True)
-def plan(run: int) -> dict[str, Any]:
+def plan(run: int, store: str | None = None) -> dict[str, Any]:
     """Freezes what this run will do, per partition, with counts."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import steps
 
         return {**steps.plan(run, requested_by=_started_by()), "run": run}
 
 
 @task(pool=POSTGRES_POOL, multiple_outputs=False)
-def waiting(run: int) -> list[dict[str, Any]]:
+def waiting(run: int, store: str | None = None) -> list[dict[str, Any]]:
     """What somebody has to be asked, once a day each, and an alarm that says until when there is time."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import asking
         from lifecycle.orchestration.alerts import deliver, waiting_alert
         from lifecycle.orchestration.session import run_context
@@ -90,18 +91,18 @@ def waiting(run: int) -> list[dict[str, Any]]:
 
 
 @task(pool=S3_POOL, multiple_outputs=False)
-def quarantine(run: int) -> dict[str, Any]:
+def quarantine(run: int, store: str | None = None) -> dict[str, Any]:
     """Flagged messages into quarantine, cleared ones out of it, ended ones deleted."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import steps
 
         return steps.quarantine(run)
 
 
 @task(pool=POSTGRES_POOL)
-def shards(run: int) -> list[str]:
+def shards(run: int, store: str | None = None) -> list[str]:
     """The units still to expire. Coarse, so that their number stays far below Airflow's max_map_length."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import steps
 
         return steps.shards(run)
@@ -109,9 +110,9 @@ def shards(run: int) -> list[str]:
 
 # Four at once: more would only queue at the same two stores.
 @task(pool=S3_POOL, multiple_outputs=False, map_index_template="{{ unit_name }}", max_active_tis_per_dagrun=4)
-def expire(run: int, unit: str) -> dict[str, Any]:
+def expire(run: int, unit: str, store: str | None = None) -> dict[str, Any]:
     """One unit: survivors carried over, the rest dropped, the ledger written."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import steps
 
         get_current_context()["unit_name"] = unit  # type: ignore[typeddict-unknown-key]
@@ -120,27 +121,27 @@ def expire(run: int, unit: str) -> dict[str, Any]:
 
 # none_failed: on a day without due partitions `expire` maps over nothing and is skipped, and the run goes on.
 @task(pool=POSTGRES_POOL, multiple_outputs=False, trigger_rule=TriggerRule.NONE_FAILED)
-def settle(run: int) -> dict[str, Any]:
+def settle(run: int, store: str | None = None) -> dict[str, Any]:
     """What needs the rest done first: outcomes of erasure requests, account rows that nothing refers to."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import steps
 
         return steps.settle(run)
 
 
 @task(pool=POSTGRES_POOL, multiple_outputs=False)
-def validate(run: int) -> dict[str, Any]:
+def validate(run: int, store: str | None = None) -> dict[str, Any]:
     """Great Expectations over the stores, with queries of its own; a failed expectation fails the run."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import steps
 
         return steps.validate(run)
 
 
 @task(pool=POSTGRES_POOL, multiple_outputs=False)
-def certify(run: int) -> dict[str, Any]:
+def certify(run: int, store: str | None = None) -> dict[str, Any]:
     """Closes the run and writes its certificate. Tells other DAGs by an asset event, unless nothing was done."""
-    with task_process():
+    with task_process(store):
         from airflow.sdk.exceptions import AirflowSkipException
 
         from lifecycle.orchestration import steps
@@ -157,9 +158,9 @@ def certify(run: int) -> dict[str, Any]:
 
 
 @task(pool=POSTGRES_POOL)
-def close(run: int) -> None:
+def close(run: int, store: str | None = None) -> None:
     """Teardown, whatever happened: a run that was not certified is marked as failed and its lease is given back."""
-    with task_process():
+    with task_process(store):
         from lifecycle.orchestration import steps
 
         steps.fail(run)

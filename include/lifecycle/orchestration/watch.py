@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from lifecycle.config import load_configuration
+from lifecycle.deployment import current_store
 from lifecycle.errors import DeadlineAtRiskError
 from lifecycle.explain.metrics import samples
 from lifecycle.orchestration.session import shared_s3_client
@@ -73,11 +74,11 @@ def watch(as_of: datetime) -> dict[str, Any]:
 
 
 def publish(found: Sequence[Standing], as_of: datetime) -> None:
-    """Gauges ``lifecycle.at_risk_seconds``, ``lifecycle.overdue`` ..., tagged by dataset and tier.
+    """Gauges ``lifecycle.at_risk_seconds``, ``lifecycle.overdue`` ..., tagged by dataset and tier (and store).
 
     Where they go is Airflow's setting ([metrics]: StatsD or OpenTelemetry); nowhere by default.
     """
     from airflow.sdk.observability import stats
 
-    for sample in samples(found, as_of):
+    for sample in samples(found, as_of, current_store().told):
         stats.gauge(f"lifecycle.{sample.metric}", sample.value, tags=dict(sample.labels))

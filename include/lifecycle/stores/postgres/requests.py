@@ -62,21 +62,47 @@ class Erasure:
 
 
 def place_hold(
-    conn: Connection, scope: HoldScope, target: str, reason: str, placed_by: str, placed_at: datetime, wait: timedelta
+    conn: Connection,
+    scope: HoldScope,
+    target: str,
+    reason: str,
+    placed_by: str,
+    placed_at: datetime,
+    wait: timedelta,
+    hold_id: UUID | None = None,
 ) -> Hold:
     """Place a hold. Once this returns nothing in its scope is destroyed, de-identified or moved.
+
+    Args:
+        hold_id: the id that it has in several stores; one of its own if not given.
 
     Raises:
         PreconditionError: a run did not let go of its locks within ``wait``; nothing was placed.
     """
     with _write(conn, "the hold was not placed", wait), conn.cursor(row_factory=class_row(Hold)) as cursor:
         placed = cursor.execute(
-            "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by, placed_at)"
-            " VALUES (%s, %s, %s, %s, %s) RETURNING *",
-            (scope.value, target, reason, placed_by, placed_at),
+            "INSERT INTO lifecycle.legal_holds (hold_id, scope, target, reason, placed_by, placed_at)"
+            " VALUES (coalesce(%s, gen_random_uuid()), %s, %s, %s, %s, %s) RETURNING *",
+            (hold_id, scope.value, target, reason, placed_by, placed_at),
         ).fetchone()
         assert placed is not None
         return placed
+
+
+def open_hold(conn: Connection, scope: HoldScope, target: str, reason: str) -> Hold | None:
+    """The hold that stands for the same reason on the same thing, the oldest of them, if there is one."""
+    with _schema(), conn.cursor(row_factory=class_row(Hold)) as cursor:
+        return cursor.execute(
+            "SELECT * FROM lifecycle.legal_holds WHERE (scope, target, reason) = (%s, %s, %s) AND released_at IS NULL"
+            " ORDER BY placed_at, hold_id LIMIT 1",
+            (scope.value, target, reason),
+        ).fetchone()
+
+
+def find_hold(conn: Connection, hold_id: UUID) -> Hold | None:
+    """A hold by its id, released or not."""
+    with _schema(), conn.cursor(row_factory=class_row(Hold)) as cursor:
+        return cursor.execute("SELECT * FROM lifecycle.legal_holds WHERE hold_id = %s", (hold_id,)).fetchone()
 
 
 def release_hold(conn: Connection, hold_id: UUID, released_at: datetime, wait: timedelta) -> Hold:
@@ -110,20 +136,39 @@ def list_holds(conn: Connection, at: datetime, *, ended: bool = False) -> list[H
 
 
 def request_erasure(
-    conn: Connection, scope: ErasureScope, target: str, requested_at: datetime, wait: timedelta
+    conn: Connection,
+    scope: ErasureScope,
+    target: str,
+    requested_at: datetime,
+    wait: timedelta,
+    request_id: UUID | None = None,
 ) -> Erasure:
     """Enter an erasure request; the next run carries it out.
+
+    Args:
+        request_id: the id that it has in several stores; one of its own if not given.
 
     Raises:
         PreconditionError: a run did not let go of its locks within ``wait``; nothing was entered.
     """
     with _write(conn, "the request was not entered", wait), conn.cursor(row_factory=class_row(Erasure)) as cursor:
         entered = cursor.execute(
-            "INSERT INTO lifecycle.erasure_requests (scope, target, requested_at) VALUES (%s, %s, %s) RETURNING *",
-            (scope.value, target, requested_at),
+            "INSERT INTO lifecycle.erasure_requests (request_id, scope, target, requested_at)"
+            " VALUES (coalesce(%s, gen_random_uuid()), %s, %s, %s) RETURNING *",
+            (request_id, scope.value, target, requested_at),
         ).fetchone()
         assert entered is not None
         return entered
+
+
+def open_erasure(conn: Connection, scope: ErasureScope, target: str) -> Erasure | None:
+    """The request for the same thing that is still to be carried out, the oldest of them, if there is one."""
+    with _schema(), conn.cursor(row_factory=class_row(Erasure)) as cursor:
+        return cursor.execute(
+            "SELECT * FROM lifecycle.erasure_requests WHERE (scope, target) = (%s, %s) AND completed_at IS NULL"
+            " ORDER BY requested_at, request_id LIMIT 1",
+            (scope.value, target),
+        ).fetchone()
 
 
 def find_erasure(conn: Connection, request_id: UUID) -> Erasure:

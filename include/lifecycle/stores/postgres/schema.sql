@@ -253,3 +253,9 @@ CREATE TABLE IF NOT EXISTS lifecycle.refreshed_views (
     name         text PRIMARY KEY,
     refreshed_at timestamptz NOT NULL
 );
+
+-- Which store of a deployment with several this database belongs to; empty where there is a single one.
+CREATE TABLE IF NOT EXISTS lifecycle.store_identity (
+    name text NOT NULL,
+    one  boolean PRIMARY KEY DEFAULT true CHECK (one)
+);
