@@ -14,7 +14,9 @@ from psycopg import sql
 from lifecycle.backstop.compare import Approved, Change, Finding, changes, findings, notes
 from lifecycle.backstop.compile import compile_backstop
 from lifecycle.backstop.models import Backstop
+from lifecycle.backstop.native import NativeDay, native_findings
 from lifecycle.config import Configuration
+from lifecycle.stores.postgres import native_rules
 from lifecycle.stores.postgres.connect import Connection
 
 if TYPE_CHECKING:
@@ -29,7 +31,10 @@ _REFUSED = frozenset({"AccessDenied", "AccessDeniedException", "403", "NotImplem
 
 @dataclass(frozen=True)
 class BucketStanding:
-    """One bucket: its rules as S3 gives them (None where they may not be read), and what is to be said of them."""
+    """One bucket: its rules as S3 gives them (None where they may not be read), and what is to be said of them.
+
+    ``days``: those that are left to S3 now (``expire: native``).
+    """
 
     bucket: str
     current: tuple[dict[str, Any], ...] | None
@@ -37,6 +42,7 @@ class BucketStanding:
     changes: tuple[Change, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    days: tuple[NativeDay, ...] = ()
 
     @property
     def in_force(self) -> bool:
@@ -87,6 +93,7 @@ def standings(conn: Connection, s3: S3Client, config: Configuration) -> tuple[Bu
 
 
 def _standings(conn: Connection, s3: S3Client, backstop: Backstop) -> Iterator[BucketStanding]:
+    days = native_rules.standing(conn)
     for bucket in backstop.buckets:
         current, approved = read_rules(s3, bucket), approved_for(conn, bucket)
         if current is None:
@@ -97,6 +104,7 @@ def _standings(conn: Connection, s3: S3Client, backstop: Backstop) -> Iterator[B
             current,
             approved,
             tuple(changes(bucket, current, backstop.rules(bucket))),
-            tuple(findings(backstop, bucket, current, approved)),
+            (*findings(backstop, bucket, current, approved), *native_findings(bucket, current, days)),
             tuple(notes(backstop, bucket, current)),
+            tuple(day for day in days if day.bucket == bucket),
         )
