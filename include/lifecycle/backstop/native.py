@@ -14,8 +14,8 @@ from typing import Any
 
 from lifecycle.backstop.compare import MOST_RULES, Finding, is_ours, normal
 from lifecycle.backstop.models import NATIVE, NativeRule
-from lifecycle.planning.cutoffs import cutoff_of
-from lifecycle.policy.models import Kind, Policy, Rule
+from lifecycle.catalog.models import Catalog
+from lifecycle.policy.models import Kind, Policy, Rule, Tier, Trigger
 
 _MARKERS = "-markers"
 _DAY = timedelta(days=1)
@@ -109,11 +109,29 @@ def never(policy: Policy, rule: Rule | None) -> str | None:
     return None
 
 
+def refused(policy: Policy, catalog: Catalog, tier: Tier) -> str | None:
+    """Why no day of a tier can be left to S3, whatever lies in it; None where days can."""
+    if not catalog.has_messages or catalog.messages.objects.expire != "native":
+        return "the dataset file does not leave it to S3"
+    rule = policy.rule_for(Trigger.DEFAULT, catalog.messages.category, tier)
+    if rule is not None and policy.variant_of(rule, tier) is not None:
+        return "the de-identified form is written before an object goes (copy before cut)"
+    return never(policy, rule)
+
+
+def outlook(policy: Policy, catalog: Catalog) -> dict[Tier, str | None]:
+    """For each tier of a dataset file that leaves days to S3, why none can be; None where days can."""
+    if not catalog.has_messages or catalog.messages.objects.expire != "native":
+        return {}
+    return {tier: refused(policy, catalog, tier) for tier in Tier}
+
+
 def wholly_due(policy: Policy, rule: Rule, upper: datetime, as_of: datetime) -> bool:
-    """Whether every record received before an instant is due by a rule."""
-    if rule.period is None:
+    """Whether every record received before an instant is due by a rule that is a maximum."""
+    if rule.period is None or upper > as_of:
         return False
-    return upper <= cutoff_of(policy, rule, as_of) - (_SLACK if rule.period.months else timedelta(0))
+    slack = _SLACK if rule.period.months else timedelta(0)
+    return rule.period.end(upper, round_up=True) + slack <= policy.lead.total.end(as_of, round_up=True)
 
 
 def verdict(

@@ -76,10 +76,12 @@ def _confirm(config: Any, found: tuple[BucketStanding, ...], *, remove: bool) ->
 def _as_dict(config: Any, found: tuple[BucketStanding, ...]) -> dict[str, Any]:
     from lifecycle.backstop.compile import compile_backstop
     from lifecycle.backstop.models import shown
+    from lifecycle.backstop.native import outlook
 
     compiled = compile_backstop(config.policy, config.catalog)
     return {
         "passed": not any(each.findings for each in found),
+        "native": outlook(config.policy, config.catalog),
         "buckets": [
             {
                 "bucket": each.bucket,
@@ -116,6 +118,9 @@ def _text(data: dict[str, Any]) -> Any:
 
 def _lines(data: dict[str, Any]) -> str:
     lines: list[str] = []
+    for tier, because in data["native"].items():
+        told = f"none, because {because}" if because else "each that no exception names, once all of it is due"
+        lines += [f"days of {tier} that are left to S3 (expire: native): {told}"]
     for bucket in data["buckets"]:
         state = "applied" if bucket["in_force"] else "not applied"
         lines += [f"{bucket['bucket']} ({state if bucket['readable'] else 'its rules may not be read'})"]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from lifecycle.backstop.compare import normal
-from lifecycle.backstop.native import NativeDay, is_native, never, wholly_due, without
-from lifecycle.backstop.standing import LEDGER, WITHDRAW, read_rules
+from lifecycle.backstop.native import NativeDay, is_native, refused, wholly_due, without
+from lifecycle.backstop.standing import LEDGER, WITHDRAW, days_left_to_s3, read_rules
 from lifecycle.catalog.models import Catalog
 from lifecycle.dispositions.shield import AHEAD
 from lifecycle.errors import LifecycleError, NativeRuleError, PreconditionError
@@ -48,13 +48,9 @@ def objection(
     conn: Connection, policy: Policy, catalog: Catalog, tier: Tier, leaf: Partition, as_of: datetime
 ) -> str | None:
     """What speaks against leaving a day to S3, whether or not all of it is due yet; None where nothing does."""
-    if not catalog.has_messages or catalog.messages.objects.expire != "native":
-        return "the dataset file does not leave it to S3"
-    rule = default_rule(policy, catalog, tier)
-    if rule is None or (reason := never(policy, rule)) is not None:
-        return reason if rule is not None else "no rule decides there"
-    if policy.variant_of(rule, tier) is not None:
-        return "the de-identified form is written before an object goes (copy before cut)"
+    rule = default_rule(policy, catalog, tier) if catalog.has_messages else None
+    if rule is None or (because := refused(policy, catalog, tier)) is not None:
+        return because if rule is not None else "no rule decides there"
     if leaf.lower is None or not leaf.bounded or leaf.label != leaf.lower.date().isoformat():
         return "the partition is not one day"
     # What begins before the next shield counts already.
@@ -114,7 +110,7 @@ def give_back(
         NativeRuleError: some could not be taken away.
     """
     gone = failed = 0
-    for day in written.standing(conn):
+    for day in days_left_to_s3(conn):
         if day.tier not in tiers:
             continue
         reasons = (_may_not_stand(conn, policy, catalog, day, as_of) for policy, catalog in known)
@@ -139,7 +135,7 @@ def give_back(
 
 def take_away_all(conn: Connection, s3: S3Client, policy_hash: str, *, by: str, at: datetime) -> int:
     """Take away every rule for a day, whatever speaks for it. Returns how many went."""
-    days = written.standing(conn)
+    days = days_left_to_s3(conn)
     for day in days:
         take_away(conn, s3, day, WITHDRAWN, policy_hash, by=by, at=at)
     return len(days)
@@ -184,7 +180,7 @@ def _strangers(conn: Connection, s3: S3Client, buckets: set[str]) -> int:
     for bucket in sorted(buckets):
         with conn.transaction():
             approvals.take_turns(conn)
-            known = {rule.id for day in written.standing(conn) for rule in day.rules}
+            known = {rule.id for day in days_left_to_s3(conn) for rule in day.rules}
             unknown = {str(rule["ID"]) for rule in read_rules(s3, bucket) or () if is_native(rule)} - known
             if unknown:
                 log.warning("bucket %s: %d rule(s) for days that nobody has written down", bucket, len(unknown))

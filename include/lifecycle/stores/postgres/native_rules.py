@@ -8,6 +8,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from lifecycle.backstop.native import NativeDay
+from lifecycle.backstop.standing import days_left_to_s3
 from lifecycle.catalog.models import Messages
 from lifecycle.stores.postgres.connect import Connection
 
@@ -33,22 +34,9 @@ def write_down(conn: Connection, day: NativeDay) -> NativeDay:
     return row
 
 
-def standing(conn: Connection) -> list[NativeDay]:
-    """Those that stand, the oldest day first; none where the schema is older than they are."""
-    known = conn.execute("SELECT to_regclass('lifecycle.native_rules') IS NOT NULL").fetchone()
-    if known is None or not known[0]:
-        return []
-    with conn.cursor(row_factory=class_row(NativeDay)) as cursor:
-        return cursor.execute(
-            sql.SQL("SELECT {} FROM lifecycle.native_rules WHERE ended_at IS NULL ORDER BY day, rule_id").format(
-                _COLUMNS
-            )
-        ).fetchall()
-
-
 def standing_of(conn: Connection, bucket: str, prefix: str) -> NativeDay | None:
     """The one that stands for a prefix."""
-    return next((day for day in standing(conn) if (day.bucket, day.prefix) == (bucket, prefix)), None)
+    return next((day for day in days_left_to_s3(conn) if (day.bucket, day.prefix) == (bucket, prefix)), None)
 
 
 def withdrawn_since(conn: Connection, age: timedelta) -> list[NativeDay]:
