@@ -147,6 +147,18 @@ class ShieldError(LifecycleError):
         )
 
 
+class NativeRuleError(LifecycleError):
+    """Lifecycle rules for days that may not be left to S3 (any more) still stand in a bucket: counts only."""
+
+    def __init__(self, failed: int, rules: int) -> None:
+        self.failed, self.rules = failed, rules
+        super().__init__(
+            f"of {rules} lifecycle rule(s) for days that may not be left to S3 any more, {failed} could not be taken "
+            "away, and S3 may expire what must stay; run `lifecycle s3 shield` again (it needs "
+            "s3:PutLifecycleConfiguration), or take the rules whose ID begins with lifecycle-native- out by hand"
+        )
+
+
 class BlastRadiusError(LifecycleError):
     """Part of a plan is over a limit and waits for approval; nothing of it was destroyed. Carries its numbers."""
 

@@ -14,6 +14,22 @@ def _clock(name: str, written: str, field: str, says: str, remedy: str) -> Malfo
 
 DATASETS = [
     Malformed(
+        "log objects left to S3",
+        "    prefix: requests/\n",
+        "    prefix: requests/\n    expire: native\n",
+        "datasets[5].expire",
+        "an object of request_logs holds lines of many accounts",
+        "Write expire: requests",
+    ),
+    Malformed(
+        "objects that go in no way we know",
+        "      landing: landing/\n",
+        "      landing: landing/\n      expire: lazily\n",
+        "datasets[0].objects.expire",
+        "'lazily'",
+        "native",
+    ),
+    Malformed(
         "an unknown type",
         "type: logs",
         "type: log",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from lifecycle.backstop.models import OWN, Backstop, NativeRule, digest
+from lifecycle.backstop.models import NATIVE, OWN, Backstop, NativeRule, digest
 
 Rules = Sequence[Mapping[str, Any]]
 # S3 takes no more in one bucket.
@@ -50,6 +50,11 @@ class Approved:
 
 def is_ours(rule: Mapping[str, Any]) -> bool:
     return str(rule.get("ID", "")).startswith(OWN)
+
+
+def _of_ours(rule: Mapping[str, Any]) -> bool:
+    """Also those for a day at a time, of which backstop/native.py says whether they may stand."""
+    return is_ours(rule) or str(rule.get("ID", "")).startswith(NATIVE)
 
 
 def normal(rule: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +124,7 @@ def changes(bucket: str, current: Rules, wanted: Iterable[NativeRule]) -> list[C
 def foreign(backstop: Backstop, bucket: str, current: Rules) -> Iterator[Finding]:
     """Rules of others that would remove what some rule of the policy keeps."""
     for rule in current:
-        if is_ours(rule) or rule.get("Status") != "Enabled" or not _removes(rule):
+        if _of_ours(rule) or rule.get("Status") != "Enabled" or not _removes(rule):
             continue
         for place in backstop.of(bucket):
             if place.keeps and _meet(_scope(rule)["Prefix"], place.prefix):
@@ -153,7 +158,7 @@ def notes(backstop: Backstop, bucket: str, current: Rules) -> list[str]:
     """Rules of others that break nothing and are worth knowing."""
     found = []
     for rule in current:
-        if is_ours(rule) or rule.get("Status") != "Enabled":
+        if _of_ours(rule) or rule.get("Status") != "Enabled":
             continue
         name, near = str(rule.get("ID", "without an ID")), _scope(rule)["Prefix"]
         places = [place for place in backstop.of(bucket) if _meet(near, place.prefix)]

@@ -10,6 +10,8 @@ from typing import Any
 
 # By this beginning of an ID our rules are told from those of others.
 OWN = "lifecycle-backstop-"
+# And by this one the rules that runs put there for a day at a time (``expire: native``).
+NATIVE = "lifecycle-native-"
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ Shares nothing with the code that deletes but the connection (hard case 7).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
+from psycopg.rows import class_row
 
 from lifecycle.backstop.compare import Approved, Change, Finding, changes, findings, notes
 from lifecycle.backstop.compile import compile_backstop
 from lifecycle.backstop.models import Backstop
+from lifecycle.backstop.native import NativeDay, native_findings
 from lifecycle.config import Configuration
 from lifecycle.stores.postgres.connect import Connection
 
@@ -29,7 +31,10 @@ _REFUSED = frozenset({"AccessDenied", "AccessDeniedException", "403", "NotImplem
 
 @dataclass(frozen=True)
 class BucketStanding:
-    """One bucket: its rules as S3 gives them (None where they may not be read), and what is to be said of them."""
+    """One bucket: its rules as S3 gives them (None where they may not be read), and what is to be said of them.
+
+    ``days``: those that are left to S3 now (``expire: native``).
+    """
 
     bucket: str
     current: tuple[dict[str, Any], ...] | None
@@ -37,6 +42,7 @@ class BucketStanding:
     changes: tuple[Change, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    days: tuple[NativeDay, ...] = ()
 
     @property
     def in_force(self) -> bool:
@@ -80,6 +86,19 @@ def approved_for(conn: Connection, bucket: str) -> Approved | None:
     return Approved(row[1] if row[0] == APPROVE else None)
 
 
+def days_left_to_s3(conn: Connection) -> list[NativeDay]:
+    """Days for which a rule of ours stands, the oldest first; none where the schema is older than such rules."""
+    known = conn.execute("SELECT to_regclass('lifecycle.native_rules') IS NOT NULL").fetchone()
+    if known is None or not known[0]:
+        return []
+    with conn.cursor(row_factory=class_row(NativeDay)) as cursor:
+        return cursor.execute(
+            sql.SQL("SELECT {} FROM lifecycle.native_rules WHERE ended_at IS NULL ORDER BY day, rule_id").format(
+                sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(NativeDay))
+            )
+        ).fetchall()
+
+
 def standings(conn: Connection, s3: S3Client, config: Configuration) -> tuple[BucketStanding, ...]:
     """Every bucket of the dataset file. Changes nothing."""
     backstop = compile_backstop(config.policy, config.catalog)
@@ -87,6 +106,7 @@ def standings(conn: Connection, s3: S3Client, config: Configuration) -> tuple[Bu
 
 
 def _standings(conn: Connection, s3: S3Client, backstop: Backstop) -> Iterator[BucketStanding]:
+    days = days_left_to_s3(conn)
     for bucket in backstop.buckets:
         current, approved = read_rules(s3, bucket), approved_for(conn, bucket)
         if current is None:
@@ -97,6 +117,7 @@ def _standings(conn: Connection, s3: S3Client, backstop: Backstop) -> Iterator[B
             current,
             approved,
             tuple(changes(bucket, current, backstop.rules(bucket))),
-            tuple(findings(backstop, bucket, current, approved)),
+            (*findings(backstop, bucket, current, approved), *native_findings(bucket, current, days)),
             tuple(notes(backstop, bucket, current)),
+            tuple(day for day in days if day.bucket == bucket),
         )

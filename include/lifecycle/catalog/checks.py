@@ -48,6 +48,7 @@ def contradictions(catalog: Catalog) -> Iterator[Contradiction]:
         if isinstance(dataset, Accounts):
             yield from _accounts(dataset, where)
     yield from _log_prefixes(catalog)
+    yield from _native_logs(catalog)
     yield from name_contradictions(catalog)
     yield from stage_contradictions(catalog)
     if _complete(catalog):
@@ -286,4 +287,16 @@ def _log_prefixes(catalog: Catalog) -> Iterator[Contradiction]:
                 ("datasets", index, "bucket"),
                 f"bucket {dataset.bucket!r} holds the objects of messages",
                 "Keep logs in a bucket of their own",
+            )
+
+
+def _native_logs(catalog: Catalog) -> Iterator[Contradiction]:
+    """S3 removes objects whole, and only reading them tells whose lines they hold."""
+    for index, dataset in enumerate(catalog.datasets):
+        if isinstance(dataset, Logs) and dataset.expire == "native":
+            yield Contradiction(
+                ("datasets", index, "expire"),
+                f"an object of {dataset.id} holds lines of many accounts and tiers, and S3 would take those that a "
+                "hold, a case or an agreement keeps",
+                "Write expire: requests, or leave the key out; native is for the objects of messages",
             )

@@ -23,6 +23,7 @@ ExcludedTable = TableName  # or ``app.*``: a whole schema
 ExcludedPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9!_.*'()=/-]{1,1024}$")]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}$", examples=["lifecycle-expires"])]
 Ids = Literal["uuid", "text", "bigint"]
+Expire = Literal["requests", "native"]
 DATE_ERROR = "calendar_date"
 
 
@@ -66,6 +67,12 @@ class Objects(Frozen):
     landing: Prefix = "landing/"
     partitioned: str = "tier={tier}/date={date}/{record}.json"
     backstop: Backstop | None = None
+    expire: Expire = "requests"
+    """``native``: a day that no exception names is emptied by a lifecycle rule of its own (lifecycle/backstop)."""
+
+    def day_prefix(self, tier: str, day: date) -> str:
+        """What the keys of one tier and day, and no others, begin with: in a layout the record comes last."""
+        return self.partitioned.partition("{record}")[0].format(tier=tier, date=day.isoformat())
 
     def keys_of(self, record: str, tier: str, day: date, key: str | None) -> tuple[str, ...]:
         """Every key under which versions of a record's object may lie: where it is, where it landed, where it moved.
@@ -223,6 +230,7 @@ class Logs(Frozen):
     subject: Identifier
     tier: Identifier
     clock: Identifier
+    expire: Expire = "requests"
 
 
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]

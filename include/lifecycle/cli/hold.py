@@ -73,15 +73,22 @@ def _standing_in(names: Sequence[str], scope: HoldScope, target: str, reason: st
 def _out_of_reach(conn: Connection, hold: Hold) -> None:
     """Where S3 may expire objects by itself, it must not wait for the next run to learn of a hold."""
     config = load_configuration()
-    if not config.catalog.has_messages or config.catalog.messages.objects.backstop is None:
+    if not config.catalog.has_messages:
         return
+    objects = config.catalog.messages.objects
+    if objects.backstop is None and objects.expire != "native":
+        return
+    from lifecycle.dispositions.native_rules import give_back
     from lifecycle.dispositions.shield import shield, shield_hold
     from lifecycle.orchestration.session import shared_s3_client
     from lifecycle.policy.models import Tier
 
-    s3 = shared_s3_client()
+    s3, tiers, known = shared_s3_client(), tuple(Tier), [(config.policy, config.catalog)]
+    give_back(conn, s3, known, tiers, now(), config.policy_hash, by=f"hold {hold.hold_id}")
+    if objects.backstop is None:
+        return
     if hold.scope == HoldScope.DATASET:
-        shield(conn, s3, config.policy, config.catalog, tuple(Tier), now())
+        shield(conn, s3, config.policy, config.catalog, tiers, now())
     else:
         shield_hold(conn, s3, config.catalog, hold.scope, hold.target)
 

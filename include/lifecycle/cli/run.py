@@ -119,6 +119,7 @@ def _unit(unit: Unit) -> dict[str, Any]:
         "deadline": unit.deadline,
         "counts": unit.planned(),
         "awaiting": unit.awaiting,
+        "left_to_s3": unit.left_to_s3,
     }
 
 
@@ -162,5 +163,6 @@ def _plan_table(data: Mapping[str, Any]) -> Table:
             goes = ", ".join(f"{fate} {n['records']:,}" for fate, n in shown if not fate.startswith("keep:"))
             stays = ", ".join(f"{fate[5:]} {n['records']:,}" for fate, n in shown if fate.startswith("keep:"))
             waits = f" (waits for an approval: {unit['awaiting']})" if unit["awaiting"] else ""
+            waits += " (left to S3)" if unit["left_to_s3"] else ""
             table.add_row(scope, unit["unit"], unit["method"], goes + waits, stays)
     return table

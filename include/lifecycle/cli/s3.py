@@ -76,10 +76,12 @@ def _confirm(config: Any, found: tuple[BucketStanding, ...], *, remove: bool) ->
 def _as_dict(config: Any, found: tuple[BucketStanding, ...]) -> dict[str, Any]:
     from lifecycle.backstop.compile import compile_backstop
     from lifecycle.backstop.models import shown
+    from lifecycle.backstop.native import outlook
 
     compiled = compile_backstop(config.policy, config.catalog)
     return {
         "passed": not any(each.findings for each in found),
+        "native": outlook(config.policy, config.catalog),
         "buckets": [
             {
                 "bucket": each.bucket,
@@ -92,6 +94,16 @@ def _as_dict(config: Any, found: tuple[BucketStanding, ...]) -> dict[str, Any]:
                 ],
                 "findings": [{"rule": item.rule, "what": item.what, "remedy": item.remedy} for item in each.findings],
                 "notes": list(each.notes),
+                "days": [
+                    {
+                        "prefix": day.prefix,
+                        "expire_days": day.days,
+                        "rule": day.rule,
+                        "objects": day.objects,
+                        "placed_at": day.placed_at,
+                    }
+                    for day in each.days
+                ],
             }
             for each in found
         ],
@@ -106,6 +118,9 @@ def _text(data: dict[str, Any]) -> Any:
 
 def _lines(data: dict[str, Any]) -> str:
     lines: list[str] = []
+    for tier, because in data["native"].items():
+        told = f"none, because {because}" if because else "each that no exception names, once all of it is due"
+        lines += [f"days of {tier} that are left to S3 (expire: native): {told}"]
     for bucket in data["buckets"]:
         state = "applied" if bucket["in_force"] else "not applied"
         lines += [f"{bucket['bucket']} ({state if bucket['readable'] else 'its rules may not be read'})"]
@@ -113,6 +128,9 @@ def _lines(data: dict[str, Any]) -> str:
             lines += [f"  {place['name']}: {_outcome(place)}"]
             lines += [f"    because {reason}" for reason in place["because"]]
             lines += [f"    -> {place['remedy']}"] if place["remedy"] else []
+        for day in bucket["days"]:
+            since = f"{day['placed_at']:%Y-%m-%d %H:%M} UTC"
+            lines += [f"  {day['prefix']}: left to S3 since {since}, {day['objects']:,} object(s) then"]
         for change in bucket["changes"]:
             after = change["after"] or change["before"]
             lines += [f"  {_SIGNS[change['kind']]} {change['id']} {_actions(after)}"]
@@ -150,23 +168,32 @@ def _actions(rule: dict[str, Any]) -> str:
 
 @s3_app.command()
 def shield(as_of: OptionalAsOf = None, json: Json = False) -> None:
-    """Take the tickets of objects that a hold, a case, a flag, a consent or an agreement names, so that S3 keeps them.
+    """Take what a hold, a case, a flag, a consent or an agreement names out of the reach of S3's own rules.
+
+    Its objects lose their tickets, and a rule for a day that it names goes whole (`expire: native`).
 
     Destroys nothing and needs no run: let cron do it every hour, so that it goes on while Airflow is down.
 
     Example: `lifecycle s3 shield`
     """
     from lifecycle.config import load_configuration
+    from lifecycle.dispositions.native_rules import give_back
     from lifecycle.dispositions.shield import shield as take
     from lifecycle.orchestration.session import shared_s3_client
     from lifecycle.policy.models import Tier
     from lifecycle.stores.postgres.connect import connect
 
-    config = load_configuration()
+    config, s3, tiers, at = load_configuration(), shared_s3_client(), tuple(Tier), as_of or now()
     with connect() as conn:
-        found = take(conn, shared_s3_client(), config.policy, config.catalog, tuple(Tier), as_of or now())
-    data = {"objects": found.objects, "taken": found.taken}
-    emit(data, json, lambda told: f"{told['taken']} ticket(s) taken, {told['objects']} look(s) at objects")
+        days = give_back(conn, s3, [(config.policy, config.catalog)], tiers, at, config.policy_hash, by=login_name())
+        found = take(conn, s3, config.policy, config.catalog, tiers, at)
+    data = {"objects": found.objects, "taken": found.taken, "days": days}
+    emit(data, json, _shielded)
+
+
+def _shielded(told: dict[str, Any]) -> str:
+    taken = f"{told['taken']} ticket(s) taken, {told['objects']} look(s) at objects"
+    return f"{taken}, {told['days']} day(s) taken back from S3" if told["days"] else taken
 
 
 @s3_app.command()

@@ -21,6 +21,7 @@ from lifecycle.dispositions.bodies import body_chars
 from lifecycle.dispositions.context import RunContext, UnitRow
 from lifecycle.dispositions.exchange import Exchange
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
+from lifecycle.dispositions.native import left_to_s3
 from lifecycle.dispositions.pacer import Pacer, Taken
 from lifecycle.dispositions.plan_store import (
     LOCKED_FATE,
@@ -69,6 +70,8 @@ def expire(context: RunContext, unit: str) -> dict[str, dict[str, int]]:
     leaf = _leaf(context, row)
     if leaf is None:
         _close(context, lease, unit)
+        return load_unit(context.conn, context.run.run_id, unit).progress
+    if left_to_s3(context, lease, row, leaf):
         return load_unit(context.conn, context.run.run_id, unit).progress
     work = _Work(context, lease, row, leaf)
     try:

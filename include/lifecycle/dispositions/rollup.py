@@ -18,6 +18,7 @@ import psycopg
 
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import in_turn
+from lifecycle.dispositions.native import LEFT_FATE
 from lifecycle.errors import LifecycleError
 from lifecycle.planning.rollup import Merge, months_to_merge, years_to_merge
 from lifecycle.policy.models import Tier
@@ -116,14 +117,15 @@ def _settled(context: RunContext, tier: Tier) -> datetime | None:
 
 
 def _waits(context: RunContext, tier: Tier, wanted: Merge) -> bool:
-    """Whether a run that may go on still has units of these days to carry out, or to be approved."""
+    """Whether a run that may go on still has units of these days to carry out, or to be approved, or left to S3."""
     return bool(
         one(
             context.conn,
             "SELECT EXISTS (SELECT FROM lifecycle.plan_units u JOIN lifecycle.runs r USING (run_id)"
-            " WHERE u.dataset = %s AND u.tier = %s AND u.day >= %s AND u.day < %s AND u.status <> 'done'"
+            " WHERE u.dataset = %s AND u.tier = %s AND u.day >= %s AND u.day < %s"
+            " AND (u.status <> 'done' OR u.progress ? %s)"
             " AND NOT r.dry_run AND (r.status IN ('running', 'failed') OR r.status = 'succeeded' AND r.as_of ="
             " (SELECT max(l.as_of) FROM lifecycle.runs l WHERE l.scope = r.scope AND l.status = 'succeeded')))",
-            (context.messages.id, tier.value, wanted.lower.date(), wanted.upper.date()),
+            (context.messages.id, tier.value, wanted.lower.date(), wanted.upper.date(), LEFT_FATE),
         )
     )

@@ -13,6 +13,7 @@ from lifecycle.dispositions.census import census, count_records
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, RunContext
 from lifecycle.dispositions.erasure import erasable
 from lifecycle.dispositions.logs import survey_logs
+from lifecycle.dispositions.native import would_leave
 from lifecycle.dispositions.orphans import survey_orphans
 from lifecycle.planning.units import Method, Tally, Unit, choose_method, in_order
 from lifecycle.policy.models import Tier, Trigger
@@ -93,6 +94,7 @@ def message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
             day=leaf.lower.date() if leaf.lower else None,
             cutoff=cutoff,
             deadline=_deadline(context, tier, going),
+            left_to_s3=would_leave(context, tier, leaf),
         )
 
 

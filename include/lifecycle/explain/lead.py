@@ -15,7 +15,10 @@ TERMS: Mapping[str, str] = {
     "failed_runs": "margin for failed runs",
     "store_lag": "until the store has really forgotten",
     "backup_retention": "retention of backups",
+    "s3_expiry": "for S3 to expire objects by itself",
 }
+# Terms that most policies do without, and that are told of only where they are.
+_OPTIONAL = frozenset({"s3_expiry"})
 
 
 def in_words(period: Period) -> str:
@@ -45,13 +48,17 @@ def promise(rule: Rule) -> str:
 
 
 def lead_terms(lead: Lead) -> dict[str, str]:
-    """The five terms as the policy file writes them, and their sum."""
-    return {name: str(getattr(lead, name)) for name in TERMS} | {"total": str(lead.total)}
+    """The terms as the policy file writes them, and their sum."""
+    return {name: str(getattr(lead, name)) for name in _told(lead)} | {"total": str(lead.total)}
+
+
+def _told(lead: Lead) -> list[str]:
+    return [name for name in TERMS if name not in _OPTIONAL or getattr(lead, name) != Period()]
 
 
 def lead_sentence(lead: Lead) -> str:
     """The lead, term by term."""
-    terms = " + ".join(f"{in_words(getattr(lead, name))} ({meaning})" for name, meaning in TERMS.items())
+    terms = " + ".join(f"{in_words(getattr(lead, name))} ({TERMS[name]})" for name in _told(lead))
     return f"Lead: {terms} = {in_words(lead.total)}."
 
 

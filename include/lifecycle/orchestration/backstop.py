@@ -14,12 +14,13 @@ from lifecycle.backstop.models import NativeRule
 from lifecycle.backstop.standing import APPROVE, LEDGER, WITHDRAW, approved_for, read_rules, unit_of
 from lifecycle.catalog.models import Catalog
 from lifecycle.config import Configuration
+from lifecycle.dispositions.native_rules import give_back, take_away_all
 from lifecycle.errors import ApprovalError, BackstopConflictError, PreconditionError
 from lifecycle.ledger import approvals, chain
 from lifecycle.ledger.approvals import Key
 from lifecycle.ledger.evidence import write_decisions
 from lifecycle.orchestration.approval import key_of, recall, thresholds
-from lifecycle.policy.models import Policy
+from lifecycle.policy.models import Policy, Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.s3.lifecycle_rules import replace_rules
 
@@ -58,10 +59,13 @@ def remove_backstop(
 ) -> list[str]:
     """Take our rules, and only ours, out of every bucket: nothing is destroyed by that. Returns what changed.
 
+    Also those for single days; where the dataset file says ``expire: native``, the next run leaves days to S3 again.
+
     Raises:
         ApprovalError: this person may not decide.
     """
     _refuse(conn, config, by, asked_by)
+    take_away_all(conn, s3, config.policy_hash, by=by, at=now)
     backstop = compile_backstop(config.policy, config.catalog)
     return _settle(conn, s3, config, dict.fromkeys(backstop.buckets, ()), by=by, now=now)
 
@@ -97,7 +101,11 @@ def retreat(
 def retreat_to(conn: Connection, s3: S3Client, key: Key, *, by: str, now: datetime) -> int:
     """The same for a configuration that has just been put in force. Returns how many rules were taken away."""
     known = recall(conn, key)
-    return retreat(conn, s3, [(known.policy, known.catalog)], key, by=by, now=now) if known is not None else 0
+    if known is None:
+        return 0
+    both = [(known.policy, known.catalog)]
+    days = give_back(conn, s3, both, tuple(Tier), now, key.policy_hash, by=by)
+    return days + retreat(conn, s3, both, key, by=by, now=now)
 
 
 def _without(rules: Sequence[Mapping[str, Any]], ids: Collection[Any]) -> list[Mapping[str, Any]]:

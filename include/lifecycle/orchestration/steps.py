@@ -22,6 +22,7 @@ from lifecycle.dispositions.landing import partition_landing
 from lifecycle.dispositions.log_announcements import dataset_of
 from lifecycle.dispositions.log_announcements import settle as settle_announcements
 from lifecycle.dispositions.logs import expire_logs
+from lifecycle.dispositions.native_rules import give_back
 from lifecycle.dispositions.orphans import expire_orphans
 from lifecycle.dispositions.plan_store import (
     add_unit,
@@ -233,6 +234,9 @@ def _out_of_reach(context: RunContext) -> dict[str, int]:
     known = known_to(context)
     retired = retreat(context.conn, context.s3, known, key, by=f"run {context.run.run_id}", now=datetime.now(UTC))
     told = {"tickets taken": shield_run(context), "lifecycle rules taken away": retired}
+    by = f"run {context.run.run_id}"
+    days = give_back(context.conn, context.s3, known, context.tiers, context.run.as_of, context.run.policy_hash, by=by)
+    told["days taken back from S3"] = days
     return {name: count for name, count in told.items() if count}
 
 

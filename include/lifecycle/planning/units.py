@@ -51,6 +51,7 @@ class Unit:
     """One partition with what will be done to it: the grain of work, retry and evidence.
 
     ``awaiting``: why it is not carried out before somebody says yes; None where nobody need be asked.
+    ``left_to_s3``: as it looks now, its objects are left to S3, and its rows until S3 is done (``expire: native``).
     """
 
     unit: str
@@ -63,6 +64,7 @@ class Unit:
     deadline: datetime | None = None
     order: tuple[datetime, ...] = field(default=())
     awaiting: str | None = None
+    left_to_s3: bool = False
 
     @property
     def due(self) -> int:

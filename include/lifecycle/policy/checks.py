@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Category, Clock, Disposition, Kind, Policy, Rule, Tier, Trigger
 from lifecycle.policy.more_checks import more_contradictions
+from lifecycle.policy.periods import Period
 
 _WITHOUT_PERIOD = (Trigger.HOLD, Trigger.CASE, Trigger.AGREEMENT)
 _KINDS: dict[Trigger, tuple[Kind, ...]] = {
@@ -109,12 +110,17 @@ def _period(policy: Policy, rule: Rule, index: int) -> Iterator[Contradiction]:
         return
     if rule.period is None:
         yield Contradiction(where, "this rule needs a period", "Write an ISO 8601 duration, for example `period: P28D`")
-    elif rule.kind is Kind.MAXIMUM and rule.period.shortest() <= policy.lead.total.longest():
+    elif rule.kind is Kind.MAXIMUM and rule.period.shortest() <= (lead := _lead_of(policy, rule)).longest():
         yield Contradiction(
             where,
-            f"the lead ({policy.lead.total}) is not shorter than the period ({rule.period}): all data would go at once",
+            f"the lead ({lead}) is not shorter than the period ({rule.period}): all data would go at once",
             "Shorten the lead or lengthen the period",
         )
+
+
+def _lead_of(policy: Policy, rule: Rule) -> Period:
+    """The lead that must fit into a period. What a person asked for goes at once, and is never left to S3."""
+    return policy.lead.without_s3 if rule.trigger is Trigger.ERASURE else policy.lead.total
 
 
 def _kind(policy: Policy, rule: Rule, index: int) -> Iterator[Contradiction]:

@@ -112,10 +112,17 @@ class Lead(Frozen):
     failed_runs: PeriodField
     store_lag: PeriodField
     backup_retention: PeriodField
+    s3_expiry: PeriodField = Period()
+    """What S3 gets to empty a prefix by itself (`expire: native`), before a run does it."""
+
+    @property
+    def without_s3(self) -> Period:
+        """The lead of a run that leaves nothing to S3."""
+        return self.schedule_interval + self.longest_run + self.failed_runs + self.store_lag + self.backup_retention
 
     @property
     def total(self) -> Period:
-        return self.schedule_interval + self.longest_run + self.failed_runs + self.store_lag + self.backup_retention
+        return self.without_s3 + self.s3_expiry
 
 
 class Thresholds(Frozen):

@@ -10,7 +10,7 @@ from lifecycle.policy.models import Category, Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.queries import ledger, logs, messages, objects, quarantine, records, runs
-from lifecycle.validation.queries.backstop import backstop_checks
+from lifecycle.validation.queries.backstop import backstop_checks, native_check
 from lifecycle.validation.queries.coverage import coverage_checks
 from lifecycle.validation.scene import Scene
 
@@ -71,6 +71,7 @@ def _tier(conn: Connection, scene: Scene, tier: Tier) -> Iterator[Check]:
     yield from ledger.held_checks(scene, tier)
     yield from quarantine.quarantine_checks(scene, tier)
     yield from objects.object_checks(scene, tier)
+    yield native_check(scene, tier)
     variants = (rule for rule in scene.policy.rules if rule.instead_of is not None)
     if any(rule.covers(Category.PROMPTS_AND_OUTPUTS, tier) for rule in variants):
         yield from records.research_checks(scene)

@@ -128,7 +128,7 @@ def differs(dataset: Dataset, other: Catalog) -> bool:
 
 def _binding(dataset: Dataset) -> dict[str, Any]:
     """Everything but how many partitions are made ahead, how fast rows go and what S3 may do, which decide no fate."""
-    return dataset.model_dump(exclude={"create_ahead": True, "pace": True, "objects": {"backstop"}})
+    return dataset.model_dump(exclude={"create_ahead": True, "pace": True, "objects": {"backstop", "expire"}})
 
 
 def _evaluable(conn: Connection, catalog: Catalog) -> bool:

@@ -259,3 +259,26 @@ CREATE TABLE IF NOT EXISTS lifecycle.store_identity (
     name text NOT NULL,
     one  boolean PRIMARY KEY DEFAULT true CHECK (one)
 );
+
+-- Lifecycle rules that runs have put into buckets, each for one day of one tier (``expire: native``). Written down before the
+-- rule is in the bucket, and ended after it is out, so that none stands there that is not known here. Counts are of the
+-- listing before.
+CREATE TABLE IF NOT EXISTS lifecycle.native_rules (
+    native_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    rule_id    text NOT NULL,           -- in the bucket; a second rule of the same ID and a suffix drops delete markers
+    bucket     text NOT NULL,
+    prefix     text NOT NULL,
+    dataset    text NOT NULL,
+    tier       text NOT NULL,
+    day        date NOT NULL,
+    days       int NOT NULL CHECK (days >= 1),
+    rule       text NOT NULL,           -- of the policy
+    run_id     bigint NOT NULL,
+    objects    bigint NOT NULL,
+    versions   bigint NOT NULL,
+    bytes      bigint NOT NULL,
+    placed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at   timestamptz,
+    outcome    text CHECK (outcome IN ('emptied', 'withdrawn', 'taken over'))
+);
+CREATE UNIQUE INDEX IF NOT EXISTS native_rules_standing ON lifecycle.native_rules (bucket, prefix) WHERE ended_at IS NULL;

@@ -70,6 +70,11 @@ def _creation(s3: S3Client, object_lock: bool) -> dict[str, Any]:
     return wanted
 
 
+def keeps_versions(s3: S3Client, bucket: str) -> bool:
+    """Whether a deletion without a version id only hides: versioning is on, or was and is suspended."""
+    return _versioning(s3, bucket) is not None
+
+
 def _versioning(s3: S3Client, bucket: str) -> str | None:
     with translated("GetBucketVersioning"):
         return s3.get_bucket_versioning(Bucket=bucket).get("Status")

@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from lifecycle.backstop.models import OWN
+from psycopg import sql
+
+from lifecycle.backstop.models import NATIVE, OWN
 from lifecycle.backstop.standing import standings
 from lifecycle.config import Configuration
+from lifecycle.policy.models import Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
+from lifecycle.validation.fragments import AT_AS_OF, subject_of
 from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.queries.ledger import fact
+from lifecycle.validation.queries.messages import CATEGORY
 from lifecycle.validation.scene import Scene, Stage
 from lifecycle.validation.staging import add_fact
 from lifecycle.validation.tickets import count_tickets
@@ -31,7 +36,7 @@ def stage_backstop(conn: Connection, s3: S3Client, config: Configuration, stage:
     found = standings(conn, s3, config)
     unread = [each for each in found if each.current is None]
     wrong = [finding for each in found for finding in each.findings]
-    drifted = sum(finding.rule == OWN for finding in wrong)
+    drifted = sum(finding.rule == OWN or finding.rule.startswith(NATIVE) for finding in wrong)
     add_fact(conn, stage, DRIFT, drifted + sum(each.in_force for each in unread))
     add_fact(conn, stage, FOREIGN, len(wrong) - drifted)
     add_fact(conn, stage, UNREADABLE, len(unread))
@@ -65,4 +70,23 @@ def backstop_checks(scene: Scene) -> Iterator[Check]:
         Promise.NEVER_EARLY,
         "The lifecycle rules of every bucket can be read (grant s3:GetLifecycleConfiguration)",
         Severity.WARNING,
+    )
+
+
+def native_check(scene: Scene, tier: Tier) -> Check:
+    """A rule for a day knows no exception: it must not stand where one names anything."""
+    names = scene.message_names()
+    kept = scene.reasons.above(Trigger.DEFAULT, CATEGORY, tier, subject_of(scene.catalog.messages, "m"), AT_AS_OF)
+    return Check(
+        f"native_rules_reach_kept.{tier.value}",
+        Promise.HELD_STAYS,
+        Severity.CRITICAL,
+        f"No day of {tier.value} that is left to S3 has anything in it that a reason keeps (lifecycle s3 shield)",
+        sql.SQL(
+            "SELECT 1 AS violation FROM lifecycle.native_rules n JOIN {messages} m ON {tier} = n.tier"
+            " AND {clock} >= n.day::timestamp AT TIME ZONE 'UTC'"
+            " AND {clock} < (n.day + 1)::timestamp AT TIME ZONE 'UTC'"
+            " WHERE n.ended_at IS NULL AND n.tier = %(tier)s AND {kept}"
+        ).format(**names, kept=kept),
+        {**scene.instants, "tier": tier.value},
     )
