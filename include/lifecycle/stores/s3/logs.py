@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Literal, Protocol, cast
 
 from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.permit import Permit
-from lifecycle.stores.s3 import jsonl, parquet
+from lifecycle.stores.s3 import cutting, jsonl, parquet
 from lifecycle.stores.s3.arrays import number_array
 from lifecycle.stores.s3.destroy import Locks, destroy_versions
 from lifecycle.stores.s3.errors import StoreError
@@ -236,24 +236,31 @@ def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Dec
     In a file and not straight into an upload: nothing unproven is ever sent, and what is read back from the store
     needs but the same checksum to be proven too.
     """
-    form, written, check = _form(key), Tally(decide), Tally(decide)
+    form, tally = _form(key), seen.tally
     try:
-        if seen.tally.gone:
-            jsonl.cut(seen.path, rest, seen.tally.gone)
-            written = seen.tally
+        if tally.gone:
+            cutting.cut(seen.path, rest, tally.gone)
+            wrong = cutting.wrong(jsonl.blocks(seen.path), rest, tally.gone, tally.due)
         else:
-            form.rewrite(seen.path, rest, fields, written)
-        form.scan(rest, fields, check)
-        wrong = form.differences(seen.path, rest)
+            wrong = _rewritten(form, seen, rest, fields, decide)
+        wrong += form.differences(seen.path, rest)
     except UnreadableObjectError as error:
-        raise VerificationError(f"{error}; it holds {seen.tally.due} due record(s)") from None
-    if check.due or not check.before == check.kept == written.kept == seen.tally.kept:
-        wrong.append(f"{check.before} record(s) instead of {seen.tally.kept}, {check.due} of them due")
+        raise VerificationError(f"{error}; it holds {tally.due} due record(s)") from None
     if wrong:
         raise VerificationError(
-            f"an object with {seen.tally.due} due record(s) cannot be rewritten as it is: what was written differs in "
+            f"an object with {tally.due} due record(s) cannot be rewritten as it is: what was written differs in "
             f"{', '.join(wrong)}; it was left in place"
         )
+
+
+def _rewritten(form: _Form, seen: _Seen, rest: Path, fields: LogFields, decide: Decide) -> list[str]:
+    """In which respects what stays, judged and written anew, is not what was found to stay."""
+    written, check = Tally(decide), Tally(decide)
+    form.rewrite(seen.path, rest, fields, written)
+    form.scan(rest, fields, check)
+    if check.due or not check.before == check.kept == written.kept == seen.tally.kept:
+        return [f"{check.before} record(s) instead of {seen.tally.kept}, {check.due} of them due"]
+    return []
 
 
 def _sha256(path: Path) -> str:

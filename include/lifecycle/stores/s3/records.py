@@ -69,7 +69,7 @@ class Ordinary:
 
 @dataclass(frozen=True)
 class Judge:
-    """A decision that also tells what is ordinary; ``None`` if nothing is."""
+    """A decision that also tells what is ordinary; ``None`` if nothing is. Asked by several threads at once."""
 
     decide: Decide
     ordinary: Ordinary | None
