@@ -23,6 +23,7 @@ from lifecycle.stores.s3 import cutting, jsonl, parquet
 from lifecycle.stores.s3.arrays import number_array
 from lifecycle.stores.s3.destroy import Locks, destroy_versions
 from lifecycle.stores.s3.errors import StoreError
+from lifecycle.stores.s3.outline import Known, Outline
 from lifecycle.stores.s3.reconciliation import Reconciliation
 from lifecycle.stores.s3.records import Decide, LogFields, Tally, UnreadableObjectError
 from lifecycle.stores.s3.remote import NO_RANGES, RemoteFile
@@ -40,6 +41,8 @@ TRIES = 5
 REMOTE_FROM = 16 << 20
 # Told the counts and the ETag of the newest content before anything is changed.
 Announce = Callable[["RewriteResult", str], None]
+# Told what is known of the only version of an object; see `Known`.
+Learn = Callable[[ObjectVersion, Known], None]
 
 
 class _Form(Protocol):
@@ -108,13 +111,18 @@ class _Seen:
         return "rewritten" if self.latest is not None and (self.tally.kept or not self.tally.due) else "removed"
 
 
-def inspect_object(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide) -> RewriteResult:
+def inspect_object(
+    s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide, learn: Learn | None = None
+) -> RewriteResult:
     """What `rewrite_object` would do now. Reads only. An object that is absent counts as removed, with no records.
+
+    Args:
+        learn: called with what may be remembered of an object of one version in which nothing is due.
 
     Raises:
         StoreError: it cannot be read.
     """
-    with _seen(s3, bucket, key, fields, decide) as seen:
+    with _seen(s3, bucket, key, fields, decide, learn) as seen:
         if seen is None:
             return RewriteResult("removed")
         if not seen.due:
@@ -284,7 +292,9 @@ def _form(key: str) -> _Form:
 
 
 @contextmanager
-def _seen(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide) -> Iterator[_Seen | None]:
+def _seen(
+    s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide, learn: Learn | None = None
+) -> Iterator[_Seen | None]:
     """Read all versions of an object into temporary files. None if it is absent."""
     versions = key_versions(s3, bucket, key)
     if not versions:
@@ -295,8 +305,11 @@ def _seen(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide
     with tempfile.TemporaryDirectory(prefix="lifecycle-") as folder:
         path, content = Path(folder, "latest"), None
         tally = Tally(decide, kept_ids=array("Q") if older else None, gone=array("Q"))
+        tally.outline = Outline() if learn is not None and len(versions) == 1 else None
         if latest is not None:
             content = _look(s3, bucket, latest, path, fields, tally)
+            if learn is not None and (known := tally.known) is not None:
+                learn(latest, known)
         replaced, uncovered = tally, False
         for version in older:
             old = Tally(decide, kept_ids=array("Q"))
