@@ -24,12 +24,12 @@ from uuid import UUID
 
 import psycopg
 
+from lifecycle.config import load_configuration
 from lifecycle.demo.servers import embedded_postgres, embedded_s3
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.logs import survey_logs
 from lifecycle.orchestration import steps
 from lifecycle.orchestration.session import run_context
-from lifecycle.config import load_configuration
 from reference_store.create import bucket_specs, create_buckets, create_schemas
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
