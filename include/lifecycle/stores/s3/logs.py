@@ -27,7 +27,7 @@ from lifecycle.stores.s3.outline import Known, Outline
 from lifecycle.stores.s3.reconciliation import Reconciliation
 from lifecycle.stores.s3.records import Decide, LogFields, Tally, UnreadableObjectError
 from lifecycle.stores.s3.remote import NO_RANGES, RemoteFile
-from lifecycle.stores.s3.transfer import Content, read, tagging, write_file
+from lifecycle.stores.s3.transfer import Content, checksum_kind, read, tagging, write_file
 from lifecycle.stores.s3.versions import ObjectVersion, key_versions, newest_etag
 
 if TYPE_CHECKING:
@@ -223,11 +223,13 @@ def _write_rest(
     _make_rest(key, seen, rest, fields, decide)
     description = {
         **content.headers,
+        **content.encryption,
         **tagging(s3, bucket, key, content),
         "Metadata": dict(content.metadata),
     }
+    kind, condition = checksum_kind(s3, bucket, key, content), {"IfMatch": content.etag}
     permit.check()
-    version = write_file(s3, bucket, key, rest, description=description, condition={"IfMatch": content.etag})
+    version = write_file(s3, bucket, key, rest, description=description, condition=condition, checksum=kind)
     there = read(s3, bucket, key, version_id=version)
     if there.sha256 != _sha256(rest):
         _take_back(s3, permit, bucket, key, there.version_id)
@@ -235,7 +237,24 @@ def _write_rest(
             f"an object of bucket {bucket!r} did not read back as it was rewritten; "
             "its former version was left in place"
         )
+    if lost := _lost(content, there):
+        _take_back(s3, permit, bucket, key, there.version_id)
+        raise VerificationError(
+            f"an object of bucket {bucket!r} would have lost its {', '.join(lost)} by being rewritten: the server or "
+            "the bucket's settings give another; its former version was left in place"
+        )
     return there.version_id or "null"
+
+
+def _lost(content: Content, there: Content) -> list[str]:
+    """What describes an object and is not carried over, by kind."""
+    same = {
+        # More than it had is no loss: the bucket's default may have come later.
+        "encryption": content.encryption.items() <= there.encryption.items(),
+        "metadata": there.metadata == content.metadata,
+        "tags": there.tag_count == content.tag_count,
+    }
+    return [kind for kind, kept in same.items() if not kept]
 
 
 def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Decide) -> None:
