@@ -4,8 +4,9 @@
 
 `bare` reads the file and writes it again with PyArrow alone (row group by row group, as it was written) or with the
 standard library's gzip; it judges nothing and proves nothing. `ours` does to the same file what a run does: looks for
-what is due, writes the rest, reads it and compares. `store` is the whole of it on the embedded S3 server, versions and
-checksums included. Each runs in a process of its own, whose peak of resident memory is told. Sizes are those of the
+what is due, writes the rest, reads it and compares (lines: byte by byte with what was to stay). `store` is the whole of
+it on the embedded S3 server, versions and checksums included.
+Each runs in a process of its own, whose peak of resident memory is told. Sizes are those of the
 object, in MiB; what `store` takes depends on the server, which is a Python process.
 """
 
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from lifecycle.stores.s3 import jsonl, parquet
+from lifecycle.stores.s3 import cutting, jsonl, parquet
 from lifecycle.stores.s3.records import Judge, LogFields, Ordinary, Tally
 
 FIELDS = LogFields("message_id", "account_id", "tier", "received_at")
@@ -127,12 +128,13 @@ def ours(form: str, source: Path, target: Path) -> None:
     seen, written, check = Tally(JUDGE, gone=array("Q")), Tally(JUDGE), Tally(JUDGE)
     module.scan(source, FIELDS, seen)
     if seen.gone:
-        jsonl.cut(source, target, seen.gone)
-        written = seen
+        cutting.cut(source, target, seen.gone)
+        wrong = cutting.wrong(jsonl.blocks(source), target, seen.gone, seen.due)
     else:
         module.rewrite(source, target, FIELDS, written)
-    module.scan(target, FIELDS, check)
-    if check.due or check.before != written.kept or not 0.005 < seen.due / seen.before < 0.015:
+        module.scan(target, FIELDS, check)
+        wrong = ["records"] if check.due or check.before != written.kept else []
+    if wrong or not 0.005 < seen.due / seen.before < 0.015:
         raise SystemExit("what was written is not what was meant")
     if module.differences(source, target):
         raise SystemExit("the form was not kept")

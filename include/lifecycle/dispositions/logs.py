@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from lifecycle.catalog.models import Logs
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, take_lease, through_gate
 from lifecycle.dispositions.log_announcements import announce, count_removed, dataset_of, day_prefix, settle
+from lifecycle.dispositions.log_index import LogIndex, suspects_of
 from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, write_intents
 from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.cutoffs import Cutoff, cutoff_for
@@ -28,6 +29,7 @@ from lifecycle.stores.postgres.guard import AWAITING
 
 if TYPE_CHECKING:
     from lifecycle.stores.s3.logs import LogFields
+    from lifecycle.stores.s3.versions import ObjectVersion
 
 log = logging.getLogger(__name__)
 _DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})/$")
@@ -111,15 +113,19 @@ def _days(context: RunContext, dataset: Logs) -> Iterator[tuple[date, str]]:
                 yield date.fromisoformat(match.group(1)), found["Prefix"]
 
 
-def _keys(context: RunContext, dataset: Logs, prefix: str) -> Iterator[str]:
+def _objects(context: RunContext, dataset: Logs, prefix: str) -> Iterator[tuple[str, list[ObjectVersion]]]:
+    """Every key of a day with its first two versions: one that has more is looked at by itself."""
     from lifecycle.stores.s3.versions import iter_versions
 
-    for key, _ in groupby(iter_versions(context.s3, dataset.bucket, prefix), key=attrgetter("key")):
-        yield key
+    for key, versions in groupby(iter_versions(context.s3, dataset.bucket, prefix), key=attrgetter("key")):
+        yield key, list(islice(versions, 2))
 
 
 def survey_logs(context: RunContext) -> Iterator[Unit]:
-    """Days whose objects hold due records. Every day is read: a line that was filed late counts by its own clock."""
+    """Days whose objects hold due records. Every day is looked at: a line that was filed late counts by its own clock.
+
+    Of an object that stands as it was last read, what is remembered of it tells whether it must be read again.
+    """
     from lifecycle.stores.s3.logs import inspect_object
 
     conversations: dict[str, list[str]] = {}
@@ -127,13 +133,20 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
         if context.waits(dataset.id):
             continue
         facts = load_log_facts(context.conn, context.catalog, context.params, conversations)
+        index, days = LogIndex(context.conn, dataset, not context.run.dry_run), list[date]()
         for day, prefix in _days(context, dataset):
+            days.append(day)
             waiting: Counter[str] = Counter()
             judge = decider(context, facts, day, waiting)
+            suspects, learn = suspects_of(judge), partial(index.learn, day)
             removed: dict[str, int] = {}
             kept = objects = 0
-            for key in _keys(context, dataset, prefix):
-                seen = inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge)
+            for key, versions in _objects(context, dataset, prefix):
+                clean = index.rows_if_clean(versions, suspects)
+                if clean is not None:
+                    kept += clean
+                    continue
+                seen = inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge, learn)
                 kept += seen.kept
                 objects += bool(seen.removed)
                 for rule, count in seen.removed.items():
@@ -148,6 +161,7 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
                     day=day,
                     deadline=datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=28),
                 )
+        index.forget_other_days(days)
 
 
 def _kept(records: int, waiting: int) -> tuple[Tally, ...]:
@@ -176,9 +190,9 @@ def expire_logs(context: RunContext, unit: str, conversations: dict[str, list[st
     known: dict[str, list[str]] = {} if conversations is None else conversations
     # Announcements are committed while the gate's own transaction is open, so they need a connection of their own.
     with connect() as aside:
-        for key in _keys(context, dataset, day_prefix(dataset, unit)):
+        for _, versions in _objects(context, dataset, day_prefix(dataset, unit)):
             try:
-                act = partial(_rewrite, context, dataset, unit, key, known, row.day, aside)
+                act = partial(_rewrite, context, dataset, unit, versions, known, row.day, aside)
                 through_gate(context.conn, context.catalog, lease, act)
             except LifecycleError as error:
                 log.warning("an object of %s was left as it is: %s", unit, error)
@@ -194,7 +208,7 @@ def _rewrite(
     context: RunContext,
     dataset: Logs,
     unit: str,
-    key: str,
+    versions: Sequence[ObjectVersion],
     conversations: dict[str, list[str]],
     day: date,
     aside: Connection,
@@ -203,10 +217,15 @@ def _rewrite(
     """Inside the gate: rewrite one object by the facts of now, and count what left it."""
     from lifecycle.stores.s3.logs import rewrite_object
 
-    run_id = context.run.run_id
+    run_id, key = context.run.run_id, versions[0].key
     judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params, conversations), day)
+    index = LogIndex(gate.conn, dataset, writes=True)
+    if index.rows_if_clean(versions, suspects_of(judge)) is not None:
+        return
     say = partial(announce, aside, run_id, unit, key)
     done = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge, say)
+    if done.action != "unchanged":
+        index.forget(key)
     if any(done.removed.values()):
         count_removed(gate, run_id, unit, key, done.removed)
 

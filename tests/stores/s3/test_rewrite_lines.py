@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 import zlib
 from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,7 +20,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lifecycle.errors import VerificationError
-from lifecycle.stores.s3 import jsonl, records
+from lifecycle.stores.s3 import cutting, jsonl, logs, records
 from lifecycle.stores.s3.logs import RewriteResult, inspect_object, rewrite_object
 from lifecycle.stores.s3.packing import packing, pieces
 from lifecycle.stores.s3.records import Judge, LogFields, Ordinary, Tally, UnreadableObjectError, values_of_line
@@ -129,7 +131,7 @@ def rewritten(folder: Path, packed: bytes, judge: Any) -> tuple[Tally, bytes]:
     jsonl.rewrite(source, target, FIELDS, tally)
     jsonl.scan(source, FIELDS, seen)
     if seen.gone is not None:
-        jsonl.cut(source, folder / "cut", seen.gone)
+        cutting.cut(source, folder / "cut", seen.gone)
         assert list(pieces(folder / "cut")) == list(pieces(target))
     jsonl.scan(target, FIELDS, check)
     assert (seen.before, seen.kept, seen.unclassified, seen.removed) == counts(tally)
@@ -226,6 +228,39 @@ def test_what_goes_is_remembered_up_to_a_bound(tmp_path: Path, monkeypatch: pyte
         jsonl.scan(tmp_path / "source", FIELDS, tally)
         assert tally.due == lines.count(DUE)
         assert (None if tally.gone is None else len(tally.gone) // 2) == noted
+
+
+@pytest.mark.parametrize("packed", ["", "zstd"])
+def test_what_was_cut_is_proven_byte_by_byte(tmp_path: Path, packed: str) -> None:
+    """A stretch that is no whole line, a line too many or too few, another byte: each is named, nothing quoted."""
+    lines = [line(f"m{number}") + b"\n" for number in range(20)]
+    source, target, body = tmp_path / "source", tmp_path / "target", b"".join(lines)
+    source.write_bytes(pack(body, packed))
+    begin, end = len(lines[0]), len(lines[0]) + len(lines[1]) + len(lines[2])
+
+    def told(*bounds: int, due: int = 2, rest: bytes | None = None) -> list[str]:
+        cutting.cut(source, target, array("Q", bounds))
+        if rest is not None:
+            target.write_bytes(rest)
+        return cutting.wrong(jsonl.blocks(source), target, array("Q", bounds), due)
+
+    assert told(begin, end) == []
+    assert told(begin, len(body), due=19) == []
+    assert told(begin, end, due=1) == ["the lines that went, 2 instead of 1"]
+    assert told(begin + 1, end) == told(begin, end - 1) == ["where lines end"]
+    left = body[:begin] + body[end:]
+    for other in (body, left[:-1], left + lines[1], left.replace(b"m5", b"m6"), b""):
+        assert told(begin, end, rest=other) == ["the lines that stay"]
+
+
+def test_a_bad_cut_is_refused_before_the_store_is_touched(s3: S3Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "requests/date=2026-06-01/part-0.jsonl"
+    s3.put_object(Bucket=LOGS, Key=key, Body=DUE + b"\n" + line("k") + b"\n")
+    careless = SimpleNamespace(cut=lambda source, target, gone: shutil.copy(source, target), wrong=cutting.wrong)
+    monkeypatch.setattr(logs, "cutting", careless)
+    with pytest.raises(VerificationError, match="differs in the lines that stay"):
+        rewrite_object(s3, CountingPermit(), LOGS, key, FIELDS, QUICK)
+    assert len(list(key_versions(s3, LOGS, key))) == 1
 
 
 @pytest.mark.parametrize("level", [1, 6, 9])

@@ -161,6 +161,21 @@ CREATE TABLE IF NOT EXISTS lifecycle.log_intents (
     PRIMARY KEY (run_id, unit, key_sha256)
 );
 
+-- Many-record objects that were read whole and held nothing due, while they stand as they were. Keys are hashed; accounts
+-- and ids are 32-bit signs, which go with what they stand for.
+CREATE TABLE IF NOT EXISTS lifecycle.log_index (
+    bucket     text NOT NULL,
+    key_sha256 text NOT NULL,
+    state      text NOT NULL,
+    dataset    text NOT NULL,
+    day        date NOT NULL,
+    rows       bigint NOT NULL,
+    oldest     jsonb NOT NULL,
+    subjects   bytea,
+    records    bytea,
+    PRIMARY KEY (bucket, key_sha256)
+);
+
 -- Every configuration ever loaded by a run, so that an approved one can be compiled again. No secrets: both are files.
 CREATE TABLE IF NOT EXISTS lifecycle.policies (
     policy_hash   text NOT NULL,

@@ -1,13 +1,15 @@
-"""Reading ahead: the next items are made by a thread while the present one is worked on."""
+"""Reading ahead, and working side by side: threads make the next items while the present one is used."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, cast
 
 _Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 _END = object()
 
 
@@ -22,6 +24,26 @@ def ahead(items: Iterator[_Item], depth: int = 2) -> Iterator[_Item]:
             while (item := pending.popleft().result()) is not _END:
                 pending.append(pool.submit(next, items, _END))
                 yield cast(_Item, item)
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def side_by_side(make: Callable[[_Item], _Made], items: Iterator[_Item]) -> Iterator[_Made]:
+    """What ``make`` makes of each item, in their order, by as many threads as there are processors, up to four.
+
+    One item more is held than there are threads. What ``make`` raises is raised where its result would have been.
+    """
+    workers = min(4, os.cpu_count() or 1)
+    pending: deque[Future[_Made]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="side") as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(make, item))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from array import array
-from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lifecycle.stores.s3.ahead import ahead
+from lifecycle.stores.s3.ahead import ahead, side_by_side
+from lifecycle.stores.s3.cutting import between
 from lifecycle.stores.s3.judging import staying
 from lifecycle.stores.s3.packing import packing, pieces, writer
 from lifecycle.stores.s3.records import (
@@ -31,6 +31,8 @@ LONGEST_LINE = 64 << 20
 _END, _OPEN, _CLOSE, _RETURN = b"\n{}\r"
 # Arrow takes these for numbers, Python does not.
 _NO_NUMBERS = re.compile(rb"[:\[,\s-]Inf[\s,}\]]|-NaN")
+# How such a one is found at once: words of it, and which of their letters is the rarest in what people write.
+_SIGNS = ((b"Inf", 0), (b"-NaN", 1))
 
 
 def scan(path: Path, fields: LogFields, tally: Tally) -> None:
@@ -40,35 +42,17 @@ def scan(path: Path, fields: LogFields, tally: Tally) -> None:
         UnreadableObjectError: it is cut off or corrupt, or a line is too long to be read.
     """
     at = 0
-    for block in ahead(_blocks(path)):
-        tally.note(at, _judge(block, fields, tally))
+    for block, gone in _judged(path, fields, tally):
+        tally.note(at, gone)
         at += len(block)
 
 
 def rewrite(source: Path, target: Path, fields: LogFields, tally: Tally) -> None:
     """Write the lines that stay, in their order, compressed like the source; blank lines stay too."""
     with writer(target, source) as file:
-        for block in ahead(_blocks(source)):
-            for stretch in _between(memoryview(block), _judge(block, fields, tally)):
+        for block, gone in _judged(source, fields, tally):
+            for stretch in between(memoryview(block), gone):
                 file.write(stretch)
-
-
-def cut(source: Path, target: Path, gone: array[int]) -> None:
-    """Write what `scan` did not note as going, without judging it once more."""
-    at, bounds = 0, deque(gone)
-    with writer(target, source) as file:
-        for piece in ahead(pieces(source)):
-            end, here = at + len(piece), list[tuple[int, int]]()
-            while bounds and bounds[0] < end:
-                first, last = bounds[0], bounds[1]
-                here.append((max(first, at) - at, min(last, end) - at))
-                if last > end:
-                    break
-                bounds.popleft()
-                bounds.popleft()
-            for stretch in _between(memoryview(piece), here):
-                file.write(stretch)
-            at = end
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -76,7 +60,7 @@ def differences(one: Path, other: Path) -> list[str]:
     return [] if packing(one) == packing(other) else ["compression"]
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
+def blocks(path: Path) -> Iterator[bytes]:
     """Whole lines, as many as a piece ends; only the file's last line may lack its end."""
     begun: list[bytes] = []
     carried = 0
@@ -97,15 +81,25 @@ def _blocks(path: Path) -> Iterator[bytes]:
         yield b"".join(begun)
 
 
-def _judge(block: bytes, fields: LogFields, tally: Tally) -> Sequence[tuple[int, int]]:
-    """The stretches of a block that go: where each begins and ends."""
-    if tally.ordinary is not None:
+def _judged(path: Path, fields: LogFields, tally: Tally) -> Iterator[tuple[bytes, Sequence[tuple[int, int]]]]:
+    """The blocks of a file, and which stretches of each go: where they begin and end."""
+    if tally.ordinary is None:
+        for block in ahead(blocks(path)):
+            yield block, list(_by_line(block, fields, tally))
+        return
+    for block, gone, part in side_by_side(partial(_judge, fields, tally), ahead(blocks(path), 1)):
+        tally.add(part)
+        yield block, gone
+
+
+def _judge(fields: LogFields, tally: Tally, block: bytes) -> tuple[bytes, Sequence[tuple[int, int]], Tally]:
+    """A block by itself, beside others: the tally is read only."""
+    part = tally.beside()
+    gone = _by_column(block, fields, part)
+    if gone is None:
         part = tally.beside()
-        gone = _by_column(block, fields, part)
-        if gone is not None:
-            tally.add(part)
-            return gone
-    return list(_by_line(block, fields, tally))
+        gone = list(_by_line(block, fields, part))
+    return block, gone, part
 
 
 def _by_line(block: bytes, fields: LogFields, tally: Tally) -> Iterator[tuple[int, int]]:
@@ -137,16 +131,6 @@ def _by_column(block: bytes, fields: LogFields, tally: Tally) -> list[tuple[int,
     return list(zip(bounds[gone].tolist(), bounds[gone + 1].tolist(), strict=True))
 
 
-def _between(view: memoryview, gone: Sequence[tuple[int, int]]) -> Iterator[memoryview]:
-    begin = 0
-    for start, end in gone:
-        if begin < start:
-            yield view[begin:start]
-        begin = end
-    if begin < len(view):
-        yield view[begin:]
-
-
 def _same(line: tuple[object, ...], columns: Sequence[pa.Array], row: int) -> bool:
     read = [column[row].as_py() for column in columns]
     return list(line[:3]) == read[:3] and (line[3] == read[3] or instant_of(line[3]) == instant_of(read[3]))
@@ -161,9 +145,9 @@ def _bounds(block: bytes) -> np.ndarray[Any, Any] | None:
     import numpy as np
 
     # Arrow does not look at the encoding.
-    if b"\0" in block or not _is_utf8(block) or _has_no_numbers(block):
-        return None
     bytes_ = np.frombuffer(block, np.uint8)
+    if b"\0" in block or not _is_utf8(block) or _has_no_numbers(block, bytes_):
+        return None
     ends = np.flatnonzero(bytes_ == _END) + 1
     if not len(ends) or ends[-1] != len(block):
         ends = np.append(ends, len(block) + 1)
@@ -175,8 +159,19 @@ def _bounds(block: bytes) -> np.ndarray[Any, Any] | None:
     return np.append(starts, len(block))
 
 
-def _has_no_numbers(block: bytes) -> bool:
-    return (b"Inf" in block or b"-NaN" in block) and _NO_NUMBERS.search(block) is not None
+def _has_no_numbers(block: bytes, bytes_: np.ndarray[Any, Any]) -> bool:
+    return any(_occurs(bytes_, *sign) for sign in _SIGNS) and _NO_NUMBERS.search(block) is not None
+
+
+def _occurs(bytes_: np.ndarray[Any, Any], word: bytes, rarest: int) -> bool:
+    """Whether a word stands there. By one letter for all of it, then by the others: several times faster than `in`."""
+    import numpy as np
+
+    room = len(bytes_) - len(word) + 1
+    at = np.flatnonzero(bytes_[rarest : max(0, room) + rarest] == word[rarest])
+    for offset, letter in enumerate(word):
+        at = at[bytes_[at + offset] == letter]
+    return len(at) > 0
 
 
 def _is_utf8(block: bytes) -> bool:

@@ -28,15 +28,20 @@ def staying(columns: Sequence[pa.Array | None], rows: int, tally: Tally) -> pa.B
     simple = None if ordinary is None else _simple(columns, ordinary)
     if ordinary is None or simple is None:
         return boolean_array([tally.keeps(values) for values in _values(columns, rows)])
-    texts, clock, plain = simple
+    texts, clock, plain, relied_on = simple
+    if tally.outline is not None:
+        tally.outline.note(texts, clock, relied_on, ordinary.cutoffs)
     due = _past(texts[2], clock, plain, ordinary, tally)
     return _ask_rest(columns, plain, due, tally)
 
 
 def _simple(
     columns: Sequence[pa.Array | None], ordinary: Ordinary
-) -> tuple[list[pa.Array], pa.Array, pa.BooleanArray] | None:
-    """The columns in plain types, and which rows are ordinary; None if some column's type needs Python's reading."""
+) -> tuple[list[pa.Array], pa.Array, pa.BooleanArray, pa.BooleanArray] | None:
+    """The columns in plain types, which rows are ordinary, and which have all fields: an exception may name them.
+
+    None if some column's type needs Python's reading.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -52,12 +57,14 @@ def _simple(
     record, subject, tier = texts
     in_range = pc.and_(pc.greater(clock, instant(_FIRST)), pc.less(clock, instant(_LAST)))
     plain = pc.and_(in_range, pc.is_in(tier, value_set=text_array(ordinary.cutoffs)))
-    for text, named in zip((record, subject), ordinary.named, strict=True):
+    for text in (record, subject):
         # Lower case by Arrow and by Python is the same in ASCII only.
         plain = pc.and_(plain, pc.and_(pc.string_is_ascii(text), pc.not_equal(text, text_array([""])[0])))
+    plain = relied_on = pc.fill_null(plain, boolean_array([False])[0])
+    for text, named in zip((record, subject), ordinary.named, strict=True):
         if len(named):
             plain = pc.and_not(plain, pc.is_in(pc.ascii_lower(text), value_set=named))
-    return [record, subject, tier], clock, pc.fill_null(plain, boolean_array([False])[0])
+    return [record, subject, tier], clock, plain, relied_on
 
 
 def _text(column: Any) -> pa.Array | None:

@@ -19,14 +19,15 @@ from typing import IO, TYPE_CHECKING, Literal, Protocol, cast
 
 from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.permit import Permit
-from lifecycle.stores.s3 import jsonl, parquet
+from lifecycle.stores.s3 import cutting, jsonl, parquet
 from lifecycle.stores.s3.arrays import number_array
 from lifecycle.stores.s3.destroy import Locks, destroy_versions
 from lifecycle.stores.s3.errors import StoreError
+from lifecycle.stores.s3.outline import Known, Outline
 from lifecycle.stores.s3.reconciliation import Reconciliation
 from lifecycle.stores.s3.records import Decide, LogFields, Tally, UnreadableObjectError
 from lifecycle.stores.s3.remote import NO_RANGES, RemoteFile
-from lifecycle.stores.s3.transfer import Content, read, tagging, write_file
+from lifecycle.stores.s3.transfer import Content, checksum_kind, read, tagging, write_file
 from lifecycle.stores.s3.versions import ObjectVersion, key_versions, newest_etag
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ TRIES = 5
 REMOTE_FROM = 16 << 20
 # Told the counts and the ETag of the newest content before anything is changed.
 Announce = Callable[["RewriteResult", str], None]
+# Told what is known of the only version of an object; see `Known`.
+Learn = Callable[[ObjectVersion, Known], None]
 
 
 class _Form(Protocol):
@@ -108,13 +111,18 @@ class _Seen:
         return "rewritten" if self.latest is not None and (self.tally.kept or not self.tally.due) else "removed"
 
 
-def inspect_object(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide) -> RewriteResult:
+def inspect_object(
+    s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide, learn: Learn | None = None
+) -> RewriteResult:
     """What `rewrite_object` would do now. Reads only. An object that is absent counts as removed, with no records.
+
+    Args:
+        learn: called with what may be remembered of an object of one version in which nothing is due.
 
     Raises:
         StoreError: it cannot be read.
     """
-    with _seen(s3, bucket, key, fields, decide) as seen:
+    with _seen(s3, bucket, key, fields, decide, learn) as seen:
         if seen is None:
             return RewriteResult("removed")
         if not seen.due:
@@ -215,11 +223,13 @@ def _write_rest(
     _make_rest(key, seen, rest, fields, decide)
     description = {
         **content.headers,
+        **content.encryption,
         **tagging(s3, bucket, key, content),
         "Metadata": dict(content.metadata),
     }
+    kind, condition = checksum_kind(s3, bucket, key, content), {"IfMatch": content.etag}
     permit.check()
-    version = write_file(s3, bucket, key, rest, description=description, condition={"IfMatch": content.etag})
+    version = write_file(s3, bucket, key, rest, description=description, condition=condition, checksum=kind)
     there = read(s3, bucket, key, version_id=version)
     if there.sha256 != _sha256(rest):
         _take_back(s3, permit, bucket, key, there.version_id)
@@ -227,7 +237,24 @@ def _write_rest(
             f"an object of bucket {bucket!r} did not read back as it was rewritten; "
             "its former version was left in place"
         )
+    if lost := _lost(content, there):
+        _take_back(s3, permit, bucket, key, there.version_id)
+        raise VerificationError(
+            f"an object of bucket {bucket!r} would have lost its {', '.join(lost)} by being rewritten: the server or "
+            "the bucket's settings give another; its former version was left in place"
+        )
     return there.version_id or "null"
+
+
+def _lost(content: Content, there: Content) -> list[str]:
+    """What describes an object and is not carried over, by kind."""
+    same = {
+        # More than it had is no loss: the bucket's default may have come later.
+        "encryption": content.encryption.items() <= there.encryption.items(),
+        "metadata": there.metadata == content.metadata,
+        "tags": there.tag_count == content.tag_count,
+    }
+    return [kind for kind, kept in same.items() if not kept]
 
 
 def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Decide) -> None:
@@ -236,24 +263,31 @@ def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Dec
     In a file and not straight into an upload: nothing unproven is ever sent, and what is read back from the store
     needs but the same checksum to be proven too.
     """
-    form, written, check = _form(key), Tally(decide), Tally(decide)
+    form, tally = _form(key), seen.tally
     try:
-        if seen.tally.gone:
-            jsonl.cut(seen.path, rest, seen.tally.gone)
-            written = seen.tally
+        if tally.gone:
+            cutting.cut(seen.path, rest, tally.gone)
+            wrong = cutting.wrong(jsonl.blocks(seen.path), rest, tally.gone, tally.due)
         else:
-            form.rewrite(seen.path, rest, fields, written)
-        form.scan(rest, fields, check)
-        wrong = form.differences(seen.path, rest)
+            wrong = _rewritten(form, seen, rest, fields, decide)
+        wrong += form.differences(seen.path, rest)
     except UnreadableObjectError as error:
-        raise VerificationError(f"{error}; it holds {seen.tally.due} due record(s)") from None
-    if check.due or not check.before == check.kept == written.kept == seen.tally.kept:
-        wrong.append(f"{check.before} record(s) instead of {seen.tally.kept}, {check.due} of them due")
+        raise VerificationError(f"{error}; it holds {tally.due} due record(s)") from None
     if wrong:
         raise VerificationError(
-            f"an object with {seen.tally.due} due record(s) cannot be rewritten as it is: what was written differs in "
+            f"an object with {tally.due} due record(s) cannot be rewritten as it is: what was written differs in "
             f"{', '.join(wrong)}; it was left in place"
         )
+
+
+def _rewritten(form: _Form, seen: _Seen, rest: Path, fields: LogFields, decide: Decide) -> list[str]:
+    """In which respects what stays, judged and written anew, is not what was found to stay."""
+    written, check = Tally(decide), Tally(decide)
+    form.rewrite(seen.path, rest, fields, written)
+    form.scan(rest, fields, check)
+    if check.due or not check.before == check.kept == written.kept == seen.tally.kept:
+        return [f"{check.before} record(s) instead of {seen.tally.kept}, {check.due} of them due"]
+    return []
 
 
 def _sha256(path: Path) -> str:
@@ -277,7 +311,9 @@ def _form(key: str) -> _Form:
 
 
 @contextmanager
-def _seen(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide) -> Iterator[_Seen | None]:
+def _seen(
+    s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide, learn: Learn | None = None
+) -> Iterator[_Seen | None]:
     """Read all versions of an object into temporary files. None if it is absent."""
     versions = key_versions(s3, bucket, key)
     if not versions:
@@ -288,8 +324,11 @@ def _seen(s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide
     with tempfile.TemporaryDirectory(prefix="lifecycle-") as folder:
         path, content = Path(folder, "latest"), None
         tally = Tally(decide, kept_ids=array("Q") if older else None, gone=array("Q"))
+        tally.outline = Outline() if learn is not None and len(versions) == 1 else None
         if latest is not None:
             content = _look(s3, bucket, latest, path, fields, tally)
+            if learn is not None and (known := tally.known) is not None:
+                learn(latest, known)
         replaced, uncovered = tally, False
         for version in older:
             old = Tally(decide, kept_ids=array("Q"))

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from lifecycle.errors import LifecycleError
 from lifecycle.stores.s3.arrays import text_array
+from lifecycle.stores.s3.outline import Known, Outline
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +70,7 @@ class Ordinary:
 
 @dataclass(frozen=True)
 class Judge:
-    """A decision that also tells what is ordinary; ``None`` if nothing is."""
+    """A decision that also tells what is ordinary; ``None`` if nothing is. Asked by several threads at once."""
 
     decide: Decide
     ordinary: Ordinary | None
@@ -83,7 +84,7 @@ class Tally:
     """Counts over one object. With ``kept_ids`` it also notes which records are kept, at 8 bytes each.
 
     With ``gone`` it notes which stretches of the unpacked bytes go, as begins and ends by turns, neighbours as one;
-    None again once there are more than `MOST_GONE` of them.
+    None again once there are more than `MOST_GONE` of them. With ``outline`` it gathers what may be remembered.
     """
 
     decide: Decide
@@ -93,6 +94,7 @@ class Tally:
     removed: Counter[str] = field(default_factory=Counter)
     kept_ids: array[int] | None = None
     gone: array[int] | None = None
+    outline: Outline | None = None
 
     @property
     def due(self) -> int:
@@ -106,7 +108,11 @@ class Tally:
 
     def beside(self) -> Tally:
         """An empty one, to count a part in that may have to be counted again; see `add`."""
-        return Tally(self.decide, kept_ids=None if self.kept_ids is None else array("Q"))
+        return Tally(
+            self.decide,
+            kept_ids=None if self.kept_ids is None else array("Q"),
+            outline=None if self.outline is None else Outline(),
+        )
 
     def add(self, part: Tally) -> None:
         """Take over the counts of a part."""
@@ -116,6 +122,15 @@ class Tally:
         self.removed.update(part.removed)
         if self.kept_ids is not None and part.kept_ids is not None:
             self.kept_ids.extend(part.kept_ids)
+        if self.outline is not None and part.outline is not None:
+            self.outline.add(part.outline)
+
+    @property
+    def known(self) -> Known | None:
+        """What may be remembered of an object: nothing, unless each of its records is outlined and none goes."""
+        if self.outline is None or self.due or self.unclassified:
+            return None
+        return self.outline.known(self.before)
 
     def note(self, offset: int, stretches: Iterable[tuple[int, int]]) -> None:
         """Stretches of a part that begins at ``offset`` go."""

@@ -33,6 +33,10 @@ _HEADERS = (
     "StorageClass",
     "WebsiteRedirectLocation",
 )
+# How the store encrypts it. A key that only the client has (SSE-C) is not among what can be read at all.
+_ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
+# Checksums that the store keeps of an object and that can be computed without further libraries.
+_CHECKSUMS = {"ChecksumSHA256": "SHA256", "ChecksumSHA1": "SHA1", "ChecksumCRC32": "CRC32"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Content:
     metadata: Mapping[str, str] = field(repr=False)
     last_modified: str
     body: bytes | None = field(default=None, repr=False)
+    encryption: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def pinned(version_id: str | None, etag: str | None = None) -> dict[str, Any]:
@@ -106,6 +111,7 @@ def read(
         metadata=dict(answer.get("Metadata", {})),
         last_modified=answer["LastModified"].isoformat(),
         body=b"".join(pieces) if keep else None,
+        encryption={name: described[name] for name in _ENCRYPTION if described.get(name)},
     )
 
 
@@ -122,6 +128,15 @@ def tagging(s3: S3Client, bucket: str, key: str, content: Content) -> dict[str, 
         answer = s3.get_object_tagging(Bucket=bucket, Key=key, **pinned(content.version_id))
     # Spaces as %20: Ceph would take a "+" for what it is.
     return {"Tagging": urlencode({tag["Key"]: tag["Value"] for tag in answer["TagSet"]}, quote_via=quote)}
+
+
+def checksum_kind(s3: S3Client, bucket: str, key: str, content: Content) -> dict[str, Any]:
+    """The kind of checksum that the store keeps of what was read, as an argument for writing its successor."""
+    with translated("HeadObject"):
+        told: Mapping[str, Any] = s3.head_object(
+            Bucket=bucket, Key=key, ChecksumMode="ENABLED", **pinned(content.version_id)
+        )
+    return next(({"ChecksumAlgorithm": kind} for name, kind in _CHECKSUMS.items() if told.get(name)), {})
 
 
 class MultipartWrite:
@@ -192,17 +207,22 @@ def write_file(
     *,
     description: Mapping[str, Any],
     condition: Mapping[str, Any],
+    checksum: Mapping[str, Any] | None = None,
     single_below: int = LARGEST_PUT,
     part_bytes: int = 64 * MIB,
 ) -> str | None:
     """Write a file as an object under a condition (IfMatch or IfNoneMatch). Returns its version id if told.
+
+    Args:
+        checksum: see `checksum_kind`; left out of what is written in parts.
 
     Raises:
         StoreError: the condition does not hold (``conflict``), or the server refuses.
     """
     if path.stat().st_size <= single_below:
         with path.open("rb") as body, translated("PutObject"):
-            return s3.put_object(Bucket=bucket, Key=key, Body=body, **description, **condition).get("VersionId")
+            told = {**description, **condition, **(checksum or {})}
+            return s3.put_object(Bucket=bucket, Key=key, Body=body, **told).get("VersionId")
     with multipart_write(s3, bucket, key, **description) as write, path.open("rb") as body:
         while piece := body.read(part_bytes):
             write.put(piece)
