@@ -7,10 +7,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# Tests wait for servers a third of their time, so three workers keep two cores busy.
-WORKERS ?= 3
+# Tests wait for servers a third of their time and the end-to-end tests half of it: four workers keep two cores busy.
+WORKERS ?= 4
 PYTEST := $(BIN)/pytest
-# The tests of a file share its fixtures, and the slow files come early: so by file, and in order.
+# The tests of a file share its fixtures, and the slow files come early: so by file, and in order (tests/support/spread.py).
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: help install demo demo-down test test-fast test-postgres test-ceph test-s3-ceph simulate mutation lint lock clean env chromium
@@ -34,10 +34,9 @@ demo: $(STAMP) ## A real Airflow disposes of a real store's expired data (DEMO_E
 demo-down: ## Stop the demo
 	@if test -x $(BIN)/lifecycle; then $(BIN)/lifecycle demo down; else echo "no demo was running"; fi
 
-# A real scheduler needs both cores for itself, so the end-to-end tests come last and alone.
+# One worker has Airflow and the end-to-end tests to itself while the others do the rest.
 test: $(STAMP) chromium ## Every test (minutes); needs no root, no Docker
-	$(PYTEST) $(SPREAD) -m "not e2e and not ceph and not benchmark"
-	$(PYTEST) -m "e2e and not ceph"
+	$(PYTEST) $(SPREAD) -m "not ceph and not benchmark"
 
 test-fast: $(STAMP) ## What takes seconds: no scheduler, no kill tests, no browser
 	$(PYTEST) $(SPREAD) -m "not e2e and not ceph and not benchmark and not kill and not browser and not slow"

@@ -1,5 +1,7 @@
 """Fixtures every test may use. ``store`` is a fresh reference store; servers start with the first test that needs them.
 
+With pytest-xdist one worker runs a module, and one all end-to-end tests, which share an Airflow (support/spread.py).
+
 S3 tests run on the embedded server, or on another endpoint (a Ceph gateway) named by LIFECYCLE_TEST_S3_ENDPOINT,
 LIFECYCLE_TEST_S3_ACCESS and LIFECYCLE_TEST_S3_SECRET; its five buckets are emptied before each test.
 """
@@ -19,6 +21,7 @@ from lifecycle.catalog.models import Catalog
 from lifecycle.demo.servers import Postgres, S3Server, embedded_s3
 from reference_store.create import BucketSpec, bucket_specs
 from support.buckets import fresh_buckets
+from support.pace import undisturbed_by_neighbours
 from support.servers import (
     EXTERNAL_S3,
     PostgresSpec,
@@ -28,6 +31,7 @@ from support.servers import (
     session_postgres,
     with_database,
 )
+from support.spread import give_way, one_scheduler, slow_first
 from support.store import Store
 
 if TYPE_CHECKING:
@@ -52,6 +56,15 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["postgres"] = str(_shared[0])
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return one_scheduler(config, log)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    give_way(item)
+
+
 def pytest_unconfigure() -> None:
     _controller.close()
 
@@ -61,7 +74,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     missing = "ceph" if external_s3() is None else "embedded_s3"
     left_out = [item for item in items if item.get_closest_marker(missing)]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    items[:] = slow_first([item for item in items if item not in left_out])
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +82,8 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     """The session's PostgreSQL 18."""
     shared = getattr(request.config, "workerinput", {}).get("postgres")
     if shared is not None:
-        yield PostgresSpec.parse(shared).server
+        with undisturbed_by_neighbours():
+            yield PostgresSpec.parse(shared).server
         return
     with session_postgres() as server:
         yield server

@@ -51,7 +51,7 @@ class Stack:
         return self.options.as_of - timedelta(days=days, hours=3)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with scratch("e2e") as folder:
