@@ -95,6 +95,19 @@ def test_a_partition_that_another_shard_dropped_meanwhile_is_no_default_and_no_e
     ]
 
 
+def test_the_tree_is_read_without_a_lock_on_any_partition(postgres_server: Postgres, messages: Messages) -> None:
+    """Whoever exchanges or alters a partition keeps nobody from planning; nor does PostgreSQL open 100,000 of them."""
+    with (
+        scratch_database(postgres_server) as conninfo,
+        psycopg.connect(conninfo) as holder,
+        psycopg.connect(conninfo, autocommit=True) as conn,
+    ):
+        holder.execute("LOCK TABLE app.messages IN ACCESS EXCLUSIVE MODE")
+        conn.execute("SET lock_timeout = '50ms'")
+        check_tree(conn, messages)
+        assert labels(conn, messages) == [("messages_beta_default", "default")]
+
+
 def test_partitions_of_pg_partman_are_found_by_their_bounds(conn: Connection, messages: Messages) -> None:
     days_of(
         conn,

@@ -25,8 +25,9 @@ _LIST = re.compile(r"FOR VALUES IN \((.*)\)", re.DOTALL)
 _TEXT = re.compile(r"'((?:[^']|'')*)'")
 _ITEM = re.compile(r"\s*(?:'(?:[^']|'')*'|[^',]+)\s*(?:,|$)")
 _ENDLESS = ("MINVALUE", "MAXVALUE", "'-infinity'", "'infinity'")
+# Bounds hold no columns. With the partition's oid, PostgreSQL would open every partition: lock it, and remember it.
 _NODE = sql.SQL(
-    "n.nspname, c.relname, c.relkind::text, pg_get_expr(c.relpartbound, c.oid), p.partstrat::text,"
+    "n.nspname, c.relname, c.relkind::text, pg_get_expr(c.relpartbound, 0), p.partstrat::text,"
     " ARRAY(SELECT a.attname::text FROM unnest(p.partattrs::int2[]) WITH ORDINALITY k(attnum, place)"
     " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum ORDER BY k.place)"
 )
