@@ -45,6 +45,7 @@ AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 DAYS_A_SESSION = 50
 TIER = Tier.CONSUMER
+HOLD = "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by) VALUES ('dataset', 'messages', 'a', 'b')"
 Conn = psycopg.Connection[Any]
 Result = TypeVar("Result")
 
@@ -207,8 +208,15 @@ class Show:
         self.step("what could be merged", lambda conn: merges(conn, config))
         units = self.step(f"the plan's {due:,} units", lambda conn: list(message_units(context(conn), TIER))) or []
         self.step("freezing the plan", lambda conn: freeze(conn, run.run_id, units))
+        hour = (cutoff.replace(minute=0, second=0, microsecond=0) - HOUR, cutoff)
+        self.step("one unit's partition", lambda conn: partitions_of(conn, messages, TIER, within=hour))
         self.step("status", lambda conn: status(conn, config))
         say(f"{len(units):,} units")
+        with session(self._server) as conn:
+            conn.execute(HOLD)
+            self.step("the plan, with a hold on everything", lambda conn: list(message_units(context(conn), TIER)))
+            conn.execute("DELETE FROM lifecycle.legal_holds")
+            runs.finish(conn, run.run_id, "failed")
 
 
 def main() -> None:

@@ -24,13 +24,12 @@ from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
 from lifecycle.stores.postgres.present import present
 from lifecycle.stores.postgres.tree import Partition
+from lifecycle.stores.postgres.windows import TOGETHER
 
 # A smaller partition is read faster than its exceptions are looked up.
 LARGE = 64 * 1024**2
 # More partitions than this are not taken out of a pass through all by conditions.
 MANY = 50
-# Partitions read in one statement: PostgreSQL plans, locks and remembers each of them, and more than in proportion.
-TOGETHER = 250
 _EVER = "-infinity"
 
 
