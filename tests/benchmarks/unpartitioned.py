@@ -1,9 +1,12 @@
 """Taking most of a large ordinary table out under live traffic: ours beside batched DELETE, on copies of the same data.
 
-    python tests/benchmarks/unpartitioned.py [--rows 1000000] [--only ours,batch_1000]
+    python tests/benchmarks/unpartitioned.py [--rows 1000000] [--only ours,batch_1000] [--patience 300] [--dir FOLDER]
 
 Rows are about 600 bytes with four indexes; four fifths are due, one account in a hundred is held. While each contestant
-works one session inserts, reads and updates as fast as it can, and its statements are timed.
+works one session inserts, reads and updates as fast as it can, and its statements are timed. Every contestant has the
+same rows to take out, and what it left is counted; one that is not done after ``--patience`` seconds is stopped, and
+told by what it had taken out until then. All end with VACUUM, which is in the time. Durable server; the files of one
+copy at a time lie beside the original (10 million rows: twice 8 GB, and the log).
 """
 
 from __future__ import annotations
@@ -34,9 +37,13 @@ from lifecycle.planning.units import Method, Tally, Unit
 from reference_store.create import create_schemas
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
-DUE = AS_OF - timedelta(days=7 * 366)
+# Scores go after seven calendar years: exactly what every contestant takes out.
+DUE = AS_OF.replace(year=AS_OF.year - 7)
 UNIT = "safety_scores"
+ROWS_OF_AN_ACCOUNT = 200
 Conn = psycopg.Connection[Any]
+# Takes the due rows out until an instant of the monotonic clock. False: that came first.
+Contestant = Callable[[Conn, float], bool]
 
 
 def tell(*cells: object) -> None:
@@ -44,28 +51,65 @@ def tell(*cells: object) -> None:
     sys.stdout.flush()
 
 
+def say(text: str) -> None:
+    sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {text}\n")
+
+
+def accounts_of(rows: int) -> int:
+    return max(rows // ROWS_OF_AN_ACCOUNT, 100)
+
+
 def fill(conn: Conn, rows: int) -> None:
+    """Rows first, then the indexes: random keys written one by one would take hours."""
     conn.execute("SET synchronous_commit = off")
+    conn.execute("SET maintenance_work_mem = '1GB'")
+    indexes = _without_indexes(conn)
+    accounts = accounts_of(rows)
     conn.execute(
         sql.SQL(
             "INSERT INTO app.safety_scores SELECT gen_random_uuid(), gen_random_uuid(),"
-            " ('00000000-0000-0000-0000-' || lpad((n % 5000)::text, 12, '0'))::uuid, 'consumer',"
+            " ('00000000-0000-0000-0000-' || lpad((n % {accounts})::text, 12, '0'))::uuid, 'consumer',"
             " repeat(md5(n::text), 15), 0.5, {start} + n * interval '1 second' FROM generate_series(1, {rows}) n"
-        ).format(start=sql.Literal(DUE - timedelta(seconds=rows * 4 // 5)), rows=sql.Literal(rows))
+        ).format(
+            accounts=sql.Literal(accounts),
+            start=sql.Literal(DUE - timedelta(seconds=rows * 4 // 5)),
+            rows=sql.Literal(rows),
+        )
     )
+    for statement in indexes:
+        conn.execute(statement.encode())
     conn.execute(
         "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by) SELECT 'account',"
         " '00000000-0000-0000-0000-' || lpad((n * 100)::text, 12, '0'), 'a case', 'somebody'"
-        " FROM generate_series(0, 49) n"
+        " FROM generate_series(0, %s) n",
+        (accounts // 100 - 1,),
     )
     conn.execute("VACUUM (ANALYZE)")
     conn.execute("CHECKPOINT")
 
 
+def _without_indexes(conn: Conn) -> list[str]:
+    """Takes them from the table. Returns the statements that make them again."""
+    key = conn.execute(
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE conrelid = 'app.safety_scores'::regclass AND contype = 'p'"
+    ).fetchall()
+    statements = [f"ALTER TABLE app.safety_scores ADD CONSTRAINT {name} {what}" for name, what in key]
+    for name, _ in key:
+        conn.execute(f"ALTER TABLE app.safety_scores DROP CONSTRAINT {name}".encode())
+    rest = conn.execute(
+        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
+        " WHERE indrelid = 'app.safety_scores'::regclass"
+    ).fetchall()
+    for name, _ in rest:
+        conn.execute(f"DROP INDEX {name}".encode())
+    return [*statements, *(what for _, what in rest)]
+
+
 # -- the contestants ----------------------------------------------------------------------------------------------
 
 
-def ours(conn: Conn) -> None:
+def ours(conn: Conn, _: float) -> bool:
     config = load_configuration()
     run = runs.begin(
         conn,
@@ -79,6 +123,7 @@ def ours(conn: Conn) -> None:
     tally = Tally("delete:safety_scores", 1)
     freeze(conn, run.run_id, [Unit(UNIT, UNIT, Method.RECORDS, (tally,))])
     expire_records(RunContext(conn, cast(Any, None), config.policy, config.catalog, run), UNIT)
+    return True
 
 
 _HELD = (
@@ -87,12 +132,12 @@ _HELD = (
 )
 
 
-def batched(size: int, *, keyset: bool) -> Callable[[Conn], None]:
+def batched(size: int, *, keyset: bool) -> Contestant:
     """Look for some ids, delete them by key, look again from the start; or, at its best, from where the last ended."""
 
-    def work(conn: Conn) -> None:
+    def work(conn: Conn, gives_up: float) -> bool:
         after = datetime(1970, 1, 1, tzinfo=UTC)
-        while True:
+        while time.monotonic() < gives_up:
             found = conn.execute(
                 "SELECT score_id, scored_at FROM app.safety_scores WHERE scored_at < %s AND scored_at > %s"
                 + _HELD
@@ -101,20 +146,22 @@ def batched(size: int, *, keyset: bool) -> Callable[[Conn], None]:
                 (DUE, after, size),
             ).fetchall()
             if not found:
-                break
+                conn.execute("VACUUM app.safety_scores")
+                return True
             conn.execute("DELETE FROM app.safety_scores WHERE score_id = ANY (%s)", ([row[0] for row in found],))
             after = found[-1][1] if keyset else after
-        conn.execute("VACUUM app.safety_scores")
+        return False
 
     return work
 
 
-def at_once(conn: Conn) -> None:
+def at_once(conn: Conn, _: float) -> bool:
     conn.execute("DELETE FROM app.safety_scores WHERE scored_at < %s" + _HELD, (DUE,))
     conn.execute("VACUUM app.safety_scores")
+    return True
 
 
-CONTESTANTS: dict[str, Callable[[Conn], None]] = {
+CONTESTANTS: dict[str, Contestant] = {
     "ours": ours,
     "batch_1000": batched(1_000, keyset=False),
     "batch_10000": batched(10_000, keyset=False),
@@ -131,6 +178,7 @@ class Traffic:
     """One session of the application; milliseconds per statement."""
 
     conninfo: str
+    accounts: int
     taken: list[float] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -152,7 +200,7 @@ class Traffic:
         elif die < 0.8:
             conn.execute(
                 "SELECT count(*) FROM app.safety_scores WHERE account_id = %s",
-                (f"00000000-0000-0000-0000-{int(die * 5000):012}",),
+                (f"00000000-0000-0000-0000-{int(die * self.accounts):012}",),
             )
         else:
             conn.execute(
@@ -165,35 +213,43 @@ class Traffic:
         return sorted(self.taken)[min(int(len(self.taken) * share), len(self.taken) - 1)]
 
 
-def contest(server: Postgres, name: str, work: Callable[[Conn], None]) -> None:
+def contest(server: Postgres, name: str, accounts: int, patience: int) -> None:
     with psycopg.connect(server.conninfo(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE product STRATEGY file_copy".encode())
         admin.execute("CHECKPOINT")
     conninfo = server.conninfo(name)
-    traffic = Traffic(conninfo)
+    traffic = Traffic(conninfo, accounts)
     thread = threading.Thread(target=traffic.run)
     with psycopg.connect(conninfo, autocommit=True) as conn:
         conn.execute("SET timezone = 'UTC'")
-        before, log_before = _size(conn), _log(conn)
+        before, log_before, rows = _size(conn), _log(conn), _old(conn)
         thread.start()
         began = time.monotonic()
-        work(conn)
+        done = CONTESTANTS[name](conn, began + patience)
         seconds = time.monotonic() - began
+        log = _log(conn) - log_before
         traffic.stop.set()
         thread.join()
-        gone = conn.execute("SELECT count(*) FROM app.safety_scores WHERE scored_at < %s", (DUE,)).fetchone()
+        left = _old(conn)
         tell(
-            name,
+            name if done else f"{name}, stopped",
             f"{seconds:.1f} s",
-            f"{(_log(conn) - log_before) / 1e6:,.0f} MB",
+            f"{(rows - left) / seconds:,.0f}/s",
+            f"{log / 1e6:,.0f} MB",
+            f"{log / max(rows - left, 1):,.0f} B",
             f"{before / 1e6:,.0f} MB",
             f"{_size(conn) / 1e6:,.0f} MB",
             *(f"{traffic.at(share):.1f} ms" for share in (0.5, 0.99, 1.0)),
             f"{len(traffic.taken):,}",
-            f"{gone[0] if gone else 0:,}",
+            f"{left:,}",
         )
     with psycopg.connect(server.conninfo(), autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def _old(conn: Conn) -> int:
+    row = conn.execute("SELECT count(*) FROM app.safety_scores WHERE tier = 'consumer'").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _size(conn: Conn) -> int:
@@ -207,21 +263,26 @@ def _log(conn: Conn) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--only", default=",".join(CONTESTANTS))
+    parser.add_argument("--patience", type=int, default=300, help="seconds that a contestant has")
+    parser.add_argument("--dir", type=Path, help="where the server's files go")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="lifecycle-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="lifecycle-bench-", dir=chosen.dir) as name:
         Path(name).chmod(0o755)
         with embedded_postgres(Path(name) / "pg", durable=True) as server:
             with psycopg.connect(server.conninfo(), autocommit=True) as conn:
                 conn.execute("CREATE DATABASE product")
             create_schemas(server.conninfo("product"))
+            began = time.monotonic()
             with psycopg.connect(server.conninfo("product"), autocommit=True) as conn:
                 fill(conn, chosen.rows)
-            tell("", "seconds", "log", "size before", "after", "p50", "p99", "max", "statements", "old rows left")
+            say(f"{chosen.rows:,} rows made in {time.monotonic() - began:.0f} s")
+            tell("", "seconds", "rows", "log", "log a row", "size before", "after", "p50", "p99", "max", "statements",
+                 "old rows left")  # fmt: skip
             for contestant in chosen.only.split(","):
-                contest(server, contestant, CONTESTANTS[contestant])
+                contest(server, contestant, accounts_of(chosen.rows), chosen.patience)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from psycopg import sql
@@ -102,6 +103,31 @@ def test_partitions_in_which_something_is_due_are_counted_as_if_every_row_were_a
             assert told == {name: counted for name, counted in asked.items() if _goes(context, counted)}
             seen += len(told)
     assert seen > 12, "too little was due for the test to say anything"
+
+
+def test_where_rows_have_to_be_asked_one_by_one_they_are_asked_some_partitions_at_a_time(
+    crowded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hold on the whole dataset is no reason for one statement over every partition that there is (case 19)."""
+    crowded.sql(
+        "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by) VALUES ('dataset', 'messages', 'r', 'p')"
+    )
+    asked_in = list[int]()
+
+    def counting(*args: Any) -> Any:
+        found = tallies(*args)
+        asked_in.append(len(found))
+        return found
+
+    monkeypatch.setattr(census, "TOGETHER", 3)
+    monkeypatch.setattr(census, "tallies", counting)
+    for context in _context(Tier.BUSINESS.value):
+        root = tier_root(context.conn, context.messages, Tier.BUSINESS)
+        assert root is not None
+        leaves = partitions_of(context.conn, context.messages, Tier.BUSINESS)
+        planned = census.census(context, Tier.BUSINESS, root, leaves)
+        assert {name: set(counted) for name, counted in planned.items()} == _asked(context, Tier.BUSINESS, root)
+        assert len(asked_in) >= len(leaves) // 3 and max(asked_in) <= 3
 
 
 def test_survivors_of_a_large_partition_are_found_by_its_exceptions(

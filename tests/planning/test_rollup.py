@@ -96,14 +96,15 @@ def test_merging_covers_what_was_covered_overlaps_nothing_and_comes_to_rest(numb
 def test_a_span_is_called_by_what_it_is(lower: str, upper: str, label: str) -> None:
     low, high = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (lower, upper))
     assert span_label(low, high) == label
-    assert span_of(label) == (None if ".." in label else (low, high))
+    assert span_of(label) == (low, high)
     assert span_label(low, high, default=True) == f"{label}-default"
+    assert span_of(f"{label}-default") is None
 
 
 def test_spans_without_ends_and_default_partitions_have_names() -> None:
     assert [span_label(None, None), span_label(None, None, default=True)] == ["all", "default"]
     assert [span_label(None, NEW_YEAR), span_label(NEW_YEAR, None)] == ["..2026-01-01", "2026-01-01.."]
-    assert [span_of(label) for label in ("all", "default", "2026-13", "..2026-01-01")] == [None] * 4
+    assert [span_of(label) for label in ("all", "default", "2026-13", "..2026-01-01", "2026-01-01..")] == [None] * 5
 
 
 def test_the_next_month_and_what_is_free() -> None:

@@ -24,13 +24,12 @@ from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
 from lifecycle.stores.postgres.present import present
 from lifecycle.stores.postgres.tree import Partition
+from lifecycle.stores.postgres.windows import TOGETHER
 
 # A smaller partition is read faster than its exceptions are looked up.
 LARGE = 64 * 1024**2
 # More partitions than this are not taken out of a pass through all by conditions.
 MANY = 50
-# Partitions read in one statement: PostgreSQL plans, locks and remembers each of them, and more than in proportion.
-TOGETHER = 250
 _EVER = "-infinity"
 
 
@@ -44,7 +43,7 @@ def census(
     leaves = list(leaves)
     source = exceptional.leaf_source(context.policy, context.catalog, tier, root)
     if context.guard is not None or exceptional.is_held_whole(context.conn, source, context.params):
-        return tallies(context.conn, context.messages, root, context.fate(tier), _arrived(context), context.params)
+        return _row_by_row(context, tier, root, leaves)
     if context.run.scope == ERASURE_SCOPE:
         old, bound = list[Partition](), None
     else:
@@ -73,7 +72,20 @@ def _old(context: RunContext, tier: Tier, root: sql.Identifier, old: list[Partit
     if len(apart) > MANY:
         apart, small = old, []
     found = _together(context, tier, root, small, apart)
-    return found | {leaf.name: counted for leaf in apart if (counted := leaf_tallies(context, tier, leaf))}
+    return found | _one_by_one(context, tier, apart)
+
+
+def _one_by_one(context: RunContext, tier: Tier, leaves: Iterable[Partition]) -> dict[str, list[Tally]]:
+    return {leaf.name: counted for leaf in leaves if (counted := leaf_tallies(context, tier, leaf))}
+
+
+def _row_by_row(
+    context: RunContext, tier: Tier, root: sql.Identifier, leaves: list[Partition]
+) -> dict[str, list[Tally]]:
+    """Every row of every partition: where nothing but the row itself tells its fate."""
+    apart = [leaf for leaf in leaves if not leaf.bounded]
+    found = _together(context, tier, root, [leaf for leaf in leaves if leaf.bounded], apart)
+    return found | _one_by_one(context, tier, apart)
 
 
 def _together(

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -101,11 +101,8 @@ def _move_in(context: RunContext, lease: UnitLease, tier: Tier, day: date) -> in
 
 
 def _leaves_of(context: RunContext, tier: Tier, day: date) -> list[Partition]:
-    return [
-        leaf
-        for leaf in partitions_of(context.conn, context.messages, tier)
-        if (leaf.lower is None or leaf.lower.date() <= day) and (leaf.upper is None or leaf.upper > start_of(day))
-    ]
+    span = (start_of(day), start_of(day + timedelta(days=1)))
+    return partitions_of(context.conn, context.messages, tier, within=span)
 
 
 def _copy(context: RunContext, candidate: index.Candidate) -> Copied | None:

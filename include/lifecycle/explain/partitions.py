@@ -15,6 +15,7 @@ from lifecycle.explain.objects import explain_log_objects
 from lifecycle.explain.records import ABSENT, dataset_of
 from lifecycle.explain.sentences import day
 from lifecycle.planning.risk import earliest
+from lifecycle.planning.spans import span_of
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.explained import (
@@ -98,7 +99,8 @@ def _groups(conn: Connection, config: Configuration, dataset: str, rest: str, as
     tier = _tier(tier_name)
     if not _SPAN.fullmatch(label):
         raise NoSuchPartitionError
-    leaf = next((leaf for leaf in partitions_of(conn, catalog.messages, tier) if leaf.label == label), None)
+    leaves = partitions_of(conn, catalog.messages, tier, within=span_of(label))
+    leaf = next((leaf for leaf in leaves if leaf.label == label), None)
     if leaf is None:
         return []
     return message_groups(conn, policy, catalog, tier, as_of, source=leaf.identifier)

@@ -56,8 +56,11 @@ def span_label(lower: datetime | None, upper: datetime | None, *, default: bool 
 
 
 def span_of(label: str) -> tuple[datetime, datetime] | None:
-    """The day, month or year that a label names; None for every other label."""
+    """The span that a label names; None for a default partition and for a span without an end."""
     try:
+        if ".." in label:
+            first, last = (datetime.fromisoformat(end) for end in label.split(".."))
+            return first.replace(tzinfo=UTC), last.replace(tzinfo=UTC)
         if len(label) == len("2026-08-01"):
             lower = start_of(date.fromisoformat(label))
             return lower, lower + _DAY

@@ -95,6 +95,19 @@ def test_a_partition_that_another_shard_dropped_meanwhile_is_no_default_and_no_e
     ]
 
 
+def test_the_tree_is_read_without_a_lock_on_any_partition(postgres_server: Postgres, messages: Messages) -> None:
+    """Whoever exchanges or alters a partition keeps nobody from planning; nor does PostgreSQL open 100,000 of them."""
+    with (
+        scratch_database(postgres_server) as conninfo,
+        psycopg.connect(conninfo) as holder,
+        psycopg.connect(conninfo, autocommit=True) as conn,
+    ):
+        holder.execute("LOCK TABLE app.messages IN ACCESS EXCLUSIVE MODE")
+        conn.execute("SET lock_timeout = '50ms'")
+        check_tree(conn, messages)
+        assert labels(conn, messages) == [("messages_beta_default", "default")]
+
+
 def test_partitions_of_pg_partman_are_found_by_their_bounds(conn: Connection, messages: Messages) -> None:
     days_of(
         conn,
@@ -142,6 +155,46 @@ def test_months_that_are_divided_into_days_are_walked_to_their_leaves(conn: Conn
         ("m2", "2026-02"),
         ("m1_rest", "2026-01-default"),
         ("messages_beta_default", "default"),
+    ]
+
+
+def test_what_a_span_may_lie_in_is_found_without_reading_the_rest_of_the_tree(
+    conn: Connection, messages: Messages
+) -> None:
+    """What one partition costs must not depend on how many there are; defaults on the way may hold its rows too."""
+    for month, after in (("2026-01", "2026-02"), ("2026-02", "2026-03")):
+        name = f"app.messages_beta_{month[-2:]}"
+        conn.execute(
+            f"CREATE TABLE {name} PARTITION OF app.messages_beta FOR VALUES FROM ('{month}-01') TO ('{after}-01')"
+            " PARTITION BY RANGE (received_at)".encode()
+        )
+        conn.execute(f"CREATE TABLE {name}_rest PARTITION OF {name} DEFAULT".encode())
+        days_of(
+            conn,
+            name,
+            (f"beta_{month[-2:]}_01", f"{month}-01", f"{month}-02"),
+            (f"beta_{month[-2:]}_02", f"{month}-02", f"{month}-03"),
+        )
+    days_of(conn, "app.messages_beta", ("beta_old", "MINVALUE", "2026-01-01"), ("beta_new", "2026-03-01", "MAXVALUE"))
+
+    def names(lower: str, upper: str) -> list[str]:
+        span = (datetime.fromisoformat(lower).replace(tzinfo=UTC), datetime.fromisoformat(upper).replace(tzinfo=UTC))
+        found = partitions_of(conn, messages, Tier.BETA, within=span)
+        assert found == [leaf for leaf in partitions_of(conn, messages, Tier.BETA) if leaf in found]
+        return [leaf.name for leaf in found]
+
+    beside = ["messages_beta_default"]
+    assert names("2026-01-02", "2026-01-03") == ["beta_01_02", "messages_beta_01_rest", *beside]
+    assert names("2026-01-01T23:00", "2026-01-02T01:00") == [
+        "beta_01_01",
+        "beta_01_02",
+        "messages_beta_01_rest",
+        *beside,
+    ]
+    assert names("2025-12-31", "2026-01-01") == ["beta_old", *beside]
+    assert names("2027-01-01", "2028-01-01") == ["beta_new", *beside]
+    assert [leaf.name for leaf in partitions_of(conn, messages, Tier.EVALUATION, within=(AS_OF, AS_OF + DAY))] == [
+        "messages_evaluation_default"
     ]
 
 

@@ -13,6 +13,7 @@ from lifecycle.planning.risk import Late, earliest
 from lifecycle.policy.counterfactual import KEEPERS, without
 from lifecycle.policy.decide import Decision, Fact, decide
 from lifecycle.policy.models import Disposition, Kind, Policy, Rule, Tier, Trigger
+from lifecycle.stores.postgres import windows
 from lifecycle.stores.postgres.candidates import Source, of_messages, of_quarantine, of_records
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.standing import measure
@@ -20,6 +21,7 @@ from support.crowd import LEAD, UNKNOWN, Crowd, Generator, Record, by_table
 from support.store import Connection, Store
 
 AS_OF = datetime(2026, 2, 25, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
 DUE = (Disposition.DELETE, Disposition.DEIDENTIFY)
 PROMPTS = "prompts_and_outputs"
 
@@ -136,20 +138,42 @@ def due_or_kept(crowd: Crowd, place: str, tier: str | None) -> list[Record]:
 @pytest.mark.parametrize("last", [None, AS_OF - timedelta(days=1), AS_OF - timedelta(minutes=30)], ids=str)
 def test_measured_from_exceptions_equals_asking_every_record(store: Store, last: datetime | None) -> None:
     """At-risk instant, due, simply late, late because of a hold or case, kept: per dataset and tier (cases 1 and 5)."""
+    with store.connect() as conn:
+        measured_is_asked(conn, last)
+
+
+def test_a_tier_of_very_many_partitions_is_measured_some_at_a_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One statement over 100,000 partitions takes gigabytes; by windows of the clock the answer is the same."""
+    monkeypatch.setattr(windows, "TOGETHER", 2)
+    with store.connect() as conn:
+        for tier in Tier:
+            for days in range(-1, 130, 10):
+                name = sql.Identifier("app", f"w_{tier.value}_{days + 1}")
+                above = sql.Identifier("app", f"messages_{tier.value}")
+                bounds = [sql.Literal(AS_OF - (days + past) * DAY) for past in (10, 0)]
+                statement = sql.SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})")
+                conn.execute(statement.format(name, above, *bounds))
+            config = load_configuration()
+            divided = windows.in_windows(conn, of_messages(config.policy, config.catalog, tier))
+            assert len(divided) == 7, "14 partitions, two in each; the ends of the clock belong to the outer ones"
+        measured_is_asked(conn, AS_OF - DAY)
+
+
+def measured_is_asked(conn: Connection, last: datetime | None) -> None:
     config = load_configuration()
     crowd = Generator(f"standing/{last}", AS_OF).fill(150)
-    with store.connect() as conn:
-        conn.execute("SET TimeZone = 'America/New_York'")
-        load(conn, crowd)
-        for source, place, tier in sources(config):
-            records = due_or_kept(crowd, place, tier)
-            asked = [Asked(crowd, record, config.policy, last) for record in records]
-            found = measure(conn, source, place, "scope", AS_OF, last)
-            told = (found.at_risk.astimezone(UTC) if found.at_risk else None, found.due, found.late)
-            assert told == expected(asked), (place, tier)
+    conn.execute("SET TimeZone = 'America/New_York'")
+    load(conn, crowd)
+    for source, place, tier in sources(config):
+        records = due_or_kept(crowd, place, tier)
+        asked = [Asked(crowd, record, config.policy, last) for record in records]
+        found = measure(conn, source, place, "scope", AS_OF, last)
+        told = (found.at_risk.astimezone(UTC) if found.at_risk else None, found.due, found.late)
+        assert told == expected(asked), (place, tier)
 
 
-DAY = timedelta(days=1)
 YEARS_10 = datetime(2026, 3, 7, 12, tzinfo=UTC)
 
 

@@ -72,7 +72,7 @@ def merge(
     """
     with conn.transaction():
         keep_still(conn, *parts)
-        present = set(partitions_of(conn, dataset, tier))
+        present = set(partitions_of(conn, dataset, tier, within=span))
         if not present.issuperset(parts):
             return None
         _refuse_unlike(conn, parts)

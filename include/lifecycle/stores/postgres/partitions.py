@@ -191,7 +191,7 @@ def adopt(
 
 def _is_free(conn: Connection, dataset: Messages, tier: Tier, span: tuple[datetime, datetime]) -> bool:
     """Whether still nothing covers a span: a merge or another run may have come first."""
-    leaves = partitions_of(conn, dataset, tier)
+    leaves = partitions_of(conn, dataset, tier, within=span)
     return free_spans(*span, [(leaf.lower, leaf.upper) for leaf in leaves if not leaf.default]) == [span]
 
 

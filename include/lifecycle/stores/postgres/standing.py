@@ -6,6 +6,7 @@ nothing could have taken it sooner (it has only just arrived or become free, or 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +23,7 @@ from lifecycle.stores.postgres.deadlines import ends, holding
 from lifecycle.stores.postgres.fates import HOLDS, fate_parameters, held, interval, table
 from lifecycle.stores.postgres.ids import Ids, other, own
 from lifecycle.stores.postgres.present import TRUE
+from lifecycle.stores.postgres.windows import in_windows
 
 # An end that no successful run has seen yet.
 _SINCE = sql.SQL("({end} <= %(as_of)s AND {end} > coalesce(%(last)s::timestamptz, '-infinity'))")
@@ -36,10 +38,11 @@ def measure(
         last: the as-of of the scope's last successful run.
     """
     rule = source.rule
-    params = _parameters(source, as_of, last)
-    oldest = one(conn, _oldest(source), params)
-    ordinary = _next_ordinary(conn, source, params) if rule.period is not None else None
-    found = _count(conn, source, params | {"look": ordinary})
+    params, windows = _parameters(source, as_of, last), in_windows(conn, source)
+    oldest = _first(one(conn, _oldest(each), params) for each in windows)
+    ordinary = _first(_next_ordinary(conn, each, params) for each in windows) if rule.period is not None else None
+    found = _count_all(conn, windows, params | {"look": ordinary})
+    agreed = earliest(_next_agreed(conn, each, params) for each in windows)
     return Standing(
         dataset=dataset,
         tier=source.tier_name,
@@ -48,7 +51,7 @@ def measure(
         period=rule.period,
         oldest=oldest,
         cutoff=cutoff_of(source.policy, rule, as_of) if rule.period is not None else None,
-        at_risk=earliest([found.strike, ordinary, _next_agreed(conn, source, params)]),
+        at_risk=earliest([found.strike, ordinary, agreed]),
         due=found.due,
         late=found.late,
         last_success=last,
@@ -58,7 +61,12 @@ def measure(
 def measure_late(conn: Connection, source: Source, as_of: datetime, last: datetime | None) -> Late:
     """Only what is past its deadline, by why: what a run wants to know before it disposes of it."""
     # No consent that is still to end makes anything late.
-    return _count(conn, source, _parameters(source, as_of, last) | {"look": as_of}).late
+    return _count_all(conn, in_windows(conn, source), _parameters(source, as_of, last) | {"look": as_of}).late
+
+
+def _first(found: Iterable[datetime | None]) -> datetime | None:
+    """Of windows in the order of the clock, what the first one says that says anything."""
+    return next((instant for instant in found if instant is not None), None)
 
 
 def _parameters(source: Source, as_of: datetime, last: datetime | None) -> dict[str, Any]:
@@ -160,6 +168,12 @@ def _next_agreed(conn: Connection, source: Source, params: dict[str, Any]) -> da
     )
     found: datetime | None = one(conn, query, params)
     return found
+
+
+def _count_all(conn: Connection, windows: Sequence[Source], params: dict[str, Any]) -> _Found:
+    found = [_count(conn, each, params) for each in windows]
+    late = sum((each.late for each in found), Late())
+    return _Found(sum(each.due for each in found), late, earliest(each.strike for each in found))
 
 
 def _count(conn: Connection, source: Source, params: dict[str, Any]) -> _Found:

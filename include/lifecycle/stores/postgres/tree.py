@@ -7,7 +7,7 @@ partitions in ways of their own. What cannot be disposed of partition by partiti
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,9 +24,12 @@ _RANGE = re.compile(r"FOR VALUES FROM \((.*)\) TO \((.*)\)", re.DOTALL)
 _LIST = re.compile(r"FOR VALUES IN \((.*)\)", re.DOTALL)
 _TEXT = re.compile(r"'((?:[^']|'')*)'")
 _ITEM = re.compile(r"\s*(?:'(?:[^']|'')*'|[^',]+)\s*(?:,|$)")
+# A span of the clock, half-open.
+Within = tuple[datetime, datetime]
 _ENDLESS = ("MINVALUE", "MAXVALUE", "'-infinity'", "'infinity'")
+# Bounds hold no columns. With the partition's oid, PostgreSQL would open every partition: lock it, and remember it.
 _NODE = sql.SQL(
-    "n.nspname, c.relname, c.relkind::text, pg_get_expr(c.relpartbound, c.oid), p.partstrat::text,"
+    "n.nspname, c.relname, c.relkind::text, pg_get_expr(c.relpartbound, 0), p.partstrat::text,"
     " ARRAY(SELECT a.attname::text FROM unnest(p.partattrs::int2[]) WITH ORDINALITY k(attnum, place)"
     " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum ORDER BY k.place)"
 )
@@ -137,25 +140,31 @@ class _Node:
         return f"{self.schema}.{self.name}"
 
 
-def tier_tree(conn: Connection, dataset: Messages, tier: Tier) -> Branch | Partition | None:
+def tier_tree(
+    conn: Connection, dataset: Messages, tier: Tier, within: Within | None = None
+) -> Branch | Partition | None:
     """The part of the tree that holds a tier; None when nothing does, and its rows are in the default partition.
+
+    Args:
+        within: only what rows of a span may lie in: partitions that overlap it, and default partitions beside them.
 
     Raises:
         UnsupportedPartitioningError: it is partitioned by something else, or together with other tiers.
     """
-    for node in _tier_nodes(conn, dataset):
-        if node.bound is not None and _tiers_of(dataset, node) == [tier.value]:
-            return _grow(conn, dataset, node)
-    return None
+    node = _tier_node(conn, dataset, tier)
+    return None if node is None else _grow(conn, dataset, node, within)
 
 
-def partitions_of(conn: Connection, dataset: Messages, tier: Tier) -> list[Partition]:
+def partitions_of(conn: Connection, dataset: Messages, tier: Tier, within: Within | None = None) -> list[Partition]:
     """Every leaf of a tier, in clock order, default partitions last. Reads the catalogue, not the table.
+
+    Args:
+        within: see `tier_tree`. What one partition costs must not depend on how many there are.
 
     Raises:
         UnsupportedPartitioningError: see `tier_tree`.
     """
-    found = tier_tree(conn, dataset, tier)
+    found = tier_tree(conn, dataset, tier, within)
     if found is None:
         return []
     return sorted(found.leaves() if isinstance(found, Branch) else [found], key=_clock_order)
@@ -163,8 +172,8 @@ def partitions_of(conn: Connection, dataset: Messages, tier: Tier) -> list[Parti
 
 def tier_root(conn: Connection, dataset: Messages, tier: Tier) -> sql.Identifier | None:
     """The table through which a tier's rows are read; None when no partition is for it."""
-    found = tier_tree(conn, dataset, tier)
-    return None if found is None else found.identifier
+    node = _tier_node(conn, dataset, tier)
+    return None if node is None else sql.Identifier(node.schema, node.name)
 
 
 def unclassified_partitions(conn: Connection, dataset: Messages) -> list[Partition]:
@@ -218,6 +227,13 @@ def _tier_nodes(conn: Connection, dataset: Messages) -> list[_Node]:
     return _read(conn, _CHILDREN, {"parent": root[0].oid})
 
 
+def _tier_node(conn: Connection, dataset: Messages, tier: Tier) -> _Node | None:
+    for node in _tier_nodes(conn, dataset):
+        if node.bound is not None and _tiers_of(dataset, node) == [tier.value]:
+            return node
+    return None
+
+
 def _below(conn: Connection, node: _Node) -> list[_Node]:
     return _read(conn, _BELOW, {"parent": node.oid})
 
@@ -247,10 +263,13 @@ def _value(item: str) -> str | None:
     return found.group(1).replace("''", "'") if found else (None if item == "NULL" else item)
 
 
-def _grow(conn: Connection, dataset: Messages, node: _Node) -> Branch | Partition:
+def _grow(conn: Connection, dataset: Messages, node: _Node, within: Within | None) -> Branch | Partition:
     """The tree below a tier's node, each partition with the span that reaches it."""
     schema, name = dataset.table.split(".", 1)
-    below = _below(conn, node) if node.strategy is not None else []
+    if node.strategy is None:
+        below = []
+    else:
+        below = _below(conn, node) if within is None else list(_overlapping(conn, node, within))
     children: dict[int, list[_Node]] = {}
     for each in below:
         if each.bound is not None:  # None: another shard dropped it while the catalogue was being read
@@ -258,6 +277,20 @@ def _grow(conn: Connection, dataset: Messages, node: _Node) -> Branch | Partitio
     made = _make(dataset, node, (schema, name), (None, None), children, bare=True)
     _refuse_twins(made)
     return made
+
+
+def _overlapping(conn: Connection, node: _Node, within: Within) -> Iterator[_Node]:
+    """Level by level, only where a span leads."""
+    for child in _read(conn, _CHILDREN, {"parent": node.oid}):
+        if child.bound is None or (child.bound != DEFAULT_BOUND and not _overlaps(_range(child), within)):
+            continue
+        yield child
+        if child.strategy is not None:
+            yield from _overlapping(conn, child, within)
+
+
+def _overlaps(own: tuple[datetime | None, datetime | None], within: Within) -> bool:
+    return (own[0] is None or own[0] < within[1]) and (own[1] is None or own[1] > within[0])
 
 
 def _make(

@@ -1,0 +1,50 @@
+"""A tier of very many partitions, some hundred at a time.
+
+PostgreSQL plans, locks and remembers every partition that a statement may touch, and more than in proportion: one
+question to 100,000 of them takes gigabytes. Windows of the clock divide it; each row lies in exactly one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from psycopg import sql
+
+from lifecycle.catalog.models import Messages
+from lifecycle.stores.postgres.candidates import Source
+from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.tree import UnsupportedPartitioningError, partitions_of
+
+# Partitions read in one statement.
+TOGETHER = 250
+_HOW_MANY = "SELECT count(*) FROM pg_partition_tree(to_regclass(%s)) WHERE isleaf"
+
+
+def in_windows(conn: Connection, source: Source) -> list[Source]:
+    """The same source by windows of its clock, the earliest first; itself where one statement is enough."""
+    if not isinstance(source.dataset, Messages) or source.tier is None:
+        return [source]
+    name = table(source.dataset.table).as_string(conn)
+    if source.relation.as_string(conn) != name or one(conn, _HOW_MANY, (name,)) <= TOGETHER:
+        return [source]
+    try:
+        leaves = partitions_of(conn, source.dataset, source.tier)
+    except UnsupportedPartitioningError:  # a run refuses it; where it stands can be asked all the same
+        return [source]
+    starts = [leaf.lower for leaf in leaves if leaf.lower is not None and not leaf.default]
+    return _divided(source, starts[TOGETHER::TOGETHER])
+
+
+def _divided(source: Source, bounds: list[datetime]) -> list[Source]:
+    clock = source.columns.clock
+    found = []
+    for lower, upper in zip([None, *bounds], [*bounds, None], strict=True):
+        parts = [source.which]
+        if lower is not None:
+            parts.append(sql.SQL("{} >= {}").format(clock, sql.Literal(lower)))
+        if upper is not None:
+            parts.append(sql.SQL("{} < {}").format(clock, sql.Literal(upper)))
+        found.append(replace(source, which=sql.SQL(" AND ").join(parts)))
+    return found
