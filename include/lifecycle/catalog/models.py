@@ -211,6 +211,12 @@ class Accounts(Frozen):
         return (self.key,)
 
 
+class Shards(Frozen):
+    """How a day of very many objects is cut: each part is a unit of its own, for a worker of its own."""
+
+    objects: Annotated[int, Field(ge=1, le=10**9, strict=True, examples=[10_000])]
+
+
 class Logs(Frozen):
     """Objects that hold many records of many accounts and tiers (JSON lines, plain, gzip or zstd; Parquet)."""
 
@@ -223,6 +229,7 @@ class Logs(Frozen):
     subject: Identifier
     tier: Identifier
     clock: Identifier
+    shards: Shards | None = None
 
 
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]

@@ -47,10 +47,22 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class KeyRange:
+    """The keys behind ``after`` up to and including ``until``; None: without end. All keys, unless told."""
+
+    after: str = ""
+    until: str | None = None
+
+
+EVERY_KEY = KeyRange()
+
+
+@dataclass(frozen=True)
 class Unit:
     """One partition with what will be done to it: the grain of work, retry and evidence.
 
     ``awaiting``: why it is not carried out before somebody says yes; None where nobody need be asked.
+    ``keys``: which objects of the partition are meant, where it was cut.
     """
 
     unit: str
@@ -63,6 +75,7 @@ class Unit:
     deadline: datetime | None = None
     order: tuple[datetime, ...] = field(default=())
     awaiting: str | None = None
+    keys: KeyRange = EVERY_KEY
 
     @property
     def due(self) -> int:
