@@ -175,8 +175,7 @@ class _Work:
                 return failed
             after = batch[-1].record
             self._stage_lengths(batch)
-            act = partial(self._timed_batch, batch[0].record, after, size)
-            done = self._through(act, reads_only=self._spares_exceptions)
+            done = self._through(partial(self._timed_batch, batch[0].record, after, size))
             failed += done.failed
             size = next_size(OBJECTS, size, len(batch), done.seconds)
         return failed
@@ -194,15 +193,7 @@ class _Work:
             only=self.only,
         )
 
-    @property
-    def _spares_exceptions(self) -> bool:
-        """Whether no child of a message is an exception itself: then days are emptied beside each other."""
-        exceptions = set(self.context.catalog.exceptions.tables)
-        return exceptions.isdisjoint(child.table for child in self.dataset.children)
-
-    def _through(
-        self, act: Callable[[Gate], Result], mode: str = "ROW EXCLUSIVE", *, reads_only: bool = False
-    ) -> Result:
+    def _through(self, act: Callable[[Gate], Result], mode: str = "ROW EXCLUSIVE") -> Result:
         """Act inside the gate, where nobody can add a foreign key to the partition any more."""
 
         def guarded(gate: Gate) -> Result:
@@ -211,7 +202,7 @@ class _Work:
             return act(gate)
 
         try:
-            return through_gate(self.context.conn, self.context.catalog, self.lease, guarded, reads_only=reads_only)
+            return through_gate(self.context.conn, self.context.catalog, self.lease, guarded)
         except psycopg.errors.ForeignKeyViolation as error:
             raise violated(self.row.unit, error) from None
 
