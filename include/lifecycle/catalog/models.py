@@ -218,6 +218,12 @@ class Accounts(Frozen):
         return (self.key,)
 
 
+class Shards(Frozen):
+    """How a day of very many objects is cut: each part is a unit of its own, for a worker of its own."""
+
+    objects: Annotated[int, Field(ge=1, le=10**9, strict=True, examples=[10_000])]
+
+
 class Logs(Frozen):
     """Objects that hold many records of many accounts and tiers (JSON lines, plain, gzip or zstd; Parquet)."""
 
@@ -231,6 +237,7 @@ class Logs(Frozen):
     tier: Identifier
     clock: Identifier
     expire: Expire = "requests"
+    shards: Shards | None = None
 
 
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]

@@ -12,6 +12,7 @@ from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.ledger import chain
 from lifecycle.ledger.runs import Run
 from lifecycle.planning.cutoffs import cutoff_for
+from lifecycle.planning.units import KeyRange
 from lifecycle.policy.models import Category, Policy, Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import fate_parameters, message_fate, quarantine_fate, record_fate
@@ -127,3 +128,9 @@ class UnitRow:
     progress: dict[str, dict[str, int]]
     status: str
     started_at: Any
+    keys_after: str | None = None
+    keys_until: str | None = None
+
+    @property
+    def keys(self) -> KeyRange:
+        return KeyRange(self.keys_after or "", self.keys_until)

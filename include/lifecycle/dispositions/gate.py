@@ -82,13 +82,14 @@ class Gate:
         self._open = False
 
 
-def _lock_exceptions(conn: Connection, catalog: Catalog) -> None:
+def _lock_exceptions(conn: Connection, catalog: Catalog, reads_only: bool) -> None:
     """Holds and requests are only read here; the application's exception tables may also lose rows to us."""
     ours = [sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.SQL(", ").join([HOLDS, ERASURES]))]
     # Self-conflicting: two gates that both hold SHARE and then delete from these tables would deadlock.
-    theirs = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE")
+    theirs = sql.SQL("LOCK TABLE {} IN {} MODE")
     if names := sorted(catalog.exceptions.tables):
-        ours.append(theirs.format(sql.SQL(", ").join(table(name) for name in names)))
+        mode = sql.SQL("SHARE" if reads_only else "SHARE ROW EXCLUSIVE")
+        ours.append(theirs.format(sql.SQL(", ").join(table(name) for name in names), mode))
     for statement in ours:
         conn.execute(statement)
 
@@ -101,29 +102,35 @@ def in_turn(conn: Connection) -> Iterator[None]:
         yield
 
 
-def _queue(conn: Connection) -> None:
+def _queue(conn: Connection, *, beside: bool = False) -> None:
+    """Wait for our turn; ``beside``: for those only who need it to themselves. Whoever waits is not overtaken."""
+    function = sql.SQL("pg_advisory_xact_lock_shared" if beside else "pg_advisory_xact_lock")
     conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_BUDGET_SECONDS:.0f}s",))
-    conn.execute("SELECT pg_advisory_xact_lock(%s)", (_QUEUE_LOCK,))
+    conn.execute(sql.SQL("SELECT {}(%s)").format(function), (_QUEUE_LOCK,))
     conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_TIMEOUT_MS}ms",))
 
 
 @contextmanager
-def open_gate(conn: Connection, catalog: Catalog, lease: UnitLease) -> Iterator[Gate]:
+def open_gate(conn: Connection, catalog: Catalog, lease: UnitLease, *, reads_only: bool = False) -> Iterator[Gate]:
     """One transaction in which something may be destroyed. Commits when the block ends, rolls back on an error.
+
+    Args:
+        reads_only: nothing will be written to the tables of exceptions. Such gates are open beside each other; holds
+            and exceptions stand still all the same.
 
     Raises:
         FencedOutError: a newer try has taken the unit over.
         psycopg.errors.LockNotAvailable: the locks were not to be had at once; see `through_gate`.
     """
     with conn.transaction():
-        _queue(conn)
+        _queue(conn, beside=reads_only)
         row = conn.execute(
             "SELECT fence FROM lifecycle.plan_units WHERE run_id = %s AND unit = %s FOR UPDATE",
             (lease.run_id, lease.unit),
         ).fetchone()
         if row is None or row[0] != lease.token:
             raise FencedOutError(lease.unit, lease.token)
-        _lock_exceptions(conn, catalog)
+        _lock_exceptions(conn, catalog, reads_only)
         gate = Gate(conn, lease)
         try:
             yield gate
@@ -131,16 +138,24 @@ def open_gate(conn: Connection, catalog: Catalog, lease: UnitLease) -> Iterator[
             gate.close()
 
 
-def through_gate(conn: Connection, catalog: Catalog, lease: UnitLease, act: Callable[[Gate], Result]) -> Result:
+def through_gate(
+    conn: Connection,
+    catalog: Catalog,
+    lease: UnitLease,
+    act: Callable[[Gate], Result],
+    *,
+    reads_only: bool = False,
+) -> Result:
     """Run ``act`` inside the gate, trying again while locks are busy, within a budget of two minutes.
 
     ``act`` must be safe to repeat: its database changes roll back, and its S3 deletions are idempotent.
+    For ``reads_only`` see `open_gate`.
     """
     give_up = time.monotonic() + LOCK_BUDGET_SECONDS
     pause = 0.05
     while True:
         try:
-            with open_gate(conn, catalog, lease) as gate:
+            with open_gate(conn, catalog, lease, reads_only=reads_only) as gate:
                 return act(gate)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
             if time.monotonic() > give_up:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -17,21 +17,31 @@ from psycopg.types.json import Jsonb
 from lifecycle.catalog.models import Logs
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate
-from lifecycle.dispositions.plan_store import record_progress
+from lifecycle.dispositions.plan_store import load_unit, record_progress
+from lifecycle.planning.units import KeyRange
 from lifecycle.stores.postgres.connect import Connection
 
 if TYPE_CHECKING:
+    from lifecycle.stores.s3.entries import ObjectVersion
     from lifecycle.stores.s3.logs import RewriteResult
 
 
 def dataset_of(context: RunContext, unit: str) -> Logs | None:
     """The log dataset of a unit; None when the dataset file does not bind it any more."""
-    name = unit.rsplit("/", 1)[0]
+    name = unit.split("/")[0]
     return next((dataset for dataset in context.catalog.logs if dataset.id == name), None)
 
 
 def day_prefix(dataset: Logs, unit: str) -> str:
-    return f"{dataset.prefix}date={unit.rsplit('/', 1)[1]}/"
+    return f"{dataset.prefix}date={unit.split('/')[1]}/"
+
+
+def versions_in(context: RunContext, dataset: Logs, prefix: str, keys: KeyRange) -> Iterator[ObjectVersion]:
+    """Every version below a prefix whose key lies in a range, by key."""
+    from lifecycle.stores.s3.versions import iter_versions
+
+    found = iter_versions(context.s3, dataset.bucket, prefix, after=keys.after, ahead=keys.until is None)
+    return takewhile(lambda version: keys.until is None or version.key <= keys.until, found)
 
 
 def announce(aside: Connection, run_id: int, unit: str, key: str, seen: RewriteResult, etag: str) -> None:
@@ -67,11 +77,7 @@ def settle(context: RunContext, dataset: Logs, unit: str, gate: Gate) -> None:
     if not said:
         return
     wanted = {name for name, _, _ in said}
-    there = {
-        name: etag
-        for key, etag in _contents(context, dataset, day_prefix(dataset, unit))
-        if (name := _hash(key)) in wanted
-    }
+    there = {name: etag for key, etag in _contents(context, dataset, unit) if (name := _hash(key)) in wanted}
     for name, etag, counts in said:
         if there.get(name) != etag:
             _record(gate, run_id, unit, counts)
@@ -81,11 +87,13 @@ def _record(gate: Gate, run_id: int, unit: str, removed: dict[str, int]) -> None
     record_progress(gate.conn, run_id, unit, {f"delete:{rule}": {"records": n} for rule, n in removed.items() if n})
 
 
-def _contents(context: RunContext, dataset: Logs, prefix: str) -> Iterator[tuple[str, str]]:
-    """Every key of a day, and the ETag of the newest content under it, which a delete marker may hide."""
-    from lifecycle.stores.s3.versions import iter_versions, newest_etag
+def _contents(context: RunContext, dataset: Logs, unit: str) -> Iterator[tuple[str, str]]:
+    """Every key of a unit, and the ETag of the newest content under it, which a delete marker may hide."""
+    from lifecycle.stores.s3.versions import newest_etag
 
-    for key, versions in groupby(iter_versions(context.s3, dataset.bucket, prefix), key=attrgetter("key")):
+    keys = load_unit(context.conn, context.run.run_id, unit).keys
+    found = versions_in(context, dataset, day_prefix(dataset, unit), keys)
+    for key, versions in groupby(found, key=attrgetter("key")):
         yield key, newest_etag(versions)
 
 

@@ -6,6 +6,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import groupby, islice
@@ -15,12 +16,20 @@ from typing import TYPE_CHECKING
 from lifecycle.catalog.models import Logs
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, take_lease, through_gate
-from lifecycle.dispositions.log_announcements import announce, count_removed, dataset_of, day_prefix, settle
+from lifecycle.dispositions.log_announcements import (
+    announce,
+    count_removed,
+    dataset_of,
+    day_prefix,
+    settle,
+    versions_in,
+)
 from lifecycle.dispositions.log_index import LogIndex, suspects_of
 from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, write_intents
 from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.cutoffs import Cutoff, cutoff_for
-from lifecycle.planning.units import Method, Progress, Tally, Unit
+from lifecycle.planning.shards import boundary, part_name
+from lifecycle.planning.units import EVERY_KEY, KeyRange, Method, Progress, Tally, Unit
 from lifecycle.policy.decide import Fact, decide
 from lifecycle.policy.models import Policy, Tier
 from lifecycle.stores.postgres.connect import Connection, connect
@@ -28,7 +37,7 @@ from lifecycle.stores.postgres.facts import LogFacts, load_log_facts
 from lifecycle.stores.postgres.guard import AWAITING
 
 if TYPE_CHECKING:
-    from lifecycle.stores.s3.logs import LogFields
+    from lifecycle.stores.s3.logs import LogFields, RewriteResult
     from lifecycle.stores.s3.versions import ObjectVersion
 
 log = logging.getLogger(__name__)
@@ -113,11 +122,11 @@ def _days(context: RunContext, dataset: Logs) -> Iterator[tuple[date, str]]:
                 yield date.fromisoformat(match.group(1)), found["Prefix"]
 
 
-def _objects(context: RunContext, dataset: Logs, prefix: str) -> Iterator[tuple[str, list[ObjectVersion]]]:
+def _objects(
+    context: RunContext, dataset: Logs, prefix: str, keys: KeyRange = EVERY_KEY
+) -> Iterator[tuple[str, list[ObjectVersion]]]:
     """Every key of a day with its first two versions: one that has more is looked at by itself."""
-    from lifecycle.stores.s3.versions import iter_versions
-
-    for key, versions in groupby(iter_versions(context.s3, dataset.bucket, prefix), key=attrgetter("key")):
+    for key, versions in groupby(versions_in(context, dataset, prefix, keys), key=attrgetter("key")):
         yield key, list(islice(versions, 2))
 
 
@@ -126,8 +135,6 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
 
     Of an object that stands as it was last read, what is remembered of it tells whether it must be read again.
     """
-    from lifecycle.stores.s3.logs import inspect_object
-
     conversations: dict[str, list[str]] = {}
     for dataset in context.catalog.logs:
         if context.waits(dataset.id):
@@ -136,32 +143,70 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
         index, days = LogIndex(context.conn, dataset, not context.run.dry_run), list[date]()
         for day, prefix in _days(context, dataset):
             days.append(day)
-            waiting: Counter[str] = Counter()
-            judge = decider(context, facts, day, waiting)
-            suspects, learn = suspects_of(judge), partial(index.learn, day)
-            removed: dict[str, int] = {}
-            kept = objects = 0
-            for key, versions in _objects(context, dataset, prefix):
-                clean = index.rows_if_clean(versions, suspects)
-                if clean is not None:
-                    kept += clean
-                    continue
-                seen = inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge, learn)
-                kept += seen.kept
-                objects += bool(seen.removed)
-                for rule, count in seen.removed.items():
-                    removed[rule] = removed.get(rule, 0) + count
-            if removed:
-                tallies = [Tally(f"delete:{rule}", n, objects) for rule, n in sorted(removed.items())]
-                yield Unit(
-                    unit=f"{dataset.id}/{day.isoformat()}",
-                    dataset=dataset.id,
-                    method=Method.LOGS,
-                    tallies=(*tallies, *_kept(kept, waiting[AWAITING])),
-                    day=day,
-                    deadline=datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=28),
-                )
+            yield from _cut(context, dataset, facts, day, prefix, index)
         index.forget_other_days(days)
+
+
+@dataclass
+class _Part:
+    """What was found in one key range of a day; in all of it, unless the dataset file says that days are cut."""
+
+    number: int
+    after: str
+    read: int = 0
+    kept: int = 0
+    objects: int = 0
+    removed: Counter[str] = field(default_factory=Counter)
+    waiting: Counter[str] = field(default_factory=Counter)
+
+    def add(self, seen: RewriteResult) -> None:
+        self.kept += seen.kept
+        self.objects += bool(seen.removed)
+        self.removed.update(seen.removed)
+
+
+def _cut(
+    context: RunContext, dataset: Logs, facts: LogFacts, day: date, prefix: str, index: LogIndex
+) -> Iterator[Unit]:
+    """A unit for each part of a day with due records. Where a part ends is known when the key behind it is seen."""
+    from lifecycle.stores.s3.logs import inspect_object
+
+    most, learn = dataset.shards.objects if dataset.shards else None, partial(index.learn, day)
+    part, last = _Part(1, ""), ""
+    judge = decider(context, facts, day, part.waiting)
+    suspects = suspects_of(judge)
+    for key, versions in _objects(context, dataset, prefix):
+        if part.read == most:
+            until = boundary(last, key)
+            yield from _unit(dataset, day, part, until)
+            part = _Part(part.number + 1, until)
+            judge = decider(context, facts, day, part.waiting)
+            suspects = suspects_of(judge)
+        part.read, last = part.read + 1, key
+        clean = index.rows_if_clean(versions, suspects)
+        if clean is not None:
+            part.kept += clean
+        else:
+            part.add(inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge, learn))
+    yield from _unit(dataset, day, part, None)
+
+
+def _unit(dataset: Logs, day: date, part: _Part, until: str | None) -> Iterator[Unit]:
+    """The last part has no end, so that what is filed after the plan belongs to one of them, too."""
+    if not part.removed:
+        return
+    name = f"{dataset.id}/{day.isoformat()}"
+    whole = part.number == 1 and until is None
+    tallies = [Tally(f"delete:{rule}", n, part.objects) for rule, n in sorted(part.removed.items())]
+    yield Unit(
+        unit=name if whole else part_name(name, part.number),
+        dataset=dataset.id,
+        method=Method.LOGS,
+        tallies=(*tallies, *_kept(part.kept, part.waiting[AWAITING])),
+        day=day,
+        deadline=datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=28),
+        keys=KeyRange(part.after, until),
+    )
 
 
 def _kept(records: int, waiting: int) -> tuple[Tally, ...]:
@@ -171,7 +216,9 @@ def _kept(records: int, waiting: int) -> tuple[Tally, ...]:
 
 
 def expire_logs(context: RunContext, unit: str, conversations: dict[str, list[str]] | None = None) -> Progress:
-    """Rewrite the objects of one day without their due records, each inside the gate.
+    """Rewrite the objects of one day, or of a key range of it, without their due records, each inside the gate.
+
+    Nothing is written to the tables of exceptions here, so other units of log objects are at work at the same time.
 
     Args:
         conversations: see `load_log_facts`; to be shared by units that are carried out one right after the other.
@@ -190,17 +237,17 @@ def expire_logs(context: RunContext, unit: str, conversations: dict[str, list[st
     known: dict[str, list[str]] = {} if conversations is None else conversations
     # Announcements are committed while the gate's own transaction is open, so they need a connection of their own.
     with connect() as aside:
-        for _, versions in _objects(context, dataset, day_prefix(dataset, unit)):
+        for _, versions in _objects(context, dataset, day_prefix(dataset, unit), row.keys):
             try:
                 act = partial(_rewrite, context, dataset, unit, versions, known, row.day, aside)
-                through_gate(context.conn, context.catalog, lease, act)
+                through_gate(context.conn, context.catalog, lease, act, reads_only=True)
             except LifecycleError as error:
                 log.warning("an object of %s was left as it is: %s", unit, error)
                 failed += 1
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"objects failed": failed})
-    through_gate(context.conn, context.catalog, lease, partial(_close, context, dataset, unit))
+    through_gate(context.conn, context.catalog, lease, partial(_close, context, dataset, unit), reads_only=True)
     return load_unit(context.conn, context.run.run_id, unit).progress
 
 

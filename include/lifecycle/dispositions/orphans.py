@@ -66,7 +66,8 @@ def expire_orphans(context: RunContext, unit: str) -> Progress:
     tier = Tier(row.tier) if row.tier else None
     failed = 0
     for keys in _orphans(context, tier):
-        failed += through_gate(context.conn, context.catalog, lease, partial(_destroy, context, keys))
+        act = partial(_destroy, context, keys)
+        failed += through_gate(context.conn, context.catalog, lease, act, reads_only=True)
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"objects failed": failed})

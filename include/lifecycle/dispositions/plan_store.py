@@ -16,8 +16,12 @@ from lifecycle.stores.postgres.connect import Connection
 # What an S3 lock keeps although no hold is recorded for it: shown as kept, and left to the validation to object to.
 LOCKED_FATE = "keep:object_lock"
 _INSERT = (
-    "INSERT INTO lifecycle.plan_units (run_id, unit, dataset, tier, day, method, cutoff, deadline, planned, status)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "INSERT INTO lifecycle.plan_units (run_id, unit, dataset, tier, day, method, cutoff, deadline, planned, status,"
+    " keys_after, keys_until) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
+_SELECT = (
+    "SELECT run_id, unit, dataset, tier, day, method, cutoff, planned, progress, status, started_at, keys_after,"
+    " keys_until FROM lifecycle.plan_units"
 )
 
 
@@ -46,14 +50,15 @@ def _row(run_id: int, unit: Unit) -> tuple[object, ...]:
         unit.deadline,
         Jsonb(unit.planned()),
         status,
+        unit.keys.after or None,
+        unit.keys.until,
     )
 
 
 def load_unit(conn: Connection, run_id: int, unit: str) -> UnitRow:
     with conn.cursor(row_factory=class_row(UnitRow)) as cursor:
         row = cursor.execute(
-            "SELECT run_id, unit, dataset, tier, day, method, cutoff, planned, progress, status, started_at"
-            " FROM lifecycle.plan_units WHERE run_id = %s AND unit = %s",
+            _SELECT + " WHERE run_id = %s AND unit = %s",
             (run_id, unit),
         ).fetchone()
     if row is None:
@@ -65,8 +70,7 @@ def all_units(conn: Connection, run_id: int) -> list[UnitRow]:
     """The whole plan, the earliest deadline first."""
     with conn.cursor(row_factory=class_row(UnitRow)) as cursor:
         return cursor.execute(
-            "SELECT run_id, unit, dataset, tier, day, method, cutoff, planned, progress, status, started_at"
-            " FROM lifecycle.plan_units WHERE run_id = %s ORDER BY deadline NULLS LAST, unit",
+            _SELECT + " WHERE run_id = %s ORDER BY deadline NULLS LAST, unit",
             (run_id,),
         ).fetchall()
 

@@ -6,7 +6,6 @@ Between steps travel ids and counts; plans and ledgers live in PostgreSQL (schem
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -51,6 +50,7 @@ from lifecycle.orchestration.session import run_context, shared_s3_client
 from lifecycle.orchestration.standing import late_records
 from lifecycle.orchestration.summary import summarise_units
 from lifecycle.planning.cutoffs import cutoff_for
+from lifecycle.planning.shards import shard_of
 from lifecycle.planning.units import Method, Unit
 from lifecycle.policy.models import Category
 from lifecycle.stores.postgres.connect import Connection, connect
@@ -61,7 +61,6 @@ from lifecycle.stores.postgres.reclaim import reclaim, reclaim_pending
 
 log = logging.getLogger(__name__)
 EXPIRING = tuple(method.value for method in (Method.SWAP, Method.ROWS, Method.RECORDS, Method.LOGS, Method.ORPHANS))
-_DAY_OF_MONTH = re.compile(r"(?<=/\d{4}-\d{2})-\d{2}$")
 
 
 def begin(
@@ -186,11 +185,11 @@ def units(run_id: int) -> list[str]:
 
 
 def shards(run_id: int) -> list[str]:
-    """The same units in coarse groups, one per dataset, tier and month: what Airflow maps over.
+    """The same units in coarse groups, one per dataset, tier and month (some, of key ranges): what Airflow maps over.
 
     A task costs a fraction of a second before it does anything; a month of partitions is worth one.
     """
-    return list(dict.fromkeys(_DAY_OF_MONTH.sub("", unit) for unit in units(run_id)))
+    return list(dict.fromkeys(map(shard_of, units(run_id))))
 
 
 def expire_shard(run_id: int, shard: str) -> dict[str, int]:
@@ -202,7 +201,7 @@ def expire_shard(run_id: int, shard: str) -> dict[str, int]:
     done: dict[str, int] = {}
     failed = 0
     conversations: dict[str, list[str]] = {}
-    for unit in [unit for unit in units(run_id) if _DAY_OF_MONTH.sub("", unit) == shard]:
+    for unit in [unit for unit in units(run_id) if shard_of(unit) == shard]:
         try:
             for fate, count in expire(run_id, unit, conversations).items():
                 done[fate] = done.get(fate, 0) + count

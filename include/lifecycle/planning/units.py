@@ -47,11 +47,23 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class KeyRange:
+    """The keys behind ``after`` up to and including ``until``; None: without end. All keys, unless told."""
+
+    after: str = ""
+    until: str | None = None
+
+
+EVERY_KEY = KeyRange()
+
+
+@dataclass(frozen=True)
 class Unit:
     """One partition with what will be done to it: the grain of work, retry and evidence.
 
     ``awaiting``: why it is not carried out before somebody says yes; None where nobody need be asked.
     ``left_to_s3``: as it looks now, its objects are left to S3, and its rows until S3 is done (``expire: native``).
+    ``keys``: which objects of the partition are meant, where it was cut.
     """
 
     unit: str
@@ -65,6 +77,7 @@ class Unit:
     order: tuple[datetime, ...] = field(default=())
     awaiting: str | None = None
     left_to_s3: bool = False
+    keys: KeyRange = EVERY_KEY
 
     @property
     def due(self) -> int:

@@ -211,6 +211,10 @@ CREATE INDEX IF NOT EXISTS approvals_subject ON lifecycle.approvals (subject, st
 -- The configuration in force when a run began, where it is not the run's own: the run does only what both decide alike.
 ALTER TABLE lifecycle.runs ADD COLUMN IF NOT EXISTS guard_policy text;
 ALTER TABLE lifecycle.runs ADD COLUMN IF NOT EXISTS guard_catalog text;
+-- A partition of very many objects is cut into units by key: those behind keys_after, up to and including keys_until.
+-- Both are the shortest text that lies between two neighbours, and seldom a whole key.
+ALTER TABLE lifecycle.plan_units ADD COLUMN IF NOT EXISTS keys_after text;
+ALTER TABLE lifecycle.plan_units ADD COLUMN IF NOT EXISTS keys_until text;
 ALTER TABLE lifecycle.plan_units DROP CONSTRAINT IF EXISTS plan_units_status_check;
 ALTER TABLE lifecycle.plan_units ADD CONSTRAINT plan_units_status_check
     CHECK (status IN ('planned', 'running', 'done', 'failed', 'awaiting'));
