@@ -63,7 +63,7 @@ def test_promise_2_whatever_s3_does_a_run_has_the_time_it_has_without_s3(
     assert not left or found.period.end(BEGINS, round_up=False) >= policy.lead.without_s3.end(as_of, round_up=True)
 
 
-@given(periods, terms, st.integers(-6 * 24, 6 * 24), st.sampled_from([0, 1, 86_399]), st.booleans())
+@given(periods, terms, st.sampled_from([-120, -48, -24, -1, 0, 1, 24]), st.sampled_from([0, 86_399]), st.booleans())
 def test_promise_1_a_rule_stands_only_when_every_record_of_its_day_is_due(
     period_: str, term: str, hours: int, second: int, standing: bool
 ) -> None:
