@@ -33,12 +33,14 @@ from lifecycle.dispositions.native_rules import (
     TAKEN_OVER,
     WITHDRAWN,
     default_rule,
+    end,
     entry,
+    locked,
     objection,
     take_away,
 )
-from lifecycle.dispositions.plan_store import close_unit, record_progress
-from lifecycle.errors import PreconditionError, VerificationError
+from lifecycle.dispositions.plan_store import close_unit, mark, record_progress
+from lifecycle.errors import DispositionError, PreconditionError, VerificationError
 from lifecycle.ledger import approvals, chain
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import native_rules as written
@@ -77,10 +79,10 @@ def left_to_s3(context: RunContext, lease: UnitLease, row: UnitRow, leaf: Partit
     tier = Tier(row.tier)
     because = _objection(context, tier, leaf)
     if because is not None:
-        return _by_requests(context, standing, WITHDRAWN, because)
+        return _by_requests(context, row, standing, WITHDRAWN, because)
     match _verdict(context, tier, leaf, standing):
         case Verdict.REQUESTS:
-            return _by_requests(context, standing, TAKEN_OVER, "there is no time to wait for S3")
+            return _by_requests(context, row, standing, TAKEN_OVER, "there is no time to wait for S3")
         case Verdict.WAIT if standing is None:
             through_gate(context.conn, context.catalog, lease, partial(_close_left, context, row.unit))
             return True
@@ -109,21 +111,27 @@ def _verdict(context: RunContext, tier: Tier, leaf: Partition, standing: NativeD
     )
 
 
-def _by_requests(context: RunContext, standing: NativeDay | None, outcome: str, because: str) -> bool:
-    """The run does the work itself. Always False."""
-    if standing is not None:
-        by = f"run {context.run.run_id}"
-        take_away(context.conn, context.s3, standing, outcome, context.run.policy_hash, by=by, at=context.run.as_of)
+def _by_requests(context: RunContext, row: UnitRow, standing: NativeDay | None, outcome: str, because: str) -> bool:
+    """The run does the work itself. Always False.
+
+    Raises:
+        DispositionError: its rule could not be taken away; then nothing is done by requests either.
+    """
     log.info("a day is not left to S3: %s", because)
+    if standing is not None:
+        by, at, policy = f"run {context.run.run_id}", context.run.as_of, context.run.policy_hash
+        if failed := take_away(context.conn, context.s3, [standing], outcome, policy, by=by, at=at):
+            mark(context.conn, context.run.run_id, row.unit, "failed")
+            raise DispositionError(row.unit, failed, {"lifecycle rules that could not be taken away": failed})
     return False
 
 
 def _wait_on(context: RunContext, lease: UnitLease, row: UnitRow, standing: NativeDay | None) -> bool:
     """S3 is at work: look whether it is done."""
     if standing is None or not stands(read_rules(context.s3, standing.bucket) or (), standing):
-        return _by_requests(context, standing, WITHDRAWN, "its rule is not in the bucket as it was written")
+        return _by_requests(context, row, standing, WITHDRAWN, "its rule is not in the bucket as it was written")
     if is_empty(context.s3, standing.bucket, standing.prefix):
-        return _by_requests(context, standing, EMPTIED, "S3 has emptied it")
+        return _by_requests(context, row, standing, EMPTIED, "S3 has emptied it")
     through_gate(context.conn, context.catalog, lease, partial(_close_left, context, row.unit))
     return True
 
@@ -142,7 +150,9 @@ def _place(context: RunContext, lease: UnitLease, row: UnitRow, leaf: Partition,
     found = None if because is not None else _listed(context, prefix, tier, row.day, leaf)
     rule = default_rule(context.policy, context.catalog, tier)
     if found is None or found.newest is None or rule is None:
-        return _by_requests(context, None, WITHDRAWN, because or "there is nothing, or something that no row names")
+        return _by_requests(
+            context, row, None, WITHDRAWN, because or "there is nothing, or something that no row names"
+        )
     day = NativeDay(
         native_id=0,
         rule_id=rule_id_of(row.dataset, tier.value, row.day),
@@ -172,7 +182,10 @@ def _place(context: RunContext, lease: UnitLease, row: UnitRow, leaf: Partition,
         because = "an exception has come"
     except (StoreError, VerificationError, PreconditionError) as error:
         because = str(error)
-    return _by_requests(context, day, WITHDRAWN, because)
+    if not any(rule.get("ID") == day.rule_id for rule in read_rules(context.s3, day.bucket) or ()):
+        end(context.conn, context.s3, day, WITHDRAWN, context.run.policy_hash, by=by, at=context.run.as_of)
+        return _by_requests(context, row, None, WITHDRAWN, because)
+    return _by_requests(context, row, day, WITHDRAWN, because)
 
 
 def _put(context: RunContext, unit: str, day: NativeDay, leaf: Partition, tier: Tier, gate: Gate) -> bool:
@@ -189,14 +202,12 @@ def _put(context: RunContext, unit: str, day: NativeDay, leaf: Partition, tier: 
 
 def _in_the_store(context: RunContext, prefix: str, leaf: Partition) -> str | None:
     """What of the bucket, or of the keys that rows name, speaks against a rule for a prefix."""
-    from lifecycle.stores.s3.locks import bucket_has_object_lock
-
     bucket = context.messages.objects.bucket
     current = read_rules(context.s3, bucket)
     if current is None:
         return "the lifecycle rules of the bucket may not be read"
-    if bucket_has_object_lock(context.s3, bucket):
-        return "the bucket has Object Lock, and S3 would lay delete markers over what is locked (hard case 3)"
+    if (because := locked(context.s3, bucket)) is not None:
+        return because
     if (because := in_the_way(current, prefix)) is not None:
         return because
     if written.keys_elsewhere(context.conn, context.messages, leaf.identifier, prefix):

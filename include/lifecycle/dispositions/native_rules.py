@@ -19,7 +19,7 @@ from lifecycle.backstop.native import NativeDay, is_native, refused, wholly_due,
 from lifecycle.backstop.standing import LEDGER, WITHDRAW, days_left_to_s3, read_rules
 from lifecycle.catalog.models import Catalog
 from lifecycle.dispositions.shield import AHEAD
-from lifecycle.errors import LifecycleError, NativeRuleError, PreconditionError
+from lifecycle.errors import LifecycleError, NativeRuleError
 from lifecycle.ledger import approvals, chain
 from lifecycle.policy.models import Policy, Rule, Tier, Trigger
 from lifecycle.stores.postgres import native_rules as written
@@ -28,6 +28,8 @@ from lifecycle.stores.postgres.exceptional import is_held_whole, leaf_source, na
 from lifecycle.stores.postgres.fates import fate_parameters
 from lifecycle.stores.postgres.tree import Partition, partitions_of
 from lifecycle.stores.s3.lifecycle_rules import replace_rules
+from lifecycle.stores.s3.locks import bucket_has_object_lock
+from lifecycle.stores.s3.prefixes import Contents, contents, uncover
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -92,6 +94,21 @@ def _may_not_stand(conn: Connection, policy: Policy, catalog: Catalog, day: Nati
     return objection(conn, policy, catalog, tier, leaf, as_of)
 
 
+def _may_not_stand_under(
+    conn: Connection, s3: S3Client, known: Sequence[tuple[Policy, Catalog]], day: NativeDay, as_of: datetime
+) -> str | None:
+    reasons = (_may_not_stand(conn, policy, catalog, day, as_of) for policy, catalog in known)
+    found = next((reason for reason in reasons if reason is not None), None)
+    return found if found is not None else locked(s3, day.bucket)
+
+
+def locked(s3: S3Client, bucket: str) -> str | None:
+    """Whether versions of a bucket may be locked, which the rule of a day does not know."""
+    if bucket_has_object_lock(s3, bucket):
+        return "the bucket has Object Lock, and S3 would lay delete markers over what is locked (hard case 3)"
+    return None
+
+
 def give_back(
     conn: Connection,
     s3: S3Client,
@@ -109,22 +126,13 @@ def give_back(
     Raises:
         NativeRuleError: some could not be taken away.
     """
-    gone = failed = 0
+    reached = []
     for day in days_left_to_s3(conn):
-        if day.tier not in tiers:
-            continue
-        reasons = (_may_not_stand(conn, policy, catalog, day, as_of) for policy, catalog in known)
-        because = next((reason for reason in reasons if reason is not None), None)
-        if because is None:
-            continue
-        try:
-            take_away(conn, s3, day, WITHDRAWN, policy_hash, by=by, at=as_of)
-        except LifecycleError as error:
-            log.error("%s could not be taken away: %s", day.rule_id, error)
-            failed += 1
-        else:
-            log.warning("%s was taken away: %s", day.rule_id, because)
-            gone += 1
+        if day.tier in tiers and (because := _may_not_stand_under(conn, s3, known, day, as_of)) is not None:
+            log.warning("%s is taken away: %s", day.rule_id, because)
+            reached.append(day)
+    failed = take_away(conn, s3, reached, WITHDRAWN, policy_hash, by=by, at=as_of)
+    gone = len(reached) - failed
     if any(catalog.has_messages and catalog.messages.objects.expire == "native" for _, catalog in known):
         gone += _strangers(conn, s3, {catalog.messages.objects.bucket for _, catalog in known if catalog.has_messages})
         _uncover_again(conn, s3)
@@ -134,44 +142,67 @@ def give_back(
 
 
 def take_away_all(conn: Connection, s3: S3Client, policy_hash: str, *, by: str, at: datetime) -> int:
-    """Take away every rule for a day, whatever speaks for it. Returns how many went."""
+    """Take away every rule for a day, whatever speaks for it. Returns how many went.
+
+    Raises:
+        NativeRuleError: some could not be taken away.
+    """
     days = days_left_to_s3(conn)
-    for day in days:
-        take_away(conn, s3, day, WITHDRAWN, policy_hash, by=by, at=at)
+    if failed := take_away(conn, s3, days, WITHDRAWN, policy_hash, by=by, at=at):
+        raise NativeRuleError(failed, len(days))
     return len(days)
 
 
 def take_away(
+    conn: Connection,
+    s3: S3Client,
+    days: Sequence[NativeDay],
+    outcome: str,
+    policy_hash: str,
+    *,
+    by: str,
+    at: datetime,
+) -> int:
+    """Take the rules of some days out of their buckets, all at once; then uncover what they hid, and say so in the
+    ledger with what is left there. Returns of how many days the rules still stand.
+    """
+    failed = 0
+    for bucket in sorted({day.bucket for day in days}):
+        those = [day for day in days if day.bucket == bucket]
+        try:
+            with conn.transaction():
+                approvals.take_turns(conn)
+                # Written though a reading does not show them: it may be of a while ago.
+                ids = {rule.id for day in those for rule in day.rules}
+                replace_rules(s3, bucket, partial(without, ids=ids), normal)
+        except LifecycleError as error:
+            log.error("bucket %s: the rules of %d day(s) could not be taken away: %s", bucket, len(those), error)
+            failed += len(those)
+            continue
+        for day in those:
+            end(conn, s3, day, outcome, policy_hash, by=by, at=at)
+    return failed
+
+
+def end(
     conn: Connection, s3: S3Client, day: NativeDay, outcome: str, policy_hash: str, *, by: str, at: datetime
 ) -> None:
-    """Take one day's rules out of the bucket, say so in the ledger with what is left there, and uncover what it hid.
-
-    Raises:
-        PreconditionError, StoreError: the bucket's rules cannot be read or written; the rule still stands.
-    """
-    from lifecycle.stores.s3.prefixes import contents
-
-    with conn.transaction():
-        approvals.take_turns(conn)
-        drop_rules(s3, day.bucket, {rule.id for rule in day.rules})
-        left = contents(s3, day.bucket, day.prefix) if outcome != EMPTIED else None
-        if written.end(conn, day, outcome):
-            counts = {"objects": left.objects if left else 0, "versions": left.versions if left else 0}
-            chain.append(conn, entry(day, WITHDRAW, outcome, counts, policy_hash, by, at))
+    """Say in the ledger that a day's rules are out of the bucket, and what a listing finds there now."""
     if outcome == WITHDRAWN:
         _uncover(s3, day)
+    left = _left(s3, day) if outcome != EMPTIED else Contents()
+    with conn.transaction():
+        if written.end(conn, day, outcome):
+            counts = {} if left is None else {"objects": left.objects, "versions": left.versions}
+            chain.append(conn, entry(day, WITHDRAW, outcome, counts, policy_hash, by, at))
 
 
-def drop_rules(s3: S3Client, bucket: str, ids: set[str]) -> None:
-    """Take some rules out of a bucket, if they are in it."""
-    current = read_rules(s3, bucket)
-    if current is None:
-        raise PreconditionError(
-            f"the lifecycle rules of bucket {bucket!r} may not be read; grant s3:GetLifecycleConfiguration and "
-            "s3:PutLifecycleConfiguration to this key"
-        )
-    if any(rule.get("ID") in ids for rule in current):
-        replace_rules(s3, bucket, partial(without, ids=ids), normal)
+def _left(s3: S3Client, day: NativeDay) -> Contents | None:
+    try:
+        return contents(s3, day.bucket, day.prefix)
+    except LifecycleError as error:
+        log.error("%s: what is left of its day could not be listed: %s", day.rule_id, error)
+        return None
 
 
 def _strangers(conn: Connection, s3: S3Client, buckets: set[str]) -> int:
@@ -184,7 +215,7 @@ def _strangers(conn: Connection, s3: S3Client, buckets: set[str]) -> int:
             unknown = {str(rule["ID"]) for rule in read_rules(s3, bucket) or () if is_native(rule)} - known
             if unknown:
                 log.warning("bucket %s: %d rule(s) for days that nobody has written down", bucket, len(unknown))
-                drop_rules(s3, bucket, unknown)
+                replace_rules(s3, bucket, partial(without, ids=unknown), normal)
                 gone += len(unknown)
     return gone
 
@@ -196,8 +227,6 @@ def _uncover_again(conn: Connection, s3: S3Client) -> None:
 
 def _uncover(s3: S3Client, day: NativeDay) -> None:
     """In a bucket with versions S3 has hidden first: what must stay is brought back. Failing that, by the next run."""
-    from lifecycle.stores.s3.prefixes import uncover
-
     try:
         seen = uncover(s3, day.bucket, day.prefix, day.placed_at - _SKEW)
     except LifecycleError as error:
