@@ -210,12 +210,9 @@ def _write_rest(
     """Write what stays of the latest version as a new one, and prove it. Returns the id of the new version."""
     rest = seen.path.with_suffix(".rest")
     _make_rest(key, seen, rest, fields, decide)
-    description = {
-        **content.headers,
-        **content.encryption,
-        **tagging(s3, bucket, key, content),
-        "Metadata": dict(content.metadata),
-    }
+    assert seen.latest is not None  # it was read
+    tags = tagging(s3, bucket, key, content, ask=seen.latest.version_id == "null")
+    description = {**content.headers, **content.encryption, **tags, "Metadata": dict(content.metadata)}
     kind, condition = checksum_kind(s3, bucket, key, content), {"IfMatch": content.etag}
     permit.check()
     version = write_file(s3, bucket, key, rest, description=description, condition=condition, checksum=kind)
@@ -226,7 +223,10 @@ def _write_rest(
             f"an object of bucket {bucket!r} did not read back as it was rewritten; "
             "its former version was left in place"
         )
-    if lost := _lost(content, there):
+    lost = _lost(content, there)
+    if tags and tagging(s3, bucket, key, there, ask=True) != tags:
+        lost.append("tags")
+    if lost:
         _take_back(s3, permit, bucket, key, there.version_id)
         raise VerificationError(
             f"an object of bucket {bucket!r} would have lost its {', '.join(lost)} by being rewritten: the server or "
@@ -241,7 +241,6 @@ def _lost(content: Content, there: Content) -> list[str]:
         # More than it had is no loss: the bucket's default may have come later.
         "encryption": content.encryption.items() <= there.encryption.items(),
         "metadata": there.metadata == content.metadata,
-        "tags": there.tag_count == content.tag_count,
     }
     return [kind for kind, kept in same.items() if not kept]
 
