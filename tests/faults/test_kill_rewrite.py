@@ -31,7 +31,7 @@ from support.permits import CountingPermit
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-pytestmark = [pytest.mark.embedded_s3, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 BUCKET = "product-logs"
 FIELDS = LogFields("message_id", "account_id", "tier", "received_at")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,9 @@ from lifecycle.cli.targets import login_name
 if TYPE_CHECKING:
     from lifecycle.backstop.standing import BucketStanding
 
-s3_app = typer.Typer(no_args_is_help=True, help="S3: the native backstop, and the shield before it.")
+s3_app = typer.Typer(
+    no_args_is_help=True, help="S3: the native backstop, the shield before it, and what needs a person."
+)
 _SIGNS = {"add": "+", "change": "~", "remove": "-"}
 
 
@@ -241,3 +244,55 @@ def _reconciled(told: dict[str, Any]) -> str:
     lines += [f"  {each['tier']} {each['day']}: {each['objects']:,} objects, {each['rows']:,} rows"
               for each in told["differing"]]  # fmt: skip
     return "\n".join(lines)
+
+
+@s3_app.command()
+def unclassified(
+    dataset: Annotated[str | None, typer.Option("--dataset", metavar="ID", help="Only this one.")] = None,
+    most: Annotated[int, typer.Option("--most", metavar="N", min=1, help="How many to name.")] = 100,
+    json: Json = False,
+) -> None:
+    """Name the objects of many records that cannot be read, or whose records lack something, and what to do.
+
+    Shows keys, to you alone: they go to no log, result or table. Reads every object that no run has read whole as it
+    stands; changes nothing. Exit code 1 when an object cannot be read: its records outlive their deadline until you
+    act.
+
+    Example: `lifecycle s3 unclassified --dataset request_logs`
+    """
+    from lifecycle.config import load_configuration
+    from lifecycle.orchestration.doubtful import search
+    from lifecycle.orchestration.schema import ensure_schema
+    from lifecycle.orchestration.session import shared_s3_client
+    from lifecycle.stores.postgres.connect import connect
+
+    logs = load_configuration().catalog.logs
+    chosen = tuple(each for each in logs if dataset in (None, each.id))
+    if dataset is not None and not chosen:
+        names = ", ".join(each.id for each in logs) or "there is none"
+        raise typer.BadParameter(f"there is no dataset of objects {dataset!r}; choose: {names}", param_hint="--dataset")
+    with connect() as conn:
+        ensure_schema(conn)
+        found = search(conn, shared_s3_client(), chosen, most)
+    shown = [{"dataset": each.id, "bucket": each.bucket, **asdict(doubt)} for each, doubt in found.objects]
+    counts = {"unreadable": found.unreadable, "doubtful": found.doubtful, "read": found.read, "known": found.known}
+    emit({"passed": not found.unreadable, **counts, "objects": shown}, json, _doubts)
+    if found.unreadable:
+        raise typer.Exit(1)
+
+
+def _doubts(told: dict[str, Any]) -> Any:
+    from rich.text import Text
+
+    lines: list[str] = []
+    for each in told["objects"]:
+        older = "" if each["latest"] else f" (older version {each['version_id']})"
+        lacking = f"{each['unclassified']:,} of {each['records']:,} record(s) lack an id, an account, a tier or a time"
+        lines += [f"{each['bucket']}/{each['key']}{older}", f"  {each['fault'] or lacking}", f"  -> {each['remedy']}"]
+    named = told["unreadable"] + told["doubtful"] - len(told["objects"])
+    lines += [f"and {named:,} more; see --most"] if named else []
+    lines += [
+        f"{told['unreadable']:,} cannot be read, {told['doubtful']:,} hold records that lack something; "
+        f"{told['read']:,} object(s) read, {told['known']:,} known to be whole"
+    ]
+    return Text("\n".join(lines), no_wrap=True, overflow="ignore")

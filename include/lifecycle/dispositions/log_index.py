@@ -92,6 +92,16 @@ class LogIndex:
             return None
         return int(rows)
 
+    def knows(self, versions: Sequence[ObjectVersion]) -> bool:
+        """Whether an object was read whole as it stands, and each of its records could be told apart."""
+        if len(versions) != 1 or versions[0].is_marker:
+            return False
+        found = self.conn.execute(
+            "SELECT 1 FROM lifecycle.log_index WHERE bucket = %s AND key_sha256 = %s AND state = %s",
+            (*self._place(versions[0].key), self._state(versions[0])),
+        ).fetchone()
+        return found is not None
+
     def learn(self, day: date, version: ObjectVersion, known: Known) -> None:
         """Remember an object of one version that was read whole, with nothing due in it."""
         if not self.writes:

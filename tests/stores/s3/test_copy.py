@@ -272,3 +272,35 @@ def test_exists(s3: S3Client) -> None:
 def test_an_empty_object_can_be_copied(s3: S3Client) -> None:
     s3.put_object(Bucket=VERSIONED, Key="empty", Body=b"")
     assert copy_verified(s3, VERSIONED, "empty", LOCKED, "empty").size == 0
+
+
+KMS = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:us-east-1:000000000000:key/0f"}
+
+
+@pytest.mark.embedded_s3
+@pytest.mark.parametrize("inline_bytes", [1 << 20, 0], ids=["inline", "by the server"])
+@pytest.mark.parametrize("how", [KMS, {"ServerSideEncryption": "AES256"}], ids=["kms", "s3"])
+def test_case_17_encryption_stays_within_a_bucket_and_is_the_other_bucket_s_own_elsewhere(
+    s3: S3Client, inline_bytes: int, how: dict[str, Any]
+) -> None:
+    s3.put_object(Bucket=VERSIONED, Key="landing/1", Body=b"body", **how)
+    for bucket, expected in ((VERSIONED, how), (PLAIN, {})):
+        copy_verified(s3, VERSIONED, "landing/1", bucket, "there/1", inline_bytes=inline_bytes)
+        head: dict[str, Any] = dict(s3.head_object(Bucket=bucket, Key="there/1"))
+        assert {name: head[name] for name in KMS if name in head} == expected
+
+
+def test_case_17_a_copy_that_lost_its_encryption_is_not_trusted(s3: S3Client) -> None:
+    s3.put_object(Bucket=VERSIONED, Key="landing/1", Body=b"body")
+
+    def get(real: Any, **request: Any) -> Any:
+        return real(**request) | (KMS if request["Key"] == "landing/1" else {})
+
+    def write(real: Any, **request: Any) -> Any:
+        return real(**{name: value for name, value in request.items() if name not in KMS})
+
+    client = altered(s3, get_object=get, put_object=write)
+    for _ in ("written now", "found standing there"):
+        with pytest.raises(VerificationError, match="not encrypted as its source is"):
+            copy_verified(client, VERSIONED, "landing/1", VERSIONED, "there/1")
+    assert exists(s3, VERSIONED, "landing/1")

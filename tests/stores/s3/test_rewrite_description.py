@@ -9,7 +9,7 @@ import pytest
 from lifecycle.errors import VerificationError
 from lifecycle.stores.s3.logs import RewriteResult, rewrite_object
 from lifecycle.stores.s3.versions import key_versions
-from stores.s3 import LOGS
+from stores.s3 import LOGS, PLAIN
 from stores.s3.log_objects import FIELDS, FORMS, Form, due_if_d
 from support.permits import CountingPermit, altered
 
@@ -62,6 +62,14 @@ def test_headers_metadata_tags_and_the_kind_of_checksum_are_kept(s3: S3Client, f
     assert rewrite(s3, form).action == "rewritten"
     assert form.ids(s3) == ["k1", "k2"]
     assert described(s3, form) == before
+
+
+def test_a_version_without_an_id_keeps_its_tags(s3: S3Client) -> None:
+    """The embedded server does not tell how many a "null" version has when it is read by its id."""
+    s3.put_object(Bucket=PLAIN, Key=GZIP.key(), Body=GZIP.encode(["k1", "d1"]), Tagging="kind=log&a=b")
+    assert rewrite_object(s3, CountingPermit(), PLAIN, GZIP.key(), FIELDS, due_if_d).action == "rewritten"
+    tags = {tag["Key"]: tag["Value"] for tag in s3.get_object_tagging(Bucket=PLAIN, Key=GZIP.key())["TagSet"]}
+    assert (GZIP.ids(s3, bucket=PLAIN), tags) == (["k1"], {"kind": "log", "a": "b"})
 
 
 @pytest.mark.embedded_s3

@@ -48,16 +48,20 @@ def copy_verified(
     call can be repeated. Both ways of writing end in a request with If-None-Match; CopyObject is not used, because
     some servers ignore that condition there, lose the tags or do not tell the version (ministack, Ceph).
 
+    Within a bucket encryption is kept too. In another bucket that bucket's own default applies: it may have a key of
+    its own because it is another bucket, and the source's key may be out of reach there.
+
     Raises:
         VerificationError: something else stands at the target, or the copy differs from its source.
         StoreError: the source is absent (``absent``) or was overwritten while it was being copied (``conflict``).
     """
     source = read(s3, source_bucket, source_key, version_id=source_version, keep_below=inline_bytes)
     there = _standing(s3, target_bucket, target_key, source)
+    encryption = source.encryption if source_bucket == target_bucket else {}
     if there is None:
         tags = tagging(s3, source_bucket, source_key, source)
         told = {ORIGINAL_TIME: source.last_modified, **source.metadata, **_lower(metadata)}
-        described = {**source.headers, **tags, "Metadata": told}
+        described = {**source.headers, **encryption, **tags, "Metadata": told}
         try:
             if source.body is not None:
                 version = _put(s3, target_bucket, target_key, source.body, described)
@@ -71,6 +75,12 @@ def copy_verified(
                 raise
         else:
             there = _read_back(s3, target_bucket, target_key, version, source, told)
+    if not encryption.items() <= there.encryption.items():
+        # Asked of a copy that stood there already too: a former try may have been refused for it.
+        raise VerificationError(
+            f"the copy in bucket {target_bucket!r} is not encrypted as its source is; the source was left in place. "
+            "Let the bucket encrypt what is written under that key, destroy the copy, run again"
+        )
     _carry_tags(s3, (source_bucket, source_key, source), (target_bucket, target_key, there))
     return _proof(there)
 

@@ -67,9 +67,7 @@ def blocks(path: Path) -> Iterator[bytes]:
     for piece in pieces(path):
         first = piece.find(b"\n") + 1
         if carried + (first or len(piece)) > LONGEST_LINE:
-            raise UnreadableObjectError(
-                f"an object holds a line longer than {LONGEST_LINE >> 20} MiB; it was left in place"
-            )
+            raise UnreadableObjectError(f"an object holds a line longer than {LONGEST_LINE >> 20} MiB")
         if not first:
             begun.append(piece)
             carried += len(piece)

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import IO, TYPE_CHECKING, Literal, Protocol, cast
+from typing import IO, TYPE_CHECKING, Literal, cast
 
 from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.permit import Permit
@@ -23,6 +22,7 @@ from lifecycle.stores.s3 import cutting, jsonl, parquet
 from lifecycle.stores.s3.arrays import number_array
 from lifecycle.stores.s3.destroy import Locks, destroy_versions
 from lifecycle.stores.s3.errors import StoreError
+from lifecycle.stores.s3.forms import Form, form_of
 from lifecycle.stores.s3.outline import Known, Outline
 from lifecycle.stores.s3.reconciliation import Reconciliation
 from lifecycle.stores.s3.records import Decide, LogFields, Tally, UnreadableObjectError
@@ -43,17 +43,6 @@ REMOTE_FROM = 16 << 20
 Announce = Callable[["RewriteResult", str], None]
 # Told what is known of the only version of an object; see `Known`.
 Learn = Callable[[ObjectVersion, Known], None]
-
-
-class _Form(Protocol):
-    """What a file format must be able to do; the modules jsonl and parquet are such."""
-
-    def scan(self, path: Path, fields: LogFields, tally: Tally) -> None: ...
-    def rewrite(self, source: Path, target: Path, fields: LogFields, tally: Tally) -> None: ...
-    def differences(self, one: Path, other: Path) -> list[str]: ...
-
-
-_FORMS: dict[str, ModuleType] = {".jsonl": jsonl, ".jsonl.gz": jsonl, ".jsonl.zst": jsonl, ".parquet": parquet}
 
 
 @dataclass(frozen=True)
@@ -221,12 +210,9 @@ def _write_rest(
     """Write what stays of the latest version as a new one, and prove it. Returns the id of the new version."""
     rest = seen.path.with_suffix(".rest")
     _make_rest(key, seen, rest, fields, decide)
-    description = {
-        **content.headers,
-        **content.encryption,
-        **tagging(s3, bucket, key, content),
-        "Metadata": dict(content.metadata),
-    }
+    assert seen.latest is not None  # it was read
+    tags = tagging(s3, bucket, key, content, ask=seen.latest.version_id == "null")
+    description = {**content.headers, **content.encryption, **tags, "Metadata": dict(content.metadata)}
     kind, condition = checksum_kind(s3, bucket, key, content), {"IfMatch": content.etag}
     permit.check()
     version = write_file(s3, bucket, key, rest, description=description, condition=condition, checksum=kind)
@@ -237,7 +223,10 @@ def _write_rest(
             f"an object of bucket {bucket!r} did not read back as it was rewritten; "
             "its former version was left in place"
         )
-    if lost := _lost(content, there):
+    lost = _lost(content, there)
+    if tags and tagging(s3, bucket, key, there, ask=True) != tags:
+        lost.append("tags")
+    if lost:
         _take_back(s3, permit, bucket, key, there.version_id)
         raise VerificationError(
             f"an object of bucket {bucket!r} would have lost its {', '.join(lost)} by being rewritten: the server or "
@@ -252,7 +241,6 @@ def _lost(content: Content, there: Content) -> list[str]:
         # More than it had is no loss: the bucket's default may have come later.
         "encryption": content.encryption.items() <= there.encryption.items(),
         "metadata": there.metadata == content.metadata,
-        "tags": there.tag_count == content.tag_count,
     }
     return [kind for kind, kept in same.items() if not kept]
 
@@ -263,7 +251,7 @@ def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Dec
     In a file and not straight into an upload: nothing unproven is ever sent, and what is read back from the store
     needs but the same checksum to be proven too.
     """
-    form, tally = _form(key), seen.tally
+    form, tally = form_of(key), seen.tally
     try:
         if tally.gone:
             cutting.cut(seen.path, rest, tally.gone)
@@ -280,7 +268,7 @@ def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Dec
         )
 
 
-def _rewritten(form: _Form, seen: _Seen, rest: Path, fields: LogFields, decide: Decide) -> list[str]:
+def _rewritten(form: Form, seen: _Seen, rest: Path, fields: LogFields, decide: Decide) -> list[str]:
     """In which respects what stays, judged and written anew, is not what was found to stay."""
     written, check = Tally(decide), Tally(decide)
     form.rewrite(seen.path, rest, fields, written)
@@ -301,13 +289,6 @@ def _take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: 
         return
     bad = [version for version in key_versions(s3, bucket, key) if version.version_id == version_id]
     destroy_versions(s3, permit, bucket, {key: bad}, Locks.of(s3, bucket))
-
-
-def _form(key: str) -> _Form:
-    for suffix, module in _FORMS.items():
-        if key.endswith(suffix):
-            return cast(_Form, module)
-    raise UnreadableObjectError("an object's name does not tell its format; it was left in place")
 
 
 @contextmanager
@@ -370,7 +351,7 @@ def _fetch(s3: S3Client, bucket: str, version: ObjectVersion, path: Path) -> Con
 def _scan(key: str, path: Path, fields: LogFields, tally: Tally) -> None:
     """Count a version's records; one that cannot be read holds a single, unclassified one, which stays."""
     try:
-        _form(key).scan(path, fields, tally)
+        form_of(key).scan(path, fields, tally)
     except UnreadableObjectError as error:
         _unreadable(error, tally)
 

@@ -64,7 +64,7 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 
 def _broken(kind: str) -> UnreadableObjectError:
-    return UnreadableObjectError(f"an object cannot be decompressed ({kind}); it was left in place")
+    return UnreadableObjectError(f"an object cannot be decompressed ({kind})")
 
 
 @contextmanager

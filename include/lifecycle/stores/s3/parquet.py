@@ -60,16 +60,14 @@ def _writing() -> Iterator[None]:
     try:
         yield
     except pa.ArrowException as error:
-        raise UnreadableObjectError(
-            f"a Parquet object cannot be written as it is ({type(error).__name__}); it was left in place"
-        ) from None
+        raise UnreadableObjectError(f"a Parquet object cannot be written as it is ({type(error).__name__})") from None
 
 
 def _unreadable(error: Exception) -> UnreadableObjectError:
     """By kind only: Arrow's messages quote values."""
     if "ncrypt" in str(error):
-        return UnreadableObjectError("a Parquet object has encrypted columns; it was left in place")
-    return UnreadableObjectError(f"a Parquet object cannot be read ({type(error).__name__}); it was left in place")
+        return UnreadableObjectError("a Parquet object has encrypted columns", parquet_form.DECRYPT)
+    return UnreadableObjectError(f"a Parquet object cannot be read ({type(error).__name__})")
 
 
 def scan(path: Path, fields: LogFields, tally: Tally) -> None:

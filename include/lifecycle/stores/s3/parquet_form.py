@@ -12,6 +12,8 @@ from lifecycle.stores.s3.records import UnreadableObjectError
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
+# What a person can do where keys are missing.
+DECRYPT = "decrypt it under the same key, or see to its deadline with the tool that has its keys"
 _ARROW_SCHEMA = b"ARROW:schema"
 # Where the reader's name of a compression is not the writer's.
 _CODECS = {"UNCOMPRESSED": "NONE"}
@@ -107,7 +109,7 @@ def refuse_encrypted(head: bytes, tail: bytes) -> None:
         UnreadableObjectError: it does.
     """
     if b"PARE" in (head, tail):
-        raise UnreadableObjectError("a Parquet object is encrypted, and its keys are not ours; it was left in place")
+        raise UnreadableObjectError("a Parquet object is encrypted, and its keys are not ours", DECRYPT)
 
 
 def refuse_twins(file: pq.ParquetFile) -> None:
@@ -118,7 +120,7 @@ def refuse_twins(file: pq.ParquetFile) -> None:
     """
     names = file.schema_arrow.names
     if len(set(names)) < len(names):
-        raise UnreadableObjectError("a Parquet object has two columns of the same name; it was left in place")
+        raise UnreadableObjectError("a Parquet object has two columns of the same name")
 
 
 def refuse_far_dates(path: Path, file: pq.ParquetFile) -> None:
@@ -135,13 +137,11 @@ def refuse_far_dates(path: Path, file: pq.ParquetFile) -> None:
     if not old:
         return
     if any("." in name for name in old):
-        raise UnreadableObjectError("a Parquet object has INT96 inside nested columns; it was left in place")
+        raise UnreadableObjectError("a Parquet object has INT96 inside nested columns")
     with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as wide:
         for batch in wide.iter_batches(columns=old):
             for column in batch.columns:
                 found = pc.min_max(column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()))
                 lowest, highest = found["min"].as_py(), found["max"].as_py()
                 if lowest is not None and (lowest < _FIRST.timestamp() * 1e6 or highest > _LAST.timestamp() * 1e6):
-                    raise UnreadableObjectError(
-                        "a Parquet object has INT96 dates before 1678 or after 2261; it was left in place"
-                    )
+                    raise UnreadableObjectError("a Parquet object has INT96 dates before 1678 or after 2261")

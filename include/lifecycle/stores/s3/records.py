@@ -28,8 +28,19 @@ Decide = Callable[[str, str, str, datetime | None], str | None]
 MOST_GONE = 1 << 20
 
 
+_LEFT = "; it was left in place"
+_MEND = "write it again under the same key as it should be, or destroy it if no hold is on anything it may hold"
+
+
 class UnreadableObjectError(LifecycleError):
-    """An object that is not what its name says; it is left in place and counted as unclassified (hard case 23)."""
+    """An object that is not what its name says; it is left in place and counted as unclassified (hard case 23).
+
+    ``fault`` says what is wrong with it, ``remedy`` what a person can do.
+    """
+
+    def __init__(self, fault: str, remedy: str = _MEND) -> None:
+        super().__init__(fault + _LEFT)
+        self.fault, self.remedy = fault, remedy
 
 
 @dataclass(frozen=True)

@@ -120,14 +120,21 @@ def _nowhere() -> Iterator[None]:
     yield None
 
 
-def tagging(s3: S3Client, bucket: str, key: str, content: Content) -> dict[str, str]:
-    """The tags of what was read, as an argument for writing it elsewhere. No request if it has none."""
-    if content.tag_count == 0:
+def tagging(s3: S3Client, bucket: str, key: str, content: Content, *, ask: bool = False) -> dict[str, str]:
+    """The tags of what was read, as an argument for writing it elsewhere. No request if it has none.
+
+    Args:
+        ask: do not believe that there are none; not every server tells so of a "null" version that is read by its id.
+    """
+    if content.tag_count == 0 and not ask:
         return {}
     with translated("GetObjectTagging"):
         answer = s3.get_object_tagging(Bucket=bucket, Key=key, **pinned(content.version_id))
+    if not answer["TagSet"]:
+        return {}
     # Spaces as %20: Ceph would take a "+" for what it is.
-    return {"Tagging": urlencode({tag["Key"]: tag["Value"] for tag in answer["TagSet"]}, quote_via=quote)}
+    tags = sorted((tag["Key"], tag["Value"]) for tag in answer["TagSet"])
+    return {"Tagging": urlencode(tags, quote_via=quote)}
 
 
 def checksum_kind(s3: S3Client, bucket: str, key: str, content: Content) -> dict[str, Any]:
