@@ -13,6 +13,9 @@ PYTEST := $(BIN)/pytest
 # The tests of a file share its fixtures, and the slow files come early: so by file, and in order (tests/support/spread.py).
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
+# Compiled once, not by each of the hundred Python processes of a test run or of the demo.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo demo-down test test-fast test-postgres test-ceph test-s3-ceph simulate mutation lint lock clean env chromium
 
 help: ## List the targets

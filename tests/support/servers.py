@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import psutil
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -20,13 +22,24 @@ from lifecycle.demo.servers import Postgres, S3Server, embedded_postgres
 from reference_store.create import create_schemas
 
 TEMPLATE = "reference_store_template"
+# A fresh database is six hundred files: made in memory, they cost a fraction of what they do on a disk.
+MEMORY = Path("/dev/shm")
+ENOUGH_MEMORY = 6 * 1024**3
 EXTERNAL_S3 = "LIFECYCLE_TEST_S3_ENDPOINT"
+
+
+def _in_memory() -> Path | None:
+    """A file system in memory with room for the databases of a session; None for the usual folder."""
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK | os.X_OK):
+        return None
+    free = min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available)
+    return MEMORY if free > ENOUGH_MEMORY else None
 
 
 @contextmanager
 def scratch(purpose: str) -> Iterator[Path]:
     """A folder that the server's user can reach, which pytest's own (mode 0700) is not."""
-    folder = Path(tempfile.mkdtemp(prefix=f"lifecycle-test-{purpose}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"lifecycle-test-{purpose}-", dir=_in_memory()))
     folder.chmod(0o711)
     try:
         yield folder
@@ -64,9 +77,17 @@ def session_postgres() -> Iterator[Postgres]:
     """A server with the reference store's schemas in a template database."""
     with scratch("pg") as folder, embedded_postgres(folder) as server:
         with psycopg.connect(server.conninfo(), autocommit=True) as conn:
+            _let_in_quickly(conn, server.password)
             conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
         create_schemas(server.conninfo(TEMPLATE))
         yield server
+
+
+def _let_in_quickly(conn: psycopg.Connection[Any], password: str) -> None:
+    """A run logs in eighty times, and each time both sides hash the password 4,096 times; from version 16 on, once."""
+    if conn.info.server_version >= 160000:
+        conn.execute("SET scram_iterations = 1")
+        conn.execute(sql.SQL("ALTER ROLE CURRENT_USER PASSWORD {}").format(sql.Literal(password)))
 
 
 @contextmanager
