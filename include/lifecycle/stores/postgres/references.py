@@ -22,7 +22,7 @@ from lifecycle.stores.postgres.fates import HOLDS
 from lifecycle.stores.postgres.tree import Partition
 
 log = logging.getLogger(__name__)
-# The triggers of a foreign key on what it refers to are found by index, however many constraints the database has. Up to
+# The triggers of a foreign key on what it refers to are found by index, however many constraints there are. Up to
 # PostgreSQL 14 a partitioned table has none, and those of its partitions belong to constraints made from the key's own.
 _INCOMING = """
 WITH RECURSIVE up AS (
