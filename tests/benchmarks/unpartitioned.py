@@ -5,8 +5,8 @@
 Rows are about 600 bytes with four indexes; four fifths are due, one account in a hundred is held. While each contestant
 works one session inserts, reads and updates as fast as it can, and its statements are timed. Every contestant has the
 same rows to take out, and what it left is counted; one that is not done after ``--patience`` seconds is stopped, and
-told by what it had taken out until then. All end with VACUUM, which is in the time. Durable server; the files of one
-copy at a time lie beside the original (10 million rows: twice 8 GB, and the log).
+told by what it had taken out until then. ``processor`` is that of PostgreSQL's backend. All end with
+VACUUM, which is in the time. Durable server; the files of one copy at a time lie beside the original (10 million rows: twice 8 GB, and the log).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -223,17 +224,19 @@ def contest(server: Postgres, name: str, accounts: int, patience: int) -> None:
     with psycopg.connect(conninfo, autocommit=True) as conn:
         conn.execute("SET timezone = 'UTC'")
         before, log_before, rows = _size(conn), _log(conn), _old(conn)
+        backend = psutil.Process(conn.info.backend_pid)
         thread.start()
-        began = time.monotonic()
+        began, worked = time.monotonic(), _processor(backend)
         done = CONTESTANTS[name](conn, began + patience)
         seconds = time.monotonic() - began
-        log = _log(conn) - log_before
+        log, worked = _log(conn) - log_before, _processor(backend) - worked
         traffic.stop.set()
         thread.join()
         left = _old(conn)
         tell(
             name if done else f"{name}, stopped",
             f"{seconds:.1f} s",
+            f"{worked:.1f} s",
             f"{(rows - left) / seconds:,.0f}/s",
             f"{log / 1e6:,.0f} MB",
             f"{log / max(rows - left, 1):,.0f} B",
@@ -245,6 +248,12 @@ def contest(server: Postgres, name: str, accounts: int, patience: int) -> None:
         )
     with psycopg.connect(server.conninfo(), autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def _processor(backend: psutil.Process) -> float:
+    """Seconds that PostgreSQL has computed for a session: what other work on the machine does not add to."""
+    times = backend.cpu_times()
+    return float(times.user + times.system)
 
 
 def _old(conn: Conn) -> int:
@@ -279,8 +288,8 @@ def main() -> None:
             with psycopg.connect(server.conninfo("product"), autocommit=True) as conn:
                 fill(conn, chosen.rows)
             say(f"{chosen.rows:,} rows made in {time.monotonic() - began:.0f} s")
-            tell("", "seconds", "rows", "log", "log a row", "size before", "after", "p50", "p99", "max", "statements",
-                 "old rows left")  # fmt: skip
+            tell("", "seconds", "processor", "rows", "log", "log a row", "size before", "after", "p50", "p99", "max",
+                 "statements", "old rows left")  # fmt: skip
             for contestant in chosen.only.split(","):
                 contest(server, contestant, accounts_of(chosen.rows), chosen.patience)
 

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from lifecycle.demo.servers import Postgres
 from lifecycle.dispositions import rollup
@@ -127,6 +128,26 @@ def test_a_unit_whose_partition_was_merged_since_takes_what_is_its_own(bench: Be
     assert due[ages[1]] not in bench.records(ages[1])
     assert {due[ages[0]], due[ages[2]]} <= bench.records(ages[0]) | bench.records(ages[2])
     assert bench.ledger(units[1]) == 1
+
+
+def test_a_unit_of_hours_whose_partition_was_merged_since_is_not_taken_for_gone(bench: Bench) -> None:
+    ages = [age for age in PAST if (AS_OF - age * DAY).date() < date(2025, 2, 1)]
+    start = AS_OF - ages[1] * DAY
+    for name, lower in (("morning", start), ("evening", start + DAY / 2)):
+        query = "CREATE TABLE {} PARTITION OF app.messages_beta FOR VALUES FROM ({}) TO ({})"
+        made = sql.SQL(query).format(sql.Identifier("app", name), sql.Literal(lower), sql.Literal(lower + DAY / 2))
+        bench.sql(made.as_string(None))
+    survivors(bench, [ages[0], ages[2]])
+    (due,) = bench.write(ages[1])
+    with bench.connect() as conn:
+        context, (unit,) = bench.plan(conn, ages[1])
+        bench.sql("UPDATE lifecycle.plan_units SET status = 'done'")
+        rollup.roll_up(new_run(bench, conn), TIER)
+        assert labels(bench) == ["2025-01", "default"]
+        bench.sql("UPDATE lifecycle.plan_units SET status = 'planned'")
+        expire(context, unit)
+    assert due not in bench.records(ages[1])
+    assert bench.ledger(unit) == 1
 
 
 def test_days_with_units_that_are_not_done_are_not_merged(bench: Bench) -> None:

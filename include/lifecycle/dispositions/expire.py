@@ -98,7 +98,7 @@ def _leaf(context: RunContext, row: UnitRow) -> Partition | None:
     if row.tier is None:
         named = {f"{dataset.id}/{unclassified_label(leaf)}": leaf for leaf in unclassified_partitions(conn, dataset)}
     else:
-        leaves = partitions_of(conn, dataset, Tier(row.tier))
+        leaves = partitions_of(conn, dataset, Tier(row.tier), within=span_of(row.unit.rsplit("/", 1)[1]))
         named = {f"{dataset.id}/{row.tier}/{leaf.label}": leaf for leaf in leaves}
     return named.get(row.unit) or _larger(row, named.values())
 

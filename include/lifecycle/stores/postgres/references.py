@@ -22,17 +22,21 @@ from lifecycle.stores.postgres.fates import HOLDS
 from lifecycle.stores.postgres.tree import Partition
 
 log = logging.getLogger(__name__)
-# The triggers of a foreign key on what it refers to are found by index, however many constraints the database has.
+# The triggers of a foreign key on what it refers to are found by index, however many constraints there are. Up to
+# PostgreSQL 14 a partitioned table has none, and those of its partitions belong to constraints made from the key's own.
 _INCOMING = """
+WITH RECURSIVE up AS (
+    SELECT k.oid, k.conparentid FROM pg_constraint k WHERE k.contype = 'f' AND k.oid IN (
+        SELECT t.tgconstraint FROM (SELECT %(target)s::regclass AS relid UNION SELECT p.relid
+            FROM pg_partition_ancestors(%(target)s::regclass) p) r
+        JOIN pg_trigger t ON t.tgrelid = r.relid WHERE t.tgisinternal AND t.tgconstraint <> 0)
+    UNION SELECT k.oid, k.conparentid FROM up JOIN pg_constraint k ON k.oid = up.conparentid)
 SELECT k.conname, n.nspname, c.relname, f.oid::regclass::text, k.confdeltype::text, k.confrelid = %(target)s::regclass,
     ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(attnum, place) JOIN pg_attribute a
         ON a.attrelid = k.conrelid AND a.attnum = u.attnum ORDER BY u.place),
     ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(attnum, place) JOIN pg_attribute a
         ON a.attrelid = k.confrelid AND a.attnum = u.attnum ORDER BY u.place)
-FROM (SELECT DISTINCT t.tgconstraint FROM (SELECT %(target)s::regclass AS relid UNION SELECT p.relid
-        FROM pg_partition_ancestors(%(target)s::regclass) p) r
-    JOIN pg_trigger t ON t.tgrelid = r.relid WHERE t.tgisinternal AND t.tgconstraint <> 0) found
-JOIN pg_constraint k ON k.oid = found.tgconstraint AND k.contype = 'f' AND k.conparentid = 0
+FROM up JOIN pg_constraint k ON k.oid = up.oid AND up.conparentid = 0
 JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class f ON f.oid = k.confrelid WHERE k.confrelid = %(target)s::regclass
     OR k.confrelid IN (SELECT p.relid FROM pg_partition_ancestors(%(target)s::regclass) p)

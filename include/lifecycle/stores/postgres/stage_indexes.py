@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psycopg
 from psycopg import sql
 
 from lifecycle.catalog.clocks import column_of
@@ -90,10 +91,15 @@ def _cleared(conn: Connection, part: StagedRecords) -> Iterator[Misfit]:
 
 
 def _takes(conn: Connection, value: str, kind: str) -> bool:
-    """Whether a value is one of a type. Servers before PostgreSQL 16 only say so when it is written."""
-    if conn.info.server_version < _KNOWS_INPUT:
-        return True
-    return bool(one(conn, "SELECT pg_input_is_valid(%s, %s)", (value, kind)))
+    """Whether a value is one of a type, which is called as the catalogue writes it."""
+    if conn.info.server_version >= _KNOWS_INPUT:
+        return bool(one(conn, "SELECT pg_input_is_valid(%s, %s)", (value, kind)))
+    try:
+        with conn.transaction():
+            conn.execute(f"SELECT CAST(%s AS {kind})".encode(), (value,))
+    except psycopg.errors.DataError:
+        return False
+    return True
 
 
 def _keys(conn: Connection, dataset: Records) -> Iterator[Misfit]:
