@@ -9,6 +9,7 @@ import typer
 
 from lifecycle.cli.options import Json, OptionalAsOf, now
 from lifecycle.cli.output import emit, say
+from lifecycle.cli.s3_batch import batch, batch_report
 from lifecycle.cli.targets import login_name
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 s3_app = typer.Typer(no_args_is_help=True, help="S3: the native backstop, and the shield before it.")
 _SIGNS = {"add": "+", "change": "~", "remove": "-"}
+
+
+s3_app.command()(batch)
+s3_app.command()(batch_report)
 
 
 def register(app: typer.Typer) -> None:
