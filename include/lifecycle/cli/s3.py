@@ -10,6 +10,7 @@ import typer
 
 from lifecycle.cli.options import Json, OptionalAsOf, now
 from lifecycle.cli.output import emit, say
+from lifecycle.cli.s3_batch import batch, batch_report
 from lifecycle.cli.targets import login_name
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ s3_app = typer.Typer(
     no_args_is_help=True, help="S3: the native backstop, the shield before it, and what needs a person."
 )
 _SIGNS = {"add": "+", "change": "~", "remove": "-"}
+
+
+s3_app.command()(batch)
+s3_app.command()(batch_report)
 
 
 def register(app: typer.Typer) -> None:
