@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from lifecycle.catalog.models import Catalog
 from lifecycle.demo.servers import Postgres, S3Server, embedded_s3
@@ -36,6 +37,10 @@ from support.store import Store
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+# How long an example takes is for the machine to say, not for the promise.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 DATASETS = Path(__file__).resolve().parents[1] / "include" / "datasets" / "reference_store.yaml"
 _controller = ExitStack()
