@@ -100,6 +100,12 @@ def _without_tags(location: tuple[int | str, ...]) -> Path_:
         tags = {"clock": TAGS, "key": (ONE, SEVERAL)}.get(str(location[2]), ()) if len(location) >= 4 else ()
         if tags and location[3] in tags:
             location = (*location[:3], *location[4:])
+    if "orphans" in location[:-2]:
+        # As above, at whatever depth a child stands.
+        at = location.index("orphans") + 1
+        tags = {"clock": TAGS, "rows": (ONE, SEVERAL)}.get(str(location[at]), ())
+        if location[at + 1] in tags:
+            location = (*location[: at + 1], *location[at + 2 :])
     return tuple(location)
 
 

@@ -6,16 +6,19 @@ The migrations are those of the package litellm-proxy-extras, installed into a f
 400 days, with prompts and answers of about 1.5 KB; each has rows in the index of tools. `ours` empties content after
 28 days and ends rows, with theirs in the index tables, after a year (include/datasets/litellm.yaml), then vacuums.
 `its own` ends rows after a year as LiteLLM does, a thousand ids at a time; it knows neither content nor index tables.
+What LiteLLM's own pages ask is asked before and after: the same answers, and how fast.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -126,6 +129,139 @@ def its_own(conn: Conn) -> dict[str, float]:
     return {"rows": time.monotonic() - began}
 
 
+# -- what LiteLLM itself asks ---------------------------------------------------------------------------------------
+
+# As its proxy sends them: litellm 1.110.2, litellm/proxy/, spend_tracking/spend_management_endpoints.py and
+# db/create_views.py; each entry names its function. All ask for what stays (rows of less than a year, content of less
+# than 28 days), so their answers must not change; that of `content of an old call` must have become empty.
+_LIST = (
+    'request_id, call_type, api_key, spend, total_tokens, prompt_tokens, completion_tokens, "startTime", "endTime",'
+    ' "completionStartTime", model, model_id, model_group, custom_llm_provider, api_base, "user", metadata, cache_hit,'
+    " cache_key, request_tags, team_id, end_user, requester_ip_address, session_id, status"
+)
+_WITHIN = (
+    "\"startTime\" >= (%(start)s::timestamptz AT TIME ZONE 'UTC')"
+    " AND \"startTime\" < ((%(end)s::timestamptz + INTERVAL '1 day') AT TIME ZONE 'UTC')"
+)
+_PAYLOAD = f"SELECT request_id, messages, response, proxy_server_request FROM {LOGS} WHERE request_id = %({{}})s"
+CLEARED = "content of an old call"
+
+
+@dataclass(frozen=True)
+class Query:
+    """One statement of LiteLLM's, and the function that sends it."""
+
+    name: str
+    sent_by: str
+    statement: str
+
+
+QUERIES = (
+    Query(
+        "requests and tokens per day",
+        "get_global_activity_internal_user",
+        f"SELECT date_trunc('day', \"startTime\") AS date, COUNT(*), SUM(total_tokens) FROM {LOGS} WHERE {_WITHIN}"
+        ' AND "user" = %(user)s GROUP BY date_trunc(\'day\', "startTime")',
+    ),
+    Query(
+        "the same per model",
+        "get_global_activity_model_internal_user",
+        f"SELECT model_group, date_trunc('day', \"startTime\") AS date, COUNT(*), SUM(total_tokens) FROM {LOGS}"
+        f' WHERE {_WITHIN} AND "user" = %(user)s GROUP BY model_group, date_trunc(\'day\', "startTime")',
+    ),
+    Query(
+        "spend of end users",
+        "global_spend_end_users",
+        f"SELECT end_user, COUNT(*) AS total_count, SUM(spend) AS total_spend FROM {LOGS} WHERE {_WITHIN}"
+        " AND (CASE WHEN %(key)s::TEXT IS NULL THEN TRUE ELSE api_key = %(key)s END)"
+        " GROUP BY end_user ORDER BY total_spend DESC LIMIT 100",
+    ),
+    Query(
+        "the page of logs",
+        "ui_view_spend_logs",
+        f'SELECT {_LIST} FROM {LOGS} WHERE {_WITHIN} ORDER BY "startTime" DESC LIMIT 50 OFFSET 100',
+    ),
+    Query(
+        "how many logs",
+        "ui_view_spend_logs",
+        f"SELECT COUNT(*) FROM (SELECT 1 FROM {LOGS} WHERE {_WITHIN} LIMIT 10001) AS bounded_matches",
+    ),
+    Query(
+        "the logs of a session",
+        "ui_view_session_spend_logs",
+        f'SELECT {_LIST} FROM {LOGS} WHERE session_id = %(session)s ORDER BY "startTime" DESC LIMIT 50 OFFSET 0',
+    ),
+    Query("content of a young call", "ui_view_request_response_for_request_id", _PAYLOAD.format("young")),
+    Query(CLEARED, "ui_view_request_response_for_request_id", _PAYLOAD.format("old")),
+    Query(
+        "spend of a month per key",
+        'view "Last30dKeysBySpend"',
+        f'SELECT L."api_key", V."key_alias", V."key_name", SUM(L."spend") AS total_spend FROM {LOGS} L'
+        ' LEFT JOIN "LiteLLM_VerificationToken" V ON L."api_key" = V."token"'
+        " WHERE L.\"startTime\" >= (%(end)s::date - INTERVAL '30 days')"
+        ' GROUP BY L."api_key", V."key_alias", V."key_name" ORDER BY total_spend DESC',
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How long a query took at best, and what it said."""
+
+    seconds: float
+    said: str
+    rows: int
+
+
+def parameters(conn: Conn, as_of: datetime) -> dict[str, Any]:
+    """Ends within what stays, and one user, one session and two calls out of the data."""
+    young = _one(conn, f'SELECT request_id FROM {LOGS} WHERE "startTime" > %s ORDER BY "startTime" LIMIT 1', as_of, 20)
+    old = _one(conn, f'SELECT request_id FROM {LOGS} WHERE "startTime" > %s ORDER BY "startTime" LIMIT 1', as_of, 200)
+    query = f'SELECT {{}} FROM {LOGS} WHERE "startTime" > %s ORDER BY "startTime" LIMIT 1'
+    return {
+        "start": as_of - timedelta(days=360),
+        "end": as_of,
+        "key": None,
+        "user": _one(conn, query.format('"user"'), as_of, 100),
+        "session": _one(conn, query.format("session_id"), as_of, 100),
+        "young": young,
+        "old": old,
+    }
+
+
+def _one(conn: Conn, query: str, as_of: datetime, days: int) -> Any:
+    row = conn.execute(query.encode(), ((as_of - timedelta(days=days)).replace(tzinfo=None),)).fetchone()
+    assert row is not None, "there are rows of every age"
+    return row[0]
+
+
+def ask(conn: Conn, params: dict[str, Any], tries: int = 3) -> dict[str, Answer]:
+    """Every query, the best of some tries each."""
+    return {query.name: _asked(conn, query, params, tries) for query in QUERIES}
+
+
+def _asked(conn: Conn, query: Query, params: dict[str, Any], tries: int) -> Answer:
+    best, rows = float("inf"), []
+    for _ in range(tries):
+        began = time.perf_counter()
+        rows = conn.execute(query.statement.encode(), params).fetchall()
+        best = min(best, time.perf_counter() - began)
+    return Answer(best, _digest(rows), len(rows))
+
+
+def _digest(rows: Sequence[tuple[Any, ...]]) -> str:
+    """Of a set: the order among equals is nobody's promise. Sums of floats to what a page shows of them."""
+    lines = sorted(repr([round(cell, 6) if isinstance(cell, float) else cell for cell in row]) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def changed(before: dict[str, Answer], after: dict[str, Answer]) -> Iterable[str]:
+    """The queries whose answer is another one."""
+    return (
+        name for name, answer in before.items() if (answer.said, answer.rows) != (after[name].said, after[name].rows)
+    )
+
+
 # -- the measurement ----------------------------------------------------------------------------------------------
 
 _SPEND = f"""SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM (SELECT api_key, date_trunc('day', "startTime"),
@@ -133,11 +269,16 @@ _SPEND = f"""SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM (SELECT 
     WHERE "startTime" >= '{AS_OF - timedelta(days=362):%Y-%m-%d}' GROUP BY 1, 2) t"""
 
 
-def contest(server: Postgres, name: str, work: Callable[[Conn], dict[str, float]]) -> None:
+Answers = dict[str, Answer]
+
+
+def contest(server: Postgres, name: str, work: Callable[[Conn], dict[str, float]]) -> tuple[Answers, Answers]:
     with psycopg.connect(server.conninfo(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE proxy STRATEGY file_copy".encode())
         admin.execute("CHECKPOINT")
     with psycopg.connect(server.conninfo(name), autocommit=True) as conn:
+        params = parameters(conn, AS_OF)
+        before = ask(conn, params)
         spend = scalar(conn, _SPEND)
         took = work(conn)
         again = work(conn)
@@ -147,6 +288,7 @@ def contest(server: Postgres, name: str, work: Callable[[Conn], dict[str, float]
             conn, f"SELECT count(*) FROM {TOOLS} t WHERE NOT EXISTS"
             f" (SELECT FROM {LOGS} s WHERE s.request_id = t.request_id)"
         )  # fmt: skip
+        after = ask(conn, params)
         size = scalar(conn, f"SELECT pg_total_relation_size('{LOGS}')") / 1024**2
         tell(
             name,
@@ -159,6 +301,17 @@ def contest(server: Postgres, name: str, work: Callable[[Conn], dict[str, float]
         )
     with psycopg.connect(server.conninfo(), autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {name}".encode())
+    return before, after
+
+
+def tell_queries(answers: dict[str, tuple[Answers, Answers]]) -> None:
+    """Per query of LiteLLM's: milliseconds before and after each contestant, and whether it says the same."""
+    tell("LiteLLM asks", *(f"{name}: before, after, ms" for name in answers), *(f"{name}: answer" for name in answers))
+    tell(*["---"] * (1 + 2 * len(answers)))
+    for query in QUERIES:
+        times = [f"{b[query.name].seconds * 1e3:.1f}, {a[query.name].seconds * 1e3:.1f}" for b, a in answers.values()]
+        verdicts = ["changed" if query.name in set(changed(b, a)) else "the same" for b, a in answers.values()]
+        tell(query.name, *times, *verdicts)
 
 
 def main() -> None:
@@ -181,9 +334,11 @@ def main() -> None:
             say(f"{size:,.0f} MB")
             tell("", "seconds", "once more", "old content left", "orphans left", "size after", "spend of a year")
             tell(*["---"] * 7)
+            answers = {}
             for name, work in (("ours", ours), ("its_own", its_own)):
                 say(name)
-                contest(server, name, work)
+                answers[name] = contest(server, name, work)
+            tell_queries(answers)
 
 
 if __name__ == "__main__":

@@ -241,7 +241,7 @@ def test_stores_lists_each_with_its_state(pair: Pair, shop_is_down: None) -> Non
     chat, shop = json.loads(done.stdout)
     assert done.exit_code == 1
     assert (chat["name"], chat["postgres"], chat["problem"]) == ("chat", "lifecycle_postgres_chat", None)
-    assert chat["state"] in ("fine", "at_risk", "broken") and chat["holds"] >= 0
+    assert chat["state"] in ("fine", "at risk", "broken") and chat["holds"] >= 0
     assert (shop["state"], shop["problem"]) == ("unreadable", "PostgreSQL: OperationalError")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from lifecycle.catalog.clocks import ClockField
 from lifecycle.catalog.identifiers import Identifier, KeyField, TableName, parts_of
 from lifecycle.catalog.pace import Pace
-from lifecycle.catalog.stages import Copy, Descendant, Stage, StagePart
+from lifecycle.catalog.stages import Copy, Descendant, OrphanPart, Stage, StagePart
 from lifecycle.contradiction import refuse
 from lifecycle.errors import NotBoundError
 from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Trigger, Version
@@ -175,6 +176,11 @@ class Records(Frozen):
         """Its stages, each as a dataset of its own: with its own category, and so its own rule, fate and cut-off."""
         return tuple(_part(self, stage) for stage in self.stages)
 
+    @property
+    def swept(self) -> tuple[OrphanRecords, ...]:
+        """Rows of its children that no record has any more, where they are to go, each as a dataset of its own."""
+        return tuple(_swept(self, self.children, self.table, self.referred_key))
+
 
 class StagedRecords(Records):
     """One stage of the rows of an ordinary table: what goes is content, in columns that are emptied. In no file."""
@@ -196,6 +202,44 @@ def _part(dataset: Records, stage: Stage) -> StagedRecords:
     changed = {"stages": (), "children": (), "copies": stage.copies, "category": stage.category}
     part = StagePart(of=dataset.id, name=stage.name, clear=stage.clear)
     return StagedRecords(**(own | changed | {"id": f"{dataset.id}.{stage.name}"}), part=part)
+
+
+class OrphanRecords(Records):
+    """Rows of a child whose parent is gone, counted from their own clock under the dataset's rule. In no file."""
+
+    id: str
+    orphan: OrphanPart
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.id, self.orphan.of, self.table)
+
+    @property
+    def binding(self) -> str:
+        return self.orphan.of
+
+
+def _swept(dataset: Records, children: tuple[Descendant, ...], parent: str, parent_key: str) -> Iterator[OrphanRecords]:
+    for child in children:
+        above = child.parent_key or parent_key
+        if (how := child.orphans) is not None:
+            changed = {
+                "id": f"{dataset.id}.{how.name}",
+                "table": child.table,
+                "key": how.rows,
+                "clock": how.clock,
+                # Directly below the record the child's key is the record's id, which a hold may name.
+                "record": child.key if parent == dataset.table and above == dataset.record else None,
+                "subject": how.subject or child.key,
+                "ids": how.ids or dataset.ids,
+                "children": child.children,
+                **dict.fromkeys(("stages", "copies", "refresh"), ()),
+                **dict.fromkeys(("group", "basis")),
+            }
+            own = {name: getattr(dataset, name) for name in Records.model_fields}
+            part = OrphanPart(of=dataset.id, parent=parent, parent_key=above, key=child.key)
+            yield OrphanRecords(**(own | changed), orphan=part)
+        yield from _swept(dataset, child.children, child.table, "")
 
 
 class Accounts(Frozen):
@@ -381,8 +425,9 @@ class Catalog(Frozen):
 
     @property
     def records(self) -> tuple[Records, ...]:
-        """What has a fate of its own in ordinary tables: the stages of a table's rows, then the rows themselves."""
-        return tuple(each for item in self.tables for each in (*item.parts, item))
+        """What has a fate of its own in ordinary tables: the stages of a table's rows, the rows themselves, then what
+        lost its row."""
+        return tuple(each for item in self.tables for each in (*item.parts, item, *item.swept))
 
     @property
     def has_accounts(self) -> bool:

@@ -24,6 +24,7 @@ def stage_contradictions(catalog: Catalog) -> Iterator[Contradiction]:
         yield from _tier(dataset, where)
         yield from _stages(dataset, where)
         yield from _children(dataset, bound, where)
+        yield from _orphans(dataset, where)
         for place, copies in _copies(dataset, where):
             yield from _copied(dataset, copies, bound, place)
 
@@ -109,6 +110,27 @@ def _children(dataset: Records, bound: dict[str, str], where: Path_) -> Iterator
                 place,
                 f"{child.table} is a child of a child, and nothing says which of its columns it refers to",
                 "Add `parent_key: <a column of the table above it>`",
+            )
+
+
+def _orphans(dataset: Records, where: Path_) -> Iterator[Contradiction]:
+    """Each is a dataset of its own in plans and ledger, so its name is its own; and its clock needs a period to end."""
+    names = {stage.name for stage in dataset.stages}
+    for place, child, _ in _walk(dataset.children, (*where, "children"), deep=False):
+        if child.orphans is None:
+            continue
+        if child.orphans.name in names:
+            yield Contradiction(
+                (*place, "orphans", "name"),
+                f"{child.orphans.name!r} is already the name of a stage or of other orphans",
+                "Give each its own name",
+            )
+        names.add(child.orphans.name)
+        if dataset.category in (Category.TRAINING_USE, Category.FEEDBACK):
+            yield Contradiction(
+                (*place, "orphans"),
+                f"{dataset.category.value} ends with what it is based on, which an orphan has lost",
+                "Remove 'orphans': they are counted, and the check names them",
             )
 
 

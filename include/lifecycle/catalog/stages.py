@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from lifecycle.catalog.identifiers import Identifier, TableName
+from lifecycle.catalog.clocks import ClockField
+from lifecycle.catalog.identifiers import Identifier, KeyField, TableName
 from lifecycle.policy.models import Category, Frozen
 
 # What an emptied column may hold instead of null. Nothing that could be content.
@@ -84,16 +85,41 @@ class StagePart(Frozen):
     clear: tuple[Cleared, ...]
 
 
+class Orphans(Frozen):
+    """Rows of a child whose parent the application removed: they go by the dataset's rule, from their own clock.
+
+    ``rows``: what tells one row of the child from another. ``subject``: whose a row is, where the child says so.
+    ``ids``: what ``subject`` is, or the child's key where there is none; as the dataset's if not given.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$", examples=["tool_index"])]
+    rows: KeyField
+    clock: ClockField
+    subject: Identifier | None = None
+    ids: Literal["uuid", "text", "bigint"] | None = None
+
+
+class OrphanPart(Frozen):
+    """Which rows of a child are orphans: those whose ``key`` is no ``parent_key`` of ``parent``."""
+
+    of: str
+    parent: TableName
+    parent_key: Identifier
+    key: Identifier
+
+
 class Descendant(Frozen):
     """A table whose rows go with a row of another: where ``key`` is that row's ``parent_key``.
 
     Directly below a dataset ``parent_key`` is the dataset's key unless said; further below it must be said.
+    ``orphans``: what becomes of rows whose parent is gone already; without it they are counted, and the check is red.
     """
 
     table: TableName
     key: Identifier
     parent_key: Identifier | None = None
     children: tuple[Descendant, ...] = ()
+    orphans: Orphans | None = None
 
 
 def all_of(children: tuple[Descendant, ...]) -> Iterator[Descendant]:

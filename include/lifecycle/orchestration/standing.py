@@ -89,7 +89,9 @@ def _names_of(dataset: Dataset) -> tuple[str, ...]:
     """A dataset with what stands beside it: messages with the quarantine, the rows of a table after their stages."""
     if isinstance(dataset, Messages):
         return (dataset.id, QUARANTINE)
-    return (*(part.id for part in dataset.parts), dataset.id) if isinstance(dataset, Records) else (dataset.id,)
+    if not isinstance(dataset, Records):
+        return (dataset.id,)
+    return (*(part.id for part in dataset.parts), dataset.id, *(part.id for part in dataset.swept))
 
 
 def sources(policy: Policy, catalog: Catalog, scope: str) -> Iterator[tuple[str, Source]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from lifecycle.catalog.clocks import Clock, EpochClock, TimestampClock, UlidClock, Uuid7Clock, column_of
-from lifecycle.catalog.models import Accounts, Catalog, Logs, Messages, Records
+from lifecycle.catalog.models import Accounts, Catalog, Dataset, Logs, Messages, Records
 from lifecycle.stores.postgres.clocks import ordered_like_bytes
 from lifecycle.stores.postgres.connect import Connection
 
@@ -144,7 +144,12 @@ def misfits(conn: Connection, catalog: Catalog) -> list[Misfit]:
 
 
 def _is_told(catalog: Catalog, name: str) -> bool:
-    return any(dataset.id == name and isinstance(dataset, Records | Accounts) for dataset in catalog.datasets)
+    return any(dataset.id == name and isinstance(dataset, Records | Accounts) for dataset in _bound(catalog))
+
+
+def _bound(catalog: Catalog) -> tuple[Dataset, ...]:
+    """The datasets of the file, and children whose orphans have a clock of their own."""
+    return (*catalog.datasets, *(each for dataset in catalog.tables for each in dataset.swept))
 
 
 def _sorted_like_bytes(conn: Connection, table: str, column: str) -> bool:
@@ -156,7 +161,7 @@ def _sorted_like_bytes(conn: Connection, table: str, column: str) -> bool:
 
 
 def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, tuple[str, ...]]]:
-    for dataset in catalog.datasets:
+    for dataset in _bound(catalog):
         if isinstance(dataset, Logs):
             continue
         for field, column, wanted in _fields(dataset):

@@ -96,7 +96,8 @@ def _many(source: Source) -> Iterator[sql.Composable]:
         flags = catalog.flags
         still = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
         yield sql.SQL("{} IN {}").format(own(columns.record, columns.ids), _as_own(still, columns.ids))
-    if columns.group is None and columns.record is not None and source.rule_of(Trigger.HOLD) is not None:
+    reached = columns.group is None and columns.record is not None and catalog.has_messages
+    if reached and columns.record is not None and source.rule_of(Trigger.HOLD) is not None:
         # A hold on a conversation reaches a record by way of its message.
         yield sql.SQL("(EXISTS {} AND {} IN {})").format(
             named_ids(HOLDS, "conversation", HOLD_OPEN, "uuid"),

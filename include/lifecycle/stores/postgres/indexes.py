@@ -40,7 +40,7 @@ class MissingIndex:
 def missing_indexes(conn: Connection, catalog: Catalog) -> list[MissingIndex]:
     """Tables of the dataset file that are taken apart row by row and have no index on their clock."""
     found = []
-    for dataset in catalog.datasets:
+    for dataset in (*catalog.datasets, *(each for table in catalog.tables for each in table.swept)):
         if dataset.category is Category.TRAINING_USE:
             continue  # what it stands on decides, not its clock
         if isinstance(dataset, Messages | Records | Accounts) and _exists(conn, dataset.table):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Records, StagedRecords
+from lifecycle.catalog.models import Accounts, OrphanRecords, Records, StagedRecords
 from lifecycle.catalog.stages import Cleared
 
 TRUE = sql.SQL("true")
@@ -21,6 +21,13 @@ def present(dataset: Records | Accounts, alias: str = "m") -> sql.Composable:
         )
     if isinstance(dataset, StagedRecords):
         return holds_any(dataset.part.clear, (alias,))
+    if isinstance(dataset, OrphanRecords):
+        part = dataset.orphan
+        return sql.SQL("({key} IS NOT NULL AND NOT EXISTS (SELECT FROM {parent} o WHERE o.{above} = {key}))").format(
+            key=sql.Identifier(alias, part.key),
+            parent=sql.Identifier(*part.parent.split(".", 1)),
+            above=sql.Identifier(part.parent_key),
+        )
     return TRUE
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Records, StagedRecords
+from lifecycle.catalog.models import OrphanRecords, Records, StagedRecords
 from lifecycle.catalog.stages import Descendant
 from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.validation.clocks import reading
@@ -16,10 +16,16 @@ from lifecycle.validation.scene import Scene
 
 
 def remains(dataset: Records, alias: str) -> sql.Composable:
-    """Whether anything is left in a row of what the dataset disposes of: for a stage, in any column it empties.
+    """Whether anything is left in a row of what the dataset disposes of: for a stage, in any column it empties; of a
+    child's orphans, whether its row is still gone.
 
     Null where nothing is: a column that is null holds nothing. In the form that a partial index on what is left serves.
     """
+    if isinstance(dataset, OrphanRecords):
+        part = dataset.orphan
+        return sql.SQL("({key} IS NOT NULL AND NOT EXISTS (SELECT 1 FROM {parent} p WHERE p.{above} = {key}))").format(
+            key=sql.Identifier(alias, part.key), parent=relation(part.parent), above=sql.Identifier(part.parent_key)
+        )
     if not isinstance(dataset, StagedRecords):
         return sql.SQL("true")
     columns = [
@@ -35,7 +41,7 @@ def spoken(dataset: Records) -> str:
     """The beginning of a sentence about what must be gone."""
     if isinstance(dataset, StagedRecords):
         return f"No content of {dataset.table} ({', '.join(each.column for each in dataset.part.clear)})"
-    return f"No row of {dataset.table}"
+    return f"No row of {dataset.table}" + (" without its row" if isinstance(dataset, OrphanRecords) else "")
 
 
 def keeps_content(scene: Scene, dataset: Records, subject: Subject, trigger: Trigger) -> sql.Composable:
@@ -89,6 +95,10 @@ def orphan_checks(dataset: Records) -> Iterator[Check]:
 
 def _orphans(children: tuple[Descendant, ...], parent: str, key: str) -> Iterator[Check]:
     for child in children:
+        if child.orphans is not None:
+            # They have a deadline: `<dataset>.<name>_past_deadline` counts those that are past it.
+            yield from _orphans(child.children, child.table, "")
+            continue
         yield Check(
             f"children_without_record.{child.table.split('.', 1)[1]}",
             Promise.AGREEMENT,
