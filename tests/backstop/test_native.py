@@ -42,7 +42,7 @@ STRAYED = trade("strayed", 18)
 AGREED, UNBOUND = trade("agreed", 19), trade("unbound", 19)
 PARTLY = in_partition(message("partly", "business", DAY * 13 + timedelta(hours=3)))
 STUDIED = in_partition(message("studied", "evaluation", DAY * 78))
-NOBODY = ident("of nobody")
+NOBODY, LATE = ident("of nobody"), ident("late")
 WORLD = World(
     messages=(*EMPTIED, HELD, BESIDE, IGNORED, STRAYED, AGREED, UNBOUND, PARTLY, STUDIED),
     holds=(Hold(ident("hold"), "message", str(NOBODY), AS_OF - DAY),),
@@ -158,7 +158,10 @@ def held(made: Store, first: Seen, audited: dict[str, Any]) -> Seen:
 
 @pytest.fixture(scope="module")
 def second(made: Store, held: Seen) -> Seen:
-    """The next day, S3 has emptied one day and nothing else."""
+    """The next day, S3 has emptied one day and nothing else; and a message has come late to another."""
+    made.insert_message(
+        tier="business", received_at=IGNORED.received_at, message_id=LATE, object_body="late", account_id=LATE
+    )
     empty_as_s3_does(made, prefix_of(EMPTIED[0]))
     return run_at(made, AS_OF + DAY)
 
@@ -254,6 +257,12 @@ def test_once_s3_has_emptied_a_prefix_its_rule_goes_then_its_rows(second: Seen, 
 def test_while_s3_does_nothing_the_day_is_left_to_it_again(second: Seen) -> None:
     assert second.has(IGNORED) == [(True, True)]
     assert prefix_of(IGNORED) in second.prefixes()
+
+
+def test_case_15_what_comes_late_to_a_day_that_is_left_goes_with_it(second: Seen, third: Seen) -> None:
+    """Case 15: what is due already is not moved to its day, and so not left to S3; the day is not closed without it."""
+    assert f"landing/{LATE}.json" in second.keys and str(LATE) in second.rows
+    assert not [key for key in third.keys if str(LATE) in key] and str(LATE) not in third.rows
 
 
 def test_case_1_a_run_does_it_by_requests_when_there_is_no_more_time_for_s3(third: Seen, made: Store) -> None:

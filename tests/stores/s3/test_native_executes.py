@@ -5,7 +5,7 @@ seconds (LIFECYCLE_TEST_S3_DAY). Whole runs before and after; S3 does the rest. 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ def struck(made: Store) -> Struck:
     return Struck(rules, before.versions, asked)
 
 
-def counter(asked: Counter[str]) -> object:
+def counter(asked: Counter[str]) -> Callable[..., None]:
     def note(model: object, **_: object) -> None:
         asked[str(getattr(model, "name", ""))] += 1
 
