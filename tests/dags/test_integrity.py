@@ -62,9 +62,10 @@ def test_every_file_imports(bag: Any) -> None:
 
 
 def test_the_dag_bag_is_filled_in_seconds(bag: Any) -> None:
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.process_time()
     type(bag)(str(ROOT / "dags"))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - worked < 5
+    assert time.monotonic() - began < 60, "it waits for something; on a busy machine for a processor, but not so long"
 
 
 @pytest.mark.parametrize("file", DAG_FILES, ids=lambda file: file.name)

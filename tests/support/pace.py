@@ -21,11 +21,10 @@ def undisturbed_by_neighbours() -> Iterator[None]:
     under pressure is told by tests with readings of their own (dispositions/test_batching.py, planning/test_pacing.py).
     """
     from lifecycle.dispositions import pacer
-
-    really = pacer.read
+    from lifecycle.stores.postgres import pressure
 
     def calm(*args: Any) -> Reading:
-        return replace(really(*args), canary=0.0, wal=None, checkpoints=None)
+        return replace(pressure.read(*args), canary=0.0, wal=None, checkpoints=None)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pacer, "read", calm)

@@ -42,11 +42,14 @@ def one_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByModule(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return END_TO_END if nodeid.startswith(f"{END_TO_END}/") else super()._split_scope(nodeid)
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = scope_of
+    return scheduler
 
-    return ByModule(config, log)
+
+def scope_of(nodeid: str) -> str:
+    """What one worker runs as a whole, whatever stands in the brackets of a test's name."""
+    return END_TO_END if nodeid.startswith(f"{END_TO_END}/") else nodeid.split("::", 1)[0]
 
 
 def give_way(item: pytest.Item) -> None:

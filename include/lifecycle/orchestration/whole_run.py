@@ -16,7 +16,7 @@ from lifecycle.errors import DispositionError, ValidationFailedError
 from lifecycle.orchestration import steps
 from lifecycle.orchestration.preview import preview
 from lifecycle.planning.units import Unit
-from lifecycle.stores.postgres.connect import Connection, connect
+from lifecycle.stores.postgres.connect import Connection, connect, sessions_reused
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, str, int, int], None]
@@ -56,7 +56,7 @@ def run_scopes(
     Raises:
         ConfigurationError, PreconditionError, RunInProgressError: before anything of a scope is touched.
     """
-    with connect() as owner:
+    with connect() as owner, sessions_reused():
         return [_run_scope(scope, as_of, owner, progress, requested_by) for scope in scopes]
 
 

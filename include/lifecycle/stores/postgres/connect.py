@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from lifecycle.connections import postgres_conninfo
@@ -23,11 +26,92 @@ _SETTINGS = (
 )
 
 
+# What DISCARD ALL leaves is what a new session has to learn anew: where the tables are. Before 15, statistics could not
+# be asked for at once, and those of a session that goes on come late (physical erasure waits for them).
+_FIRST_TO_KEEP = 150_000
+_idle: ContextVar[_Idle | None] = ContextVar("idle", default=None)
+
+
+@dataclass(frozen=True)
+class _Idle:
+    """Sessions of one target that nobody uses at the moment."""
+
+    conninfo: str
+    sessions: list[Connection]
+
+
 @contextmanager
 def connect() -> Iterator[Connection]:
     """Open the product database. Sessions run in UTC whatever the server's setting (hard case 10)."""
-    with psycopg.connect(postgres_conninfo(), autocommit=True) as conn:
-        yield prepared(conn)
+    conninfo, idle = postgres_conninfo(), _idle.get()
+    if idle is None or idle.conninfo != conninfo:
+        with psycopg.connect(conninfo, autocommit=True) as conn:
+            yield prepared(conn)
+        return
+    conn = _taken(idle) or _new(conninfo)
+    with _closed_on_error(conn):
+        yield conn
+        if _as_new(conn):
+            idle.sessions.append(conn)
+        else:
+            conn.close()
+
+
+@contextmanager
+def sessions_reused() -> Iterator[None]:
+    """Within this block of this thread, whoever connects gets a session that is done with, as good as new.
+
+    For a process that takes many steps: a new session costs the server more than most of what is asked of it.
+    """
+    idle = _Idle(postgres_conninfo(), [])
+    token = _idle.set(idle)
+    try:
+        yield
+    finally:
+        _idle.reset(token)
+        for conn in idle.sessions:
+            conn.close()
+
+
+def _new(conninfo: str) -> Connection:
+    # Without prepared statements, of which DISCARD ALL would leave the client's half.
+    conn = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+    with _closed_on_error(conn):
+        return prepared(conn)
+
+
+def _taken(idle: _Idle) -> Connection | None:
+    """An idle session that still lives: a server that was started again, or an administrator, may have ended it."""
+    while idle.sessions:
+        conn = idle.sessions.pop()
+        try:
+            return prepared(conn)
+        except psycopg.OperationalError:
+            conn.close()
+    return None
+
+
+def _as_new(conn: Connection) -> bool:
+    """Let go of locks, settings and temporary tables; False when there is no session to go on with."""
+    if conn.closed or conn.info.transaction_status != TransactionStatus.IDLE:
+        return False
+    if conn.info.server_version < _FIRST_TO_KEEP:
+        return False
+    try:
+        conn.execute("DISCARD ALL")
+        conn.execute("SELECT pg_stat_force_next_flush()")
+    except psycopg.OperationalError:
+        return False  # it ended after its work was done, which is what would have happened to it anyway
+    return True
+
+
+@contextmanager
+def _closed_on_error(conn: Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        conn.close()
+        raise
 
 
 def prepared(conn: Connection) -> Connection:
