@@ -5,8 +5,9 @@
 Rows are about 600 bytes with four indexes; four fifths are due, one account in a hundred is held. While each contestant
 works one session inserts, reads and updates as fast as it can, and its statements are timed. Every contestant has the
 same rows to take out, and what it left is counted; one that is not done after ``--patience`` seconds is stopped, and
-told by what it had taken out until then. ``processor`` is that of PostgreSQL's backend. All end with
-VACUUM, which is in the time. Durable server; the files of one copy at a time lie beside the original (10 million rows: twice 8 GB, and the log).
+told by what it had taken out until then. ``processor`` is that of PostgreSQL's backend. All end with VACUUM, which is
+in the time. Durable server; the files of one copy at a time lie beside the original (10 million rows: twice 8 GB, and
+the log).
 """
 
 from __future__ import annotations
