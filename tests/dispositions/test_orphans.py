@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from lifecycle.config import load_configuration
+from lifecycle.dispositions import orphans
+from lifecycle.dispositions.context import RunContext
+from lifecycle.ledger import runs
+from lifecycle.policy.models import Tier
 from support.store import Store
 
 OVERDUE = "2026-01-05"
@@ -67,3 +74,43 @@ def test_an_orphan_under_hold_stays(store: Store, scope: str) -> None:
     )
     store.cli("run", "--as-of", AS_OF.isoformat(), "--tier", "beta", check=False)
     assert store.keys("product-data") == [key]
+
+
+def test_orphans_go_window_by_window_and_no_listing_goes_on_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ceph promises nothing for a listing whose keys go: each window is listed anew, across days, and none is left."""
+    monkeypatch.setattr(orphans, "WINDOW", 3)
+    monkeypatch.setattr(orphans, "PAGE", 2)
+    days = ("2026-01-05", "2026-01-06", "2026-01-07")
+    keys = sorted(_orphan(store, f"tier=beta/date={day}/{uuid4()}.json") for day in days for _ in range(4))
+    pages: list[list[str]] = []
+    opened: list[object] = []
+    aged = orphans._aged
+
+    def watched(*args: Any) -> Iterator[str]:
+        opened.append(args)
+        try:
+            yield from aged(*args)
+        finally:
+            opened.remove(args)
+
+    monkeypatch.setattr(orphans, "_aged", watched)
+    config = load_configuration()
+    with store.connect() as conn:
+        run = runs.begin(
+            conn,
+            scope="beta",
+            as_of=AS_OF,
+            run_key="windows",
+            hashes=(config.policy_hash, config.catalog_hash),
+            dry_run=False,
+            owner=None,
+        )
+        for page in orphans._orphans(RunContext(conn, store.s3, config.policy, config.catalog, run), Tier.BETA):
+            assert opened == [], "a listing was going on"
+            pages.append(page)
+            for key in page:
+                store.s3.delete_object(Bucket="product-data", Key=key)
+    assert [key for page in pages for key in page] == keys
+    assert [len(page) for page in pages] == [2, 1] * 4

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, take_lease, through_gate
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 FATE = "delete:orphan"
 LANDING = "landing"
 PAGE = 1_000
+# So many keys are listed before any of them is touched.
+WINDOW = 10_000
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -116,21 +118,43 @@ def _places(context: RunContext, tier: Tier | None) -> Iterator[Place]:
 
 
 def _orphans(context: RunContext, tier: Tier | None) -> Iterator[list[str]]:
-    """Keys that are old enough and that no row names, a page at a time."""
-    stream = chain.from_iterable(_aged(context, place) for place in _places(context, tier))
-    while page := list(islice(stream, PAGE)):
-        if unnamed := _unnamed(context, page):
-            yield unnamed
+    """Keys that are old enough and that no row names, a page at a time. Who takes them may destroy them meanwhile."""
+    for window in _windows(context, tier):
+        for begin in range(0, len(window), PAGE):
+            if unnamed := _unnamed(context, window[begin : begin + PAGE]):
+                yield unnamed
 
 
-def _aged(context: RunContext, place: Place) -> Iterator[str]:
+def _windows(context: RunContext, tier: Tier | None) -> Iterator[list[str]]:
+    """Runs of neighbouring keys, no listing open while one is worked on.
+
+    On Ceph a listing that goes on while its keys go may pass others by, so the next begins anew behind the last key.
+    """
+    places = list(_places(context, tier))
+    first, after = 0, ""
+    while True:
+        stream = (
+            (number, key)
+            for number, place in enumerate(places[first:], first)
+            for key in _aged(context, place, after if number == first else "")
+        )
+        window = list(islice(stream, WINDOW))
+        stream.close()
+        if window:
+            yield [key for _, key in window]
+        if len(window) < WINDOW:
+            return
+        first, after = window[-1]
+
+
+def _aged(context: RunContext, place: Place, after: str) -> Iterator[str]:
     """Keys whose newest version is older than the margin, and all keys of a day behind the cut-off."""
     from lifecycle.stores.s3.versions import iter_versions
 
     overdue = _behind_cutoff(context, place)
     limit = context.run.as_of - context.orphan_margin
     last = ""
-    for version in iter_versions(context.s3, context.messages.objects.bucket, place.prefix):
+    for version in iter_versions(context.s3, context.messages.objects.bucket, place.prefix, after=after):
         if version.key != last and (overdue or version.last_modified < limit):
             yield version.key
         last = version.key

@@ -304,3 +304,69 @@ def test_case_17_a_copy_that_lost_its_encryption_is_not_trusted(s3: S3Client) ->
         with pytest.raises(VerificationError, match="not encrypted as its source is"):
             copy_verified(client, VERSIONED, "landing/1", VERSIONED, "there/1")
     assert exists(s3, VERSIONED, "landing/1")
+
+
+def counted(s3: S3Client, calls: list[str], **replacements: Any) -> Any:
+    """A client of its own that tells what is asked of it; nothing is known of it yet."""
+
+    def noted(name: str) -> Callable[..., Any]:
+        change = replacements.get(name, lambda real, **kwargs: real(**kwargs))
+
+        def call(real: Callable[..., Any], **kwargs: Any) -> Any:
+            calls.append(name)
+            return change(real, **kwargs)
+
+        return call
+
+    return altered(s3, **{name: noted(name) for name in ("head_object", "get_object", "put_object")})
+
+
+def test_case_17_what_a_bucket_is_known_to_do_is_not_asked_again(s3: S3Client) -> None:
+    """The first copy is looked at before, read back and tried again; then two requests each, proven by the ETag."""
+    s3.put_object(Bucket=VERSIONED, Key="plain", Body=BODY, Metadata={"kept": "yes"})
+    calls: list[str] = []
+    client = counted(s3, calls)
+    copy_verified(client, VERSIONED, "plain", LOCKED, "first")
+    assert calls == ["get_object", "head_object", "put_object", "get_object", "put_object"]
+    calls.clear()
+    proof = copy_verified(client, VERSIONED, "plain", LOCKED, "second", metadata={"More": "1"})
+    assert calls == ["get_object", "put_object"]
+    there = s3.get_object(Bucket=LOCKED, Key="second")
+    assert (proof.sha256, proof.size, proof.version_id) == (sha(there["Body"].read()), len(BODY), there["VersionId"])
+    assert there["Metadata"].keys() == {"kept", "more", "original-last-modified"}
+    s3.put_object(Bucket=LOCKED, Key="taken", Body=b"something else")
+    with pytest.raises(VerificationError, match="not overwritten"):
+        copy_verified(client, VERSIONED, "plain", LOCKED, "taken")
+    assert copy_verified(client, VERSIONED, "plain", LOCKED, "second") == proof
+    assert [len(key_versions(s3, LOCKED, key)) for key in ("first", "second", "taken")] == [1, 1, 1]
+
+
+def test_case_17_a_checksum_that_differs_is_read_back_and_tags_always_are(s3: S3Client) -> None:
+    """Of a bucket that is known too: another ETag proves nothing, and a dropped tag shows only when it is read."""
+    s3.put_object(Bucket=VERSIONED, Key="plain", Body=BODY)
+    calls: list[str] = []
+    spoil: list[dict[str, Any]] = [{}]
+    client = counted(s3, calls, put_object=lambda real, **kwargs: real(**kwargs | spoil[-1]))
+    copy_verified(client, VERSIONED, "plain", LOCKED, "first")
+    spoil.append({"Body": BODY[::-1]})
+    with pytest.raises(VerificationError, match="checksum"):
+        copy_verified(client, VERSIONED, "plain", LOCKED, "second")
+    spoil.append({"Tagging": ""})
+    copy_verified(client, VERSIONED, put_source(s3), LOCKED, "third")
+    assert tags(s3, LOCKED, "third") == {"tier": "consumer", "odd": "a b+c"}
+
+
+def test_case_17_a_server_without_the_condition_is_looked_at_each_time(s3: S3Client) -> None:
+    """Never over an existing target, also where If-None-Match means nothing."""
+    s3.put_object(Bucket=VERSIONED, Key="plain", Body=BODY)
+    s3.put_object(Bucket=LOCKED, Key="taken", Body=b"something else")
+    calls: list[str] = []
+
+    def heedless(real: Callable[..., Any], **kwargs: Any) -> Any:
+        return real(**{name: value for name, value in kwargs.items() if name != "IfNoneMatch"})
+
+    client = counted(s3, calls, put_object=heedless)
+    copy_verified(client, VERSIONED, "plain", LOCKED, "first")
+    with pytest.raises(VerificationError, match="not overwritten"):
+        copy_verified(client, VERSIONED, "plain", LOCKED, "taken")
+    assert s3.get_object(Bucket=LOCKED, Key="taken")["Body"].read() == b"something else"

@@ -7,19 +7,22 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 
 from lifecycle.demo.servers import S3Server
+from lifecycle.errors import FencedOutError
 from lifecycle.stores.s3 import destroy, requests
 from lifecycle.stores.s3.destroy import destroy_keys
 from lifecycle.stores.s3.reconciliation import Reconciliation
-from lifecycle.stores.s3.versions import iter_versions
+from lifecycle.stores.s3.requests import Upload, abort_upload, delete_versions, iter_uploads
+from lifecycle.stores.s3.versions import ObjectVersion, iter_versions
 from oracle.s3proxy import Proxy, Reply, Request, error_reply, proxied
 from stores.s3 import VERSIONED
-from support.permits import CountingPermit
+from support.permits import CountingPermit, fenced_out
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,8 +33,8 @@ STAYS = frozenset(KEYS) - frozenset(DUE)
 VERSIONS_OF_FIRST = 3
 
 
-def impatient(server: S3Server, patience: float = 60) -> S3Client:
-    """A client that leaves trying again to us, and does not wait for long."""
+def impatient(server: S3Server, patience: float = 60, tries: int = 1, mode: str = "standard") -> S3Client:
+    """A client that leaves trying again to us unless told otherwise, and does not wait for long."""
     import boto3
     from botocore.config import Config
 
@@ -47,7 +50,7 @@ def impatient(server: S3Server, patience: float = 60) -> S3Client:
             response_checksum_validation="when_required",
             max_pool_connections=32,
             read_timeout=patience,
-            retries={"mode": "standard", "total_max_attempts": 1},
+            retries={"mode": mode, "total_max_attempts": tries},  # type: ignore[typeddict-item]
         ),
     )
 
@@ -300,3 +303,32 @@ def test_uploads_that_cannot_be_listed_stop_the_deletion_of_their_keys(faulty: F
     done = run(faulty)
     assert done.keys_failed == 12
     complete(faulty)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
+@pytest.mark.parametrize("key", ["odd/1", "odd/\x01"], ids=["DeleteObjects", "DeleteObject"])
+def test_case_27_further_tries_of_the_client_itself_need_the_permit_too(
+    faulty: Faulty, s3: S3Client, key: str, mode: str
+) -> None:
+    """The client meets a 503 and would try again by itself; meanwhile another try of the run has taken over."""
+    patient = impatient(S3Server(faulty.client.meta.endpoint_url), tries=4, mode=mode)
+    named = s3.put_object(Bucket=VERSIONED, Key=key, Body=b"x")["VersionId"]
+    strikes = faulty.nth(destroys)
+    faulty.proxy.instead = lambda request: error_reply(503, "SlowDown") if strikes(request) else None
+    version = ObjectVersion(key, named, False, True, 1, "", datetime.now(UTC))
+    with pytest.raises(FencedOutError):
+        delete_versions(patient, CountingPermit({2: fenced_out}), VERSIONED, [version])
+    assert sum(map(destroys, faulty.proxy.seen)) == 1
+    assert s3.head_object(Bucket=VERSIONED, Key=key)["VersionId"] == named
+
+
+def test_case_27_an_abort_that_the_client_tries_again_needs_the_permit_too(faulty: Faulty, s3: S3Client) -> None:
+    """As above, for an unfinished upload."""
+    patient = impatient(S3Server(faulty.client.meta.endpoint_url), tries=4)
+    upload = Upload("odd/1", s3.create_multipart_upload(Bucket=VERSIONED, Key="odd/1")["UploadId"])
+    strikes = faulty.nth(destroys)
+    faulty.proxy.instead = lambda request: error_reply(503, "SlowDown") if strikes(request) else None
+    with pytest.raises(FencedOutError):
+        abort_upload(patient, CountingPermit({2: fenced_out}), VERSIONED, upload)
+    assert sum(map(destroys, faulty.proxy.seen)) == 1
+    assert list(iter_uploads(s3, VERSIONED, "odd/")) == [upload]

@@ -1,14 +1,15 @@
-"""Copies that are proven before anything trusts them: never over something else, read back (hard case 17)."""
+"""Copies that are proven before anything trusts them: never over something else, never unverified (hard case 17)."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import VerificationError
 from lifecycle.stores.s3.errors import StoreError, translated
+from lifecycle.stores.s3.proven import Written, is_proven, prove
 from lifecycle.stores.s3.transfer import MIB, PART_BYTES, Content, multipart_write, pinned, read, tagging
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ ORIGINAL_TIME = "original-last-modified"
 
 @dataclass(frozen=True)
 class CopyProof:
-    """What the target was read back as: checksum (hex), size in bytes, version where the bucket keeps versions."""
+    """What the target was proven to be: checksum (hex), size in bytes, version where the bucket keeps versions."""
 
     sha256: str
     size: int
@@ -41,7 +42,7 @@ def copy_verified(
     inline_bytes: int = INLINE_BYTES,
     part_bytes: int = PART_BYTES,
 ) -> CopyProof:
-    """Copy one version of an object, with all that describes it, and prove the copy by reading it back.
+    """Copy one version of an object, with all that describes it, and prove the copy.
 
     Content type, encoding, cache control, storage class, tags and user metadata are kept; ``metadata`` is added to
     the latter, and so is the time of the source. A target that holds the same bytes already is a success, so that the
@@ -51,30 +52,35 @@ def copy_verified(
     Within a bucket encryption is kept too. In another bucket that bucket's own default applies: it may have a key of
     its own because it is another bucket, and the source's key may be out of reach there.
 
+    The copy is read back, unless the server's own checksum of it says the same and no tags have to be seen; a server
+    that has not yet been seen to keep descriptions and conditions is not taken at its word (see `proven`).
+
     Raises:
         VerificationError: something else stands at the target, or the copy differs from its source.
         StoreError: the source is absent (``absent``) or was overwritten while it was being copied (``conflict``).
     """
     source = read(s3, source_bucket, source_key, version_id=source_version, keep_below=inline_bytes)
-    there = _standing(s3, target_bucket, target_key, source)
+    # What a bucket was seen to do with a plain description says nothing of encryption: that is always looked at.
     encryption = source.encryption if source_bucket == target_bucket else {}
+    known = source.body is not None and not encryption and is_proven(s3, target_bucket)
+    there = None if known else _standing(s3, target_bucket, target_key, source)
     if there is None:
         tags = tagging(s3, source_bucket, source_key, source)
         told = {ORIGINAL_TIME: source.last_modified, **source.metadata, **_lower(metadata)}
         described = {**source.headers, **encryption, **tags, "Metadata": told}
         try:
             if source.body is not None:
-                version = _put(s3, target_bucket, target_key, source.body, described)
+                written = _put(s3, target_bucket, target_key, source.body, described)
             else:
                 origin = _Origin(source_bucket, source_key, source)
-                version = _copy_parts(s3, origin, target_bucket, target_key, described, part_bytes)
+                written = Written(_copy_parts(s3, origin, target_bucket, target_key, described, part_bytes))
         except StoreError as refusal:
             # Either a twin was faster, or the source changed; only the first leaves the right bytes at the target.
             there = _standing(s3, target_bucket, target_key, source) if refusal.conflict else None
             if there is None:
                 raise
         else:
-            there = _read_back(s3, target_bucket, target_key, version, source, told)
+            there = _verified(s3, target_bucket, target_key, written, source, described, known)
     if not encryption.items() <= there.encryption.items():
         # Asked of a copy that stood there already too: a former try may have been refused for it.
         raise VerificationError(
@@ -100,16 +106,18 @@ def put_verified(
         VerificationError: something else stands there, or what was read back differs.
     """
     expected, told = _content_of(body, content_type), _lower(metadata)
-    there = _standing(s3, bucket, key, expected)
+    known = is_proven(s3, bucket)
+    there = None if known else _standing(s3, bucket, key, expected)
     if there is None:
+        described = {"ContentType": content_type, "Metadata": told}
         try:
-            version = _put(s3, bucket, key, body, {"ContentType": content_type, "Metadata": told})
+            written = _put(s3, bucket, key, body, described)
         except StoreError as refusal:
             there = _standing(s3, bucket, key, expected) if refusal.conflict else None
             if there is None:
                 raise
         else:
-            there = _read_back(s3, bucket, key, version, expected, told)
+            there = _verified(s3, bucket, key, written, expected, described, known)
     return _proof(there)
 
 
@@ -186,9 +194,39 @@ def _standing(s3: S3Client, bucket: str, key: str, expected: Content) -> Content
     return there
 
 
-def _put(s3: S3Client, bucket: str, key: str, body: bytes, described: Mapping[str, Any]) -> str | None:
+def _put(s3: S3Client, bucket: str, key: str, body: bytes, described: Mapping[str, Any]) -> Written:
     with translated("PutObject"):
-        return s3.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **described).get("VersionId")
+        answer = s3.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **described)
+    # Under a key of its own (KMS, SSE-C) the server's ETag is no checksum, and so never equal by accident.
+    own = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    return Written(answer.get("VersionId"), answer.get("ETag", "").strip('"') == own)
+
+
+def _verified(
+    s3: S3Client,
+    bucket: str,
+    key: str,
+    written: Written,
+    expected: Content,
+    described: Mapping[str, Any],
+    known: bool,
+) -> Content:
+    """What stands at the target now, by the server's checksum where that is enough, or read back."""
+    if known and written.same and expected.tag_count == 0:
+        return replace(expected, version_id=written.version_id, metadata=described["Metadata"])
+    there = _read_back(s3, bucket, key, written.version_id, expected, described["Metadata"])
+    if written.same and not known and expected.body is not None and _refused(s3, bucket, key, expected.body, described):
+        prove(s3, bucket)
+    return there
+
+
+def _refused(s3: S3Client, bucket: str, key: str, body: bytes, described: Mapping[str, Any]) -> bool:
+    """Whether the server keeps the condition, tried with the same bytes over themselves: no harm if it does not."""
+    try:
+        _put(s3, bucket, key, body, described)
+    except StoreError as refusal:
+        return refusal.conflict
+    return False
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The only two requests that destroy. Each asks for its permit directly before it is made (hard cases 4 and 27)."""
+"""The only requests that destroy. Each asks for its permit directly before it is sent (hard cases 4 and 27)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 
 from lifecycle.stores.permit import Permit
 from lifecycle.stores.s3.errors import StoreError, translated
+from lifecycle.stores.s3.permitted import permitted
 from lifecycle.stores.s3.versions import ObjectVersion, fits_xml, listable_prefix
 
 if TYPE_CHECKING:
@@ -124,8 +125,7 @@ def _delete_batch(
         if len(batch) == 1 and not fits_xml(batch[0].key):
             return _delete_one(s3, permit, bucket, batch[0], unchanged)
         named: list[Any] = [_name(version, unchanged) for version in batch]
-        permit.check()
-        with translated("DeleteObjects"):
+        with translated("DeleteObjects"), permitted(s3, permit):
             answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": named, "Quiet": True})
     except StoreError as refusal:
         return {} if refusal.absent else dict.fromkeys(batch, refusal.code)
@@ -145,8 +145,7 @@ def _delete_one(
     s3: S3Client, permit: Permit, bucket: str, version: ObjectVersion, unchanged: bool
 ) -> dict[ObjectVersion, str]:
     condition: dict[str, Any] = {"IfMatch": version.etag} if _conditional(version, unchanged) else {}
-    permit.check()
-    with translated("DeleteObject"):
+    with translated("DeleteObject"), permitted(s3, permit):
         s3.delete_object(Bucket=bucket, Key=version.key, VersionId=version.version_id, **condition)
     return {}
 
@@ -203,9 +202,8 @@ def abort_upload(s3: S3Client, permit: Permit, bucket: str, upload: Upload) -> b
         FencedOutError: another try has taken over.
         StoreError: the server refuses.
     """
-    permit.check()
     try:
-        with translated("AbortMultipartUpload"):
+        with translated("AbortMultipartUpload"), permitted(s3, permit):
             s3.abort_multipart_upload(Bucket=bucket, Key=upload.key, UploadId=upload.upload_id)
     except StoreError as refusal:
         if refusal.code == "NoSuchUpload" or refusal.absent:
