@@ -127,8 +127,8 @@ def differs(dataset: Dataset, other: Catalog) -> bool:
 
 
 def _binding(dataset: Dataset) -> dict[str, Any]:
-    """Everything that decides a fate: not partitions made ahead, how fast rows go, how days are cut, what S3 may do."""
-    no_fate = {"create_ahead": True, "pace": True, "shards": True, "objects": {"backstop"}}
+    """Everything that decides a fate; not what is made ahead, how fast it goes, by whom, and what S3 may do."""
+    no_fate = {"create_ahead": True, "pace": True, "shards": True, "prepared": True, "objects": {"backstop"}}
     return dataset.model_dump(exclude=no_fate)
 
 

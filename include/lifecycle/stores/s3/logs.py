@@ -190,13 +190,13 @@ def _act(
         obsolete = [version for version in obsolete if version.version_id != written]
     done = destroy_versions(s3, permit, bucket, {key: obsolete}, locks)
     if done.keys_failed or done.keys_held:
-        raise DispositionError(f"{bucket}/{key.rpartition('/')[0]}", 1, _some(done))
+        raise DispositionError(f"{bucket}/{key.rpartition('/')[0]}", 1, some_counts(done))
     # Overwriting a "null" version destroyed it: it counts though no request named it.
     overwritten = sum(not version.is_marker for version in seen.obsolete) - sum(not one.is_marker for one in obsolete)
     return seen.result(seen.action, done.versions_deleted + overwritten)
 
 
-def _some(done: Reconciliation) -> dict[str, int]:
+def some_counts(done: Reconciliation) -> dict[str, int]:
     return {name: count for name, count in done.counts().items() if count}
 
 
@@ -221,8 +221,8 @@ def _write_rest(
     permit.check()
     version = write_file(s3, bucket, key, rest, description=description, condition={"IfMatch": content.etag})
     there = read(s3, bucket, key, version_id=version)
-    if there.sha256 != _sha256(rest):
-        _take_back(s3, permit, bucket, key, there.version_id)
+    if there.sha256 != file_sha256(rest):
+        take_back(s3, permit, bucket, key, there.version_id)
         raise VerificationError(
             f"an object of bucket {bucket!r} did not read back as it was rewritten; "
             "its former version was left in place"
@@ -236,7 +236,7 @@ def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Dec
     In a file and not straight into an upload: nothing unproven is ever sent, and what is read back from the store
     needs but the same checksum to be proven too.
     """
-    form, written, check = _form(key), Tally(decide), Tally(decide)
+    form, written, check = form_of(key), Tally(decide), Tally(decide)
     try:
         if seen.tally.gone:
             jsonl.cut(seen.path, rest, seen.tally.gone)
@@ -256,12 +256,12 @@ def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Dec
         )
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: str | None) -> None:
+def take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: str | None) -> None:
     """Destroy a bad new version so that the former one is the latest again. An unversioned one cannot be taken back."""
     if version_id in (None, "null"):
         return
@@ -269,7 +269,7 @@ def _take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: 
     destroy_versions(s3, permit, bucket, {key: bad}, Locks.of(s3, bucket))
 
 
-def _form(key: str) -> _Form:
+def form_of(key: str) -> _Form:
     for suffix, module in _FORMS.items():
         if key.endswith(suffix):
             return cast(_Form, module)
@@ -331,7 +331,7 @@ def _fetch(s3: S3Client, bucket: str, version: ObjectVersion, path: Path) -> Con
 def _scan(key: str, path: Path, fields: LogFields, tally: Tally) -> None:
     """Count a version's records; one that cannot be read holds a single, unclassified one, which stays."""
     try:
-        _form(key).scan(path, fields, tally)
+        form_of(key).scan(path, fields, tally)
     except UnreadableObjectError as error:
         _unreadable(error, tally)
 
