@@ -13,6 +13,8 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference  #
 
 from lifecycle.orchestration import tasks
 from lifecycle.orchestration.alerts import FailureNotifier, deadline_at_risk, deadline_missed
+from lifecycle.orchestration.cluster import Cluster, configured
+from lifecycle.orchestration.cluster import job as submitted
 from lifecycle.orchestration.retries import RETRY_POLICY
 
 OWNER = "data-protection"
@@ -140,6 +142,8 @@ def retention_run(scope: str) -> None:
         tasks.validate(run),
         certified,
     )
+    if scope == "records" and (cluster := configured()) is not None:
+        _prepare_elsewhere(cluster, run, planned, shards)
     # A leaf of its own: whoever has to be asked is asked in retention_approval, and this run goes on meanwhile.
     asked = TriggerDagRunOperator.partial(
         task_id="ask", trigger_dag_id="retention_approval", skip_when_already_exists=True, pool=tasks.POSTGRES_POOL
@@ -147,6 +151,14 @@ def retention_run(scope: str) -> None:
     # check is the setup: clearing any task in between clears it too, so the lease is taken again before the work is.
     closed: Any = tasks.close(run)
     [certified, asked] >> closed.as_teardown(setups=run)
+
+
+def _prepare_elsewhere(cluster: Cluster, run: Any, planned: Any, shards: Any) -> None:
+    """Log objects are prepared by Spark before units are handed out. If that fails, they are rewritten here."""
+    exported: Any = tasks.export(run)
+    job = submitted(cluster, tasks.drivers(exported))
+    chain(planned, exported)
+    chain(job, tasks.prepared(), shards)
 
 
 def approval_run() -> None:
