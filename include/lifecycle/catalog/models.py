@@ -268,6 +268,13 @@ class Shards(Frozen):
     objects: Annotated[int, Field(ge=1, le=10**9, strict=True, examples=[10_000])]
 
 
+class Staging(Frozen):
+    """Where a cluster leaves the rests of log objects, to be taken over by a run; nothing may stay there."""
+
+    bucket: Bucket
+    prefix: Prefix
+
+
 class Logs(Frozen):
     """Objects that hold many records of many accounts and tiers (JSON lines, plain, gzip or zstd; Parquet)."""
 
@@ -282,6 +289,7 @@ class Logs(Frozen):
     clock: Identifier
     expire: Expire = "requests"
     shards: Shards | None = None
+    prepared: Staging | None = None
 
 
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]

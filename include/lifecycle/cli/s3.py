@@ -10,7 +10,7 @@ import typer
 
 from lifecycle.cli.options import Json, OptionalAsOf, now
 from lifecycle.cli.output import emit, say
-from lifecycle.cli.s3_batch import batch, batch_report
+from lifecycle.cli.s3_batch import batch, batch_report, prepare_export
 from lifecycle.cli.targets import login_name
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _SIGNS = {"add": "+", "change": "~", "remove": "-"}
 
 s3_app.command()(batch)
 s3_app.command()(batch_report)
+s3_app.command()(prepare_export)
 
 
 def register(app: typer.Typer) -> None:

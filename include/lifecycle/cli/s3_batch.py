@@ -111,3 +111,21 @@ def _reconciled(told: dict[str, Any]) -> str:
         f"in the report and never planned: {told['foreign']:,}",
     ]
     return "\n".join([*lines, *(f"  {code}: {count:,}" for code, count in sorted(told["errors"].items()))])
+
+
+def prepare_export(
+    run: Annotated[int, typer.Argument(metavar="RUN_ID", help="A planned run of scope records.")], json: Json = False
+) -> None:
+    """Write what a Spark job needs to prepare a run's log objects, to the `prepared` place of each dataset.
+
+    Then run the job over each place that is printed; the run's `expire` takes over what it finds there.
+
+    Example: `lifecycle s3 prepare-export 7`
+    """
+    from lifecycle.orchestration.prepared import export_prepared
+
+    emit(export_prepared(run), json, _exported)
+
+
+def _exported(told: dict[str, Any]) -> str:
+    return "\n".join([f"{told['objects']:,} object(s) to prepare", *told["places"]])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import groupby, islice
 from operator import attrgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lifecycle.catalog.models import Logs
@@ -26,14 +28,13 @@ from lifecycle.dispositions.log_announcements import (
 )
 from lifecycle.dispositions.log_index import LogIndex, suspects_of
 from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, write_intents
+from lifecycle.dispositions.prepared import Ready, adopt, fetch, forget
 from lifecycle.errors import DispositionError, LifecycleError
-from lifecycle.planning.cutoffs import Cutoff, cutoff_for
+from lifecycle.planning.log_decision import Decide, LogFacts, log_decision
 from lifecycle.planning.shards import boundary, part_name
 from lifecycle.planning.units import EVERY_KEY, KeyRange, Method, Progress, Tally, Unit
-from lifecycle.policy.decide import Fact, decide
-from lifecycle.policy.models import Policy, Tier
 from lifecycle.stores.postgres.connect import Connection, connect
-from lifecycle.stores.postgres.facts import LogFacts, load_log_facts
+from lifecycle.stores.postgres.facts import load_log_facts
 from lifecycle.stores.postgres.guard import AWAITING
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})/$")
-Decide = Callable[[str, str, str, datetime | None], str | None]
 
 
 def decider(context: RunContext, facts: LogFacts, day: date, waiting: Counter[str] | None = None) -> Decide:
@@ -51,10 +51,11 @@ def decider(context: RunContext, facts: LogFacts, day: date, waiting: Counter[st
     While the loaded policy is not approved, a record is due only where the one in force says so too; records on which
     they differ are counted in ``waiting``.
     """
-    loaded = _due(context, context.policy, facts, day)
+    category, as_of = context.catalog.logs[0].category, context.run.as_of
+    loaded = log_decision(context.policy, category, as_of, facts, day)
     if context.guard is None or context.guard.policy is None:
         return loaded
-    approved = _due(context, context.guard.policy, facts, day)
+    approved = log_decision(context.guard.policy, category, as_of, facts, day)
 
     def both(record: str, subject: str, tier: str, told: datetime | None) -> str | None:
         rule = loaded(record, subject, tier, told)
@@ -65,41 +66,6 @@ def decider(context: RunContext, facts: LogFacts, day: date, waiting: Counter[st
         return None
 
     return both
-
-
-def _due(context: RunContext, policy: Policy, facts: LogFacts, day: date) -> Decide:
-    """The decision of one policy.
-
-    Flags and consents concern the message, not the line that logged it, and are not asked. A record without a readable
-    time counts from the end of the day it was filed under, and one without a tier as unclassified (hard case 23).
-    """
-    filed = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    category = context.catalog.logs[0].category
-    # A log line has no de-identified form: where the message's would be published, the line is just deleted.
-    variants = {rule.id: rule.instead_of for rule in policy.rules if rule.instead_of is not None}
-    ordinary = {tier.value: cutoff_for(policy, category, tier, context.run.as_of) for tier in Tier}
-
-    def due(record: str, subject: str, tier: str, told: datetime | None) -> str | None:
-        clock, tier = (told, tier) if told is not None else (filed, "")
-        known: list[Fact] = facts.of(record, subject)
-        default = ordinary.get(tier)
-        if not known and default is not None and default.exact:
-            # Nearly every line: no exception names it, and its tier's cut-off decides.
-            return default.rule if clock < default.cutoff else None
-        decision = decide(category, tier, clock, known, policy, context.run.as_of)
-        return variants.get(decision.rule, decision.rule) if decision.due else None
-
-    return _judge(due, facts, ordinary)
-
-
-def _judge(due: Decide, facts: LogFacts, ordinary: Mapping[str, Cutoff]) -> Decide:
-    """With what decides of nearly every line, so that they are judged by column. Nothing, where a hold is on all."""
-    from lifecycle.stores.s3.records import Judge, Ordinary
-
-    if facts.everywhere:
-        return due
-    plain = {tier: (default.cutoff, default.rule) for tier, default in ordinary.items() if default.exact}
-    return Judge(due, Ordinary(plain, facts.by_record.keys(), facts.by_subject.keys()))
 
 
 def _fields(dataset: Logs) -> LogFields:
@@ -236,10 +202,11 @@ def expire_logs(context: RunContext, unit: str, conversations: dict[str, list[st
     failed = 0
     known: dict[str, list[str]] = {} if conversations is None else conversations
     # Announcements are committed while the gate's own transaction is open, so they need a connection of their own.
-    with connect() as aside:
-        for _, versions in _objects(context, dataset, day_prefix(dataset, unit), row.keys):
+    with connect() as aside, TemporaryDirectory(prefix="lifecycle-") as folder:
+        for key, versions in _objects(context, dataset, day_prefix(dataset, unit), row.keys):
             try:
-                act = partial(_rewrite, context, dataset, unit, versions, known, row.day, aside)
+                ready = fetch(context, dataset, key, Path(folder, "rest"))
+                act = partial(_rewrite, context, dataset, unit, versions, known, row.day, aside, ready)
                 through_gate(context.conn, context.catalog, lease, act, reads_only=True)
             except LifecycleError as error:
                 log.warning("an object of %s was left as it is: %s", unit, error)
@@ -259,22 +226,26 @@ def _rewrite(
     conversations: dict[str, list[str]],
     day: date,
     aside: Connection,
+    ready: Ready | None,
     gate: Gate,
 ) -> None:
     """Inside the gate: rewrite one object by the facts of now, and count what left it."""
     from lifecycle.stores.s3.logs import rewrite_object
 
-    run_id, key = context.run.run_id, versions[0].key
-    judge = decider(context, load_log_facts(gate.conn, context.catalog, context.params, conversations), day)
-    index = LogIndex(gate.conn, dataset, writes=True)
-    if index.rows_if_clean(versions, suspects_of(judge)) is not None:
-        return
-    say = partial(announce, aside, run_id, unit, key)
-    done = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge, say)
-    if done.action != "unchanged":
-        index.forget(key)
-    if any(done.removed.values()):
-        count_removed(gate, run_id, unit, key, done.removed)
+    key, index = versions[0].key, LogIndex(gate.conn, dataset, writes=True)
+    facts = load_log_facts(gate.conn, context.catalog, context.params, conversations)
+    judge = decider(context, facts, day)
+    if index.rows_if_clean(versions, suspects_of(judge)) is None:
+        say = partial(announce, aside, context.run.run_id, unit, key)
+        done = adopt(context, dataset, key, ready, facts, judge, say, gate) if ready is not None else None
+        if done is None:
+            done = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge, say)
+        if done.action != "unchanged":
+            index.forget(key)
+        if any(done.removed.values()):
+            count_removed(gate, context.run.run_id, unit, key, done.removed)
+    if ready is not None:
+        forget(context, dataset, key, gate)
 
 
 def _close(context: RunContext, dataset: Logs, unit: str, gate: Gate) -> None:

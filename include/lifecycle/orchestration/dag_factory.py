@@ -14,6 +14,8 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference  #
 from lifecycle.deployment import Store
 from lifecycle.orchestration import tasks
 from lifecycle.orchestration.alerts import FailureNotifier, deadline_at_risk, deadline_missed
+from lifecycle.orchestration.cluster import Cluster, configured
+from lifecycle.orchestration.cluster import job as submitted
 from lifecycle.orchestration.retries import RETRY_POLICY
 
 OWNER = "data-protection"
@@ -144,6 +146,8 @@ def retention_run(scope: str, store: Store) -> None:
         _of(store, tasks.validate)(run, **told),
         certified,
     )
+    if scope == "records" and (cluster := configured()) is not None:
+        _prepare_elsewhere(cluster, store, run, planned, shards)
     # A leaf of its own: whoever has to be asked is asked in retention_approval, and this run goes on meanwhile.
     asked = TriggerDagRunOperator.partial(
         task_id="ask",
@@ -159,6 +163,14 @@ def retention_run(scope: str, store: Store) -> None:
 def _of(store: Store, each: Any, **more: Any) -> Any:
     """A task in the pool of its store."""
     return each.override(pool=store.pool(each.kwargs["pool"]), **more)
+
+
+def _prepare_elsewhere(cluster: Cluster, store: Store, run: Any, planned: Any, shards: Any) -> None:
+    """Log objects are prepared by Spark before units are handed out. If that fails, they are rewritten here."""
+    exported: Any = _of(store, tasks.export)(run, **store.told)
+    job = submitted(cluster, _of(store, tasks.drivers)(exported))
+    chain(planned, exported)
+    chain(job, _of(store, tasks.prepared)(), shards)
 
 
 def approval_run(store: Store) -> None:

@@ -99,6 +99,30 @@ def quarantine(run: int, store: str | None = None) -> dict[str, Any]:
         return steps.quarantine(run)
 
 
+@task(pool=S3_POOL, multiple_outputs=False)
+def export(run: int, store: str | None = None) -> dict[str, Any]:
+    """Inputs and names of log objects, to staging: only where a cluster is configured."""
+    with task_process(store):
+        from lifecycle.orchestration.prepared import export_prepared
+
+        return export_prepared(run)
+
+
+@task(pool=POSTGRES_POOL, multiple_outputs=False)
+def drivers(exported: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the cluster is asked, one job for each place that was exported."""
+    from lifecycle.orchestration.cluster import configured
+
+    cluster = configured()
+    return [cluster.job_driver(place) for place in exported["places"]] if cluster is not None else []
+
+
+# all_done: what the cluster could not do is done here, and a deadline never waits for it.
+@task(pool=POSTGRES_POOL, trigger_rule=TriggerRule.ALL_DONE)
+def prepared() -> None:
+    """The cluster has ended, whatever came of it."""
+
+
 @task(pool=POSTGRES_POOL)
 def shards(run: int, store: str | None = None) -> list[str]:
     """The units still to expire. Coarse, so that their number stays far below Airflow's max_map_length."""

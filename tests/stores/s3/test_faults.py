@@ -50,7 +50,7 @@ def impatient(server: S3Server, patience: float = 60, tries: int = 1, mode: str 
             response_checksum_validation="when_required",
             max_pool_connections=32,
             read_timeout=patience,
-            retries={"mode": mode, "total_max_attempts": tries},  # type: ignore[typeddict-item]
+            retries={"mode": mode, "total_max_attempts": tries},  # type: ignore[arg-type]
         ),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 from psycopg import sql
 
 from lifecycle.catalog.models import Catalog
+from lifecycle.planning.log_decision import LogFacts
 from lifecycle.policy.decide import Fact
 from lifecycle.policy.models import Category, Trigger
 from lifecycle.policy.periods import Period
@@ -21,22 +21,6 @@ from lifecycle.stores.postgres.messages import Located
 
 def _period(months: int, days: int, seconds: float) -> Period:
     return Period(months, days, int(seconds))
-
-
-@dataclass(frozen=True)
-class LogFacts:
-    """Every exception that can concern a log line, by subject and by record (both as lower-case text)."""
-
-    by_subject: Mapping[str, tuple[Fact, ...]]
-    by_record: Mapping[str, tuple[Fact, ...]]
-    everywhere: tuple[Fact, ...]
-
-    def of(self, record: str, subject: str) -> list[Fact]:
-        return [
-            *self.by_subject.get(subject.lower(), ()),
-            *self.by_record.get(record.lower(), ()),
-            *self.everywhere,
-        ]
 
 
 def _gather(into: dict[str, tuple[Fact, ...]], key: str, fact: Fact) -> None:

@@ -127,8 +127,8 @@ def differs(dataset: Dataset, other: Catalog) -> bool:
 
 
 def _binding(dataset: Dataset) -> dict[str, Any]:
-    """Everything that decides a fate: not partitions made ahead, how fast rows go, how days are cut, what S3 may do."""
-    own = {"create_ahead": True, "pace": True, "shards": True, "expire": True}
+    """Everything that decides a fate; not what is made ahead, how fast it goes, by whom, and what S3 may do."""
+    own = {"create_ahead": True, "pace": True, "shards": True, "prepared": True, "expire": True}
     return dataset.model_dump(exclude={**own, "objects": {"backstop", "expire"}})
 
 

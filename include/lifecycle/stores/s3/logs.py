@@ -187,13 +187,13 @@ def _act(
         obsolete = [version for version in obsolete if version.version_id != written]
     done = destroy_versions(s3, permit, bucket, {key: obsolete}, locks)
     if done.keys_failed or done.keys_held:
-        raise DispositionError(f"{bucket}/{key.rpartition('/')[0]}", 1, _some(done))
+        raise DispositionError(f"{bucket}/{key.rpartition('/')[0]}", 1, some_counts(done))
     # Overwriting a "null" version destroyed it: it counts though no request named it.
     overwritten = sum(not version.is_marker for version in seen.obsolete) - sum(not one.is_marker for one in obsolete)
     return seen.result(seen.action, done.versions_deleted + overwritten)
 
 
-def _some(done: Reconciliation) -> dict[str, int]:
+def some_counts(done: Reconciliation) -> dict[str, int]:
     return {name: count for name, count in done.counts().items() if count}
 
 
@@ -211,14 +211,33 @@ def _write_rest(
     rest = seen.path.with_suffix(".rest")
     _make_rest(key, seen, rest, fields, decide)
     assert seen.latest is not None  # it was read
-    tags = tagging(s3, bucket, key, content, ask=seen.latest.version_id == "null")
+    return write_proven(s3, permit, bucket, key, rest, content, seen.latest.version_id)
+
+
+def write_proven(
+    s3: S3Client, permit: Permit, bucket: str, key: str, rest: Path, content: Content, version_id: str | None
+) -> str:
+    """Write a file as the new version of an object, with all that describes it, and read it back.
+
+    Args:
+        content: what describes the version that it takes the place of; nothing is written if that is not the latest.
+        version_id: of that version.
+
+    Returns:
+        The id of the new version.
+
+    Raises:
+        VerificationError: what was written is not as it should be; it was taken away again.
+        StoreError: another version is the latest by now (``conflict``).
+    """
+    tags = tagging(s3, bucket, key, content, ask=version_id == "null")
     description = {**content.headers, **content.encryption, **tags, "Metadata": dict(content.metadata)}
     kind, condition = checksum_kind(s3, bucket, key, content), {"IfMatch": content.etag}
     permit.check()
     version = write_file(s3, bucket, key, rest, description=description, condition=condition, checksum=kind)
     there = read(s3, bucket, key, version_id=version)
-    if there.sha256 != _sha256(rest):
-        _take_back(s3, permit, bucket, key, there.version_id)
+    if there.sha256 != file_sha256(rest):
+        take_back(s3, permit, bucket, key, there.version_id)
         raise VerificationError(
             f"an object of bucket {bucket!r} did not read back as it was rewritten; "
             "its former version was left in place"
@@ -227,7 +246,7 @@ def _write_rest(
     if tags and tagging(s3, bucket, key, there, ask=True) != tags:
         lost.append("tags")
     if lost:
-        _take_back(s3, permit, bucket, key, there.version_id)
+        take_back(s3, permit, bucket, key, there.version_id)
         raise VerificationError(
             f"an object of bucket {bucket!r} would have lost its {', '.join(lost)} by being rewritten: the server or "
             "the bucket's settings give another; its former version was left in place"
@@ -278,12 +297,12 @@ def _rewritten(form: Form, seen: _Seen, rest: Path, fields: LogFields, decide: D
     return []
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: str | None) -> None:
+def take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: str | None) -> None:
     """Destroy a bad new version so that the former one is the latest again. An unversioned one cannot be taken back."""
     if version_id in (None, "null"):
         return

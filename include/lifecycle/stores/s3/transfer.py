@@ -99,18 +99,23 @@ def read(
                     target.write(piece)
                 if keep:
                     pieces.append(piece)
+    return described_by(answer, digest.hexdigest(), size, b"".join(pieces) if keep else None)
+
+
+def described_by(answer: Any, sha256: str, size: int, body: bytes | None = None) -> Content:
+    """What an answer to GetObject says of the object."""
     described: Mapping[str, Any] = answer
     return Content(
-        sha256=digest.hexdigest(),
+        sha256=sha256,
         size=size,
-        etag=answer["ETag"],
+        etag=described["ETag"],
         version_id=described.get("VersionId"),
         content_type=described.get("ContentType", ""),
         tag_count=int(described.get("TagCount") or 0),
         headers={name: described[name] for name in _HEADERS if described.get(name)},
-        metadata=dict(answer.get("Metadata", {})),
-        last_modified=answer["LastModified"].isoformat(),
-        body=b"".join(pieces) if keep else None,
+        metadata=dict(described.get("Metadata", {})),
+        last_modified=described["LastModified"].isoformat(),
+        body=body,
         encryption={name: described[name] for name in _ENCRYPTION if described.get(name)},
     )
 

@@ -1,0 +1,1 @@
+"""Rests of log objects made elsewhere (Spark), and taken over here: an accelerator, on which no promise depends."""
