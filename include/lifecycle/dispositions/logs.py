@@ -146,6 +146,7 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
                 if clean is not None:
                     kept += clean
                     continue
+                index.forget(key)
                 seen = inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge, learn)
                 kept += seen.kept
                 objects += bool(seen.removed)
