@@ -125,11 +125,9 @@ class LogIndex:
         )
 
     def forget(self, key: str) -> None:
-        """In the transaction that changed the object: signs of what is gone are not kept."""
-        self.conn.execute(
-            "DELETE FROM lifecycle.log_index WHERE bucket = %s AND key_sha256 = %s",
-            self._place(key),
-        )
+        """Before an object is read anew, and in the transaction that changed it: signs of what is gone are not kept."""
+        if self.writes:
+            self.conn.execute("DELETE FROM lifecycle.log_index WHERE bucket = %s AND key_sha256 = %s", self._place(key))
 
     def forget_other_days(self, days: Iterable[date]) -> None:
         """What is remembered of days that are not there any more."""

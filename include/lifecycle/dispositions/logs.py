@@ -153,6 +153,7 @@ def _cut(
         if clean is not None:
             part.kept += clean
         else:
+            index.forget(key)
             part.add(inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge, learn))
     yield from _unit(dataset, day, part, None)
 
