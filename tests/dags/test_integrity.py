@@ -77,9 +77,9 @@ def test_files_are_thin(file: Path) -> None:
 def test_nothing_heavy_is_imported_at_the_top(file: Path, tmp_path: Path) -> None:
     """Airflow parses DAG files again and again, and once per task."""
     code = (
-        "import runpy, sys, json, time\nimport airflow.sdk\nbegan = time.monotonic()\n"
+        "import runpy, sys, json, time\nimport airflow.sdk\nbegan = time.process_time()\n"
         "runpy.run_path(sys.argv[1], run_name='dag_file')\n"
-        "print(json.dumps([time.monotonic() - began, sorted(sys.modules)]))"
+        "print(json.dumps([time.process_time() - began, sorted(sys.modules)]))"
     )
     env = {"AIRFLOW_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
@@ -87,7 +87,7 @@ def test_nothing_heavy_is_imported_at_the_top(file: Path, tmp_path: Path) -> Non
     )
     seconds, modules = json.loads(done.stdout.splitlines()[-1])
     assert [name for name in modules if name.startswith(HEAVY)] == []
-    assert seconds < 10, "beside importing airflow.sdk itself"
+    assert seconds < 5, "of processor time, beside importing airflow.sdk itself"
 
 
 def test_tags_are_of_the_closed_set(dags: list[Any]) -> None:
