@@ -278,8 +278,9 @@ def _failing(code: str, key: str, times: int) -> Callable[..., Any]:
         hit = [entry for entry in Delete["Objects"] if entry["Key"] == key]
         if not hit or next(tries, None) is None:
             return real(Bucket=Bucket, Delete=Delete)
-        rest = [entry for entry in Delete["Objects"] if entry["Key"] != key]
-        answer = real(Bucket=Bucket, Delete={**Delete, "Objects": rest}) if rest else {}
+        # A request is sent all the same, since that is what needs a permit.
+        rest = [entry for entry in Delete["Objects"] if entry["Key"] != key] or [{"Key": "none", "VersionId": "null"}]
+        answer = real(Bucket=Bucket, Delete={**Delete, "Objects": rest})
         return {**answer, "Errors": [{**entry, "Code": code, "Message": "try later"} for entry in hit]}
 
     return delete_objects

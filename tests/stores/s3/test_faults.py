@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from xml.etree import ElementTree
 
 import pytest
@@ -27,13 +27,14 @@ from support.permits import CountingPermit, fenced_out
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+Mode = Literal["legacy", "standard", "adaptive"]
 KEYS = tuple(f"day/{number:03}" for number in range(40))
 DUE = tuple(key for key in KEYS if not key.endswith("7"))
 STAYS = frozenset(KEYS) - frozenset(DUE)
 VERSIONS_OF_FIRST = 3
 
 
-def impatient(server: S3Server, patience: float = 60, tries: int = 1, mode: str = "standard") -> S3Client:
+def impatient(server: S3Server, patience: float = 60, tries: int = 1, mode: Mode = "standard") -> S3Client:
     """A client that leaves trying again to us unless told otherwise, and does not wait for long."""
     import boto3
     from botocore.config import Config
@@ -50,7 +51,7 @@ def impatient(server: S3Server, patience: float = 60, tries: int = 1, mode: str 
             response_checksum_validation="when_required",
             max_pool_connections=32,
             read_timeout=patience,
-            retries={"mode": mode, "total_max_attempts": tries},  # type: ignore[arg-type]
+            retries={"mode": mode, "total_max_attempts": tries},
         ),
     )
 
@@ -308,7 +309,7 @@ def test_uploads_that_cannot_be_listed_stop_the_deletion_of_their_keys(faulty: F
 @pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
 @pytest.mark.parametrize("key", ["odd/1", "odd/\x01"], ids=["DeleteObjects", "DeleteObject"])
 def test_case_27_further_tries_of_the_client_itself_need_the_permit_too(
-    faulty: Faulty, s3: S3Client, key: str, mode: str
+    faulty: Faulty, s3: S3Client, key: str, mode: Mode
 ) -> None:
     """The client meets a 503 and would try again by itself; meanwhile another try of the run has taken over."""
     patient = impatient(S3Server(faulty.client.meta.endpoint_url), tries=4, mode=mode)
@@ -332,3 +333,11 @@ def test_case_27_an_abort_that_the_client_tries_again_needs_the_permit_too(fault
         abort_upload(patient, CountingPermit({2: fenced_out}), VERSIONED, upload)
     assert sum(map(destroys, faulty.proxy.seen)) == 1
     assert list(iter_uploads(s3, VERSIONED, "odd/")) == [upload]
+
+
+def test_case_27_a_permit_may_use_the_client_itself(faulty: Faulty, s3: S3Client) -> None:
+    """What it asks needs no permit; otherwise it would wait for itself."""
+    s3.put_object(Bucket=VERSIONED, Key="odd/1", Body=b"x")
+    permit = CountingPermit({1: faulty.client.list_buckets})
+    assert destroy_keys(faulty.client, permit, VERSIONED, ["odd/1"]).keys_deleted == 1
+    assert permit.checks == 1

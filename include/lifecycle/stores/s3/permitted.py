@@ -40,5 +40,11 @@ def permitted(s3: S3Client, permit: Permit) -> Iterator[None]:
 def _look(**_: Any) -> None:
     """Handles the client's event, once for each request that is about to be sent."""
     permit = _permit.get()
-    if permit is not None:
+    if permit is None:
+        return
+    # What the permit itself may ask of the client is not what needs it.
+    token = _permit.set(None)
+    try:
         permit.check()
+    finally:
+        _permit.reset(token)
