@@ -22,7 +22,7 @@ from support.store import Store
 
 pytestmark = pytest.mark.timeout(120)
 
-ROOT = Path(__file__).parents[2]
+POLICY = Path(__file__).parents[2] / "include/policies/litellm.yaml"
 AS_OF = datetime(2026, 6, 1, 12, tzinfo=UTC)
 # A year, three days ahead.
 ROW = datetime(2025, 6, 4, 12, tzinfo=UTC)
@@ -106,7 +106,7 @@ def fill(store: Store) -> None:
 def store_with(servers: Servers, folder: Path, content: dict[str, Any]) -> Iterator[Store]:
     (folder / "datasets.yaml").write_text(yaml.safe_dump(content))
     with servers.store() as store, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LIFECYCLE_POLICY", str(ROOT / "include/policies/litellm.yaml"))
+        patch.setenv("LIFECYCLE_POLICY", str(POLICY))
         patch.setenv("LIFECYCLE_DATASETS", str(folder / "datasets.yaml"))
         fill(store)
         yield store
@@ -169,6 +169,9 @@ def test_the_dry_run_said_what_would_go_and_the_ledger_what_went(ran: tuple[Stor
         ("status", "--as-of", "2026-06-01T12:00:01Z"),
         ("audit", "--as-of", "2026-06-01T12:00:00Z"),
         ("policy", "validate", "--connect"),
+        ("coverage", "--as-of", "2026-06-01T12:00:00Z"),
+        ("policy", "status"),
+        ("policy", "diff", str(POLICY), str(POLICY)),
         ("postgres", "grants"),
         ("explain", "record", "calls.lost_tools/held orphan/search"),
     ],
