@@ -11,6 +11,7 @@ from lifecycle.errors import VerificationError
 from lifecycle.stores.s3.errors import StoreError, translated
 from lifecycle.stores.s3.proven import Written, is_proven, prove
 from lifecycle.stores.s3.transfer import MIB, PART_BYTES, Content, multipart_write, pinned, read, tagging
+from lifecycle.stores.s3.unasked import unasked
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -184,7 +185,7 @@ def _standing(s3: S3Client, bucket: str, key: str, expected: Content) -> Content
 
 
 def _put(s3: S3Client, bucket: str, key: str, body: bytes, described: Mapping[str, Any]) -> Written:
-    with translated("PutObject"):
+    with translated("PutObject"), unasked(s3):
         answer = s3.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **described)
     # Under a key of its own (KMS, SSE-C) the server's ETag is no checksum, and so never equal by accident.
     own = hashlib.md5(body, usedforsecurity=False).hexdigest()
