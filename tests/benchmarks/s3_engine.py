@@ -39,6 +39,7 @@ from lifecycle.config import load_configuration
 from lifecycle.demo.servers import S3Server, embedded_postgres, embedded_s3
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.expire import expire
+from lifecycle.dispositions.landing import WRITERS
 from lifecycle.dispositions.plan_store import freeze
 from lifecycle.dispositions.survey import message_units
 from lifecycle.ledger import runs
@@ -174,9 +175,9 @@ def cp_ours(task: Task) -> int:
     from lifecycle.stores.s3.copy import copy_verified
 
     s3 = task.s3
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(WRITERS) as pool:
         copies = [
-            pool.submit(copy_verified, s3, BUCKET, task.key(n), BUCKET, f"copied/{task.key(n)}")
+            pool.submit(copy_verified, s3, BUCKET, task.key(n), BUCKET, f"copied/{task.key(n)}", by_checksum=True)
             for n in range(task.objects)
         ]
         return sum(copy.result().size > 0 for copy in copies)

@@ -53,7 +53,7 @@ def move(s3: S3Client, prefix: str) -> None:
         source = key_versions(s3, BUCKET, prefix + name)
         if source:
             target, latest = f"{prefix}moved/{name}", source[0].version_id
-            copy_verified(s3, BUCKET, prefix + name, BUCKET, target, source_version=latest)
+            copy_verified(s3, BUCKET, prefix + name, BUCKET, target, source_version=latest, by_checksum=True)
             destroy_versions(s3, CountingPermit(), BUCKET, {prefix + name: source}, Locks.of(s3, BUCKET))
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 BATCH = 500
-WRITERS = 8
+WRITERS = 16
 FATE = "move:partition"
 
 
@@ -144,7 +144,8 @@ def _copy(context: RunContext, tier: Tier, row: Landed) -> Copied | None:
     try:
         source = versions_at(context.s3, bucket, row.key)
         if source:
-            copy_verified(context.s3, bucket, row.key, bucket, target, source_version=version_to_copy(source))
+            version = version_to_copy(source)
+            copy_verified(context.s3, bucket, row.key, bucket, target, source_version=version, by_checksum=True)
         elif not exists(context.s3, bucket, target):
             log.warning("a landing object that a row names does not exist; the row is left as it is")
             return None

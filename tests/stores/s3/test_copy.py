@@ -326,18 +326,18 @@ def test_case_17_what_a_bucket_is_known_to_do_is_not_asked_again(s3: S3Client) -
     s3.put_object(Bucket=VERSIONED, Key="plain", Body=BODY, Metadata={"kept": "yes"})
     calls: list[str] = []
     client = counted(s3, calls)
-    copy_verified(client, VERSIONED, "plain", LOCKED, "first")
+    copy_verified(client, VERSIONED, "plain", LOCKED, "first", by_checksum=True)
     assert calls == ["get_object", "head_object", "put_object", "get_object", "put_object"]
     calls.clear()
-    proof = copy_verified(client, VERSIONED, "plain", LOCKED, "second", metadata={"More": "1"})
+    proof = copy_verified(client, VERSIONED, "plain", LOCKED, "second", metadata={"More": "1"}, by_checksum=True)
     assert calls == ["get_object", "put_object"]
     there = s3.get_object(Bucket=LOCKED, Key="second")
     assert (proof.sha256, proof.size, proof.version_id) == (sha(there["Body"].read()), len(BODY), there["VersionId"])
     assert there["Metadata"].keys() == {"kept", "more", "original-last-modified"}
     s3.put_object(Bucket=LOCKED, Key="taken", Body=b"something else")
     with pytest.raises(VerificationError, match="not overwritten"):
-        copy_verified(client, VERSIONED, "plain", LOCKED, "taken")
-    assert copy_verified(client, VERSIONED, "plain", LOCKED, "second") == proof
+        copy_verified(client, VERSIONED, "plain", LOCKED, "taken", by_checksum=True)
+    assert copy_verified(client, VERSIONED, "plain", LOCKED, "second", by_checksum=True) == proof
     assert [len(key_versions(s3, LOCKED, key)) for key in ("first", "second", "taken")] == [1, 1, 1]
 
 
@@ -347,12 +347,12 @@ def test_case_17_a_checksum_that_differs_is_read_back_and_tags_always_are(s3: S3
     calls: list[str] = []
     spoil: list[dict[str, Any]] = [{}]
     client = counted(s3, calls, put_object=lambda real, **kwargs: real(**kwargs | spoil[-1]))
-    copy_verified(client, VERSIONED, "plain", LOCKED, "first")
+    copy_verified(client, VERSIONED, "plain", LOCKED, "first", by_checksum=True)
     spoil.append({"Body": BODY[::-1]})
     with pytest.raises(VerificationError, match="checksum"):
-        copy_verified(client, VERSIONED, "plain", LOCKED, "second")
+        copy_verified(client, VERSIONED, "plain", LOCKED, "second", by_checksum=True)
     spoil.append({"Tagging": ""})
-    copy_verified(client, VERSIONED, put_source(s3), LOCKED, "third")
+    copy_verified(client, VERSIONED, put_source(s3), LOCKED, "third", by_checksum=True)
     assert tags(s3, LOCKED, "third") == {"tier": "consumer", "odd": "a b+c"}
 
 
@@ -366,7 +366,21 @@ def test_case_17_a_server_without_the_condition_is_looked_at_each_time(s3: S3Cli
         return real(**{name: value for name, value in kwargs.items() if name != "IfNoneMatch"})
 
     client = counted(s3, calls, put_object=heedless)
-    copy_verified(client, VERSIONED, "plain", LOCKED, "first")
+    copy_verified(client, VERSIONED, "plain", LOCKED, "first", by_checksum=True)
     with pytest.raises(VerificationError, match="not overwritten"):
-        copy_verified(client, VERSIONED, "plain", LOCKED, "taken")
+        copy_verified(client, VERSIONED, "plain", LOCKED, "taken", by_checksum=True)
     assert s3.get_object(Bucket=LOCKED, Key="taken")["Body"].read() == b"something else"
+
+
+def test_case_17_what_is_evidence_is_read_back_each_time(s3: S3Client) -> None:
+    """Quarantine and its records: nobody takes a server's word for them."""
+    s3.put_object(Bucket=VERSIONED, Key="plain", Body=BODY)
+    calls: list[str] = []
+    client = counted(s3, calls)
+    for by_checksum in (True, False):
+        calls.clear()
+        copy_verified(client, VERSIONED, "plain", LOCKED, f"target-{by_checksum}", by_checksum=by_checksum)
+    assert calls == ["get_object", "head_object", "put_object", "get_object"]
+    calls.clear()
+    put_verified(client, LOCKED, "record", b"{}", content_type="application/json")
+    assert calls == ["head_object", "put_object", "get_object"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import VerificationError
 from lifecycle.stores.s3.errors import StoreError, translated
 from lifecycle.stores.s3.proven import Written, is_proven, prove
 from lifecycle.stores.s3.transfer import MIB, PART_BYTES, Content, multipart_write, pinned, read, tagging
+from lifecycle.stores.s3.unasked import unasked
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,10 +40,11 @@ def copy_verified(
     *,
     metadata: Mapping[str, str] | None = None,
     source_version: str | None = None,
+    by_checksum: bool = False,
     inline_bytes: int = INLINE_BYTES,
     part_bytes: int = PART_BYTES,
 ) -> CopyProof:
-    """Copy one version of an object, with all that describes it, and prove the copy.
+    """Copy one version of an object, with all that describes it, and prove the copy by reading it back.
 
     Content type, encoding, cache control, storage class, tags and user metadata are kept; ``metadata`` is added to
     the latter, and so is the time of the source. A target that holds the same bytes already is a success, so that the
@@ -52,17 +54,18 @@ def copy_verified(
     Within a bucket encryption is kept too. In another bucket that bucket's own default applies: it may have a key of
     its own because it is another bucket, and the source's key may be out of reach there.
 
-    The copy is read back, unless the server's own checksum of it says the same and no tags have to be seen; a server
-    that has not yet been seen to keep descriptions and conditions is not taken at its word (see `proven`).
+    Args:
+        by_checksum: where the server's own checksum of the copy is that of the bytes that were sent, and no tags have
+            to be seen, this is proof enough, and two requests do. A server that has not been seen to keep descriptions
+            and conditions is not taken at its word (see `proven`).
 
     Raises:
         VerificationError: something else stands at the target, or the copy differs from its source.
         StoreError: the source is absent (``absent``) or was overwritten while it was being copied (``conflict``).
     """
     source = read(s3, source_bucket, source_key, version_id=source_version, keep_below=inline_bytes)
-    # What a bucket was seen to do with a plain description says nothing of encryption: that is always looked at.
     encryption = source.encryption if source_bucket == target_bucket else {}
-    known = source.body is not None and not encryption and is_proven(s3, target_bucket)
+    known = by_checksum and source.body is not None and is_proven(s3, target_bucket, encryption)
     there = None if known else _standing(s3, target_bucket, target_key, source)
     if there is None:
         tags = tagging(s3, source_bucket, source_key, source)
@@ -80,13 +83,14 @@ def copy_verified(
             if there is None:
                 raise
         else:
-            there = _verified(s3, target_bucket, target_key, written, source, described, known)
-    if not encryption.items() <= there.encryption.items():
-        # Asked of a copy that stood there already too: a former try may have been refused for it.
-        raise VerificationError(
-            f"the copy in bucket {target_bucket!r} is not encrypted as its source is; the source was left in place. "
-            "Let the bucket encrypt what is written under that key, destroy the copy, run again"
-        )
+            if known and written.same and source.tag_count == 0:
+                return CopyProof(source.sha256, source.size, written.version_id)
+            there = _read_back(s3, target_bucket, target_key, written.version_id, source, told)
+            _refuse_other_encryption(target_bucket, there, encryption)
+            if by_checksum and written.same and not known:
+                _learn(s3, target_bucket, target_key, source, described, encryption)
+    # Asked of a copy that stood there already too: a former try may have been refused for it.
+    _refuse_other_encryption(target_bucket, there, encryption)
     _carry_tags(s3, (source_bucket, source_key, source), (target_bucket, target_key, there))
     return _proof(there)
 
@@ -106,18 +110,16 @@ def put_verified(
         VerificationError: something else stands there, or what was read back differs.
     """
     expected, told = _content_of(body, content_type), _lower(metadata)
-    known = is_proven(s3, bucket)
-    there = None if known else _standing(s3, bucket, key, expected)
+    there = _standing(s3, bucket, key, expected)
     if there is None:
-        described = {"ContentType": content_type, "Metadata": told}
         try:
-            written = _put(s3, bucket, key, body, described)
+            version = _put(s3, bucket, key, body, {"ContentType": content_type, "Metadata": told}).version_id
         except StoreError as refusal:
             there = _standing(s3, bucket, key, expected) if refusal.conflict else None
             if there is None:
                 raise
         else:
-            there = _verified(s3, bucket, key, written, expected, described, known)
+            there = _read_back(s3, bucket, key, version, expected, told)
     return _proof(there)
 
 
@@ -195,38 +197,35 @@ def _standing(s3: S3Client, bucket: str, key: str, expected: Content) -> Content
 
 
 def _put(s3: S3Client, bucket: str, key: str, body: bytes, described: Mapping[str, Any]) -> Written:
-    with translated("PutObject"):
+    with translated("PutObject"), unasked(s3):
         answer = s3.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **described)
     # Under a key of its own (KMS, SSE-C) the server's ETag is no checksum, and so never equal by accident.
     own = hashlib.md5(body, usedforsecurity=False).hexdigest()
     return Written(answer.get("VersionId"), answer.get("ETag", "").strip('"') == own)
 
 
-def _verified(
+def _refuse_other_encryption(bucket: str, there: Content, encryption: Mapping[str, Any]) -> None:
+    if not encryption.items() <= there.encryption.items():
+        raise VerificationError(
+            f"the copy in bucket {bucket!r} is not encrypted as its source is; the source was left in place. "
+            "Let the bucket encrypt what is written under that key, destroy the copy, run again"
+        )
+
+
+def _learn(
     s3: S3Client,
     bucket: str,
     key: str,
-    written: Written,
-    expected: Content,
+    content: Content,
     described: Mapping[str, Any],
-    known: bool,
-) -> Content:
-    """What stands at the target now, by the server's checksum where that is enough, or read back."""
-    if known and written.same and expected.tag_count == 0:
-        return replace(expected, version_id=written.version_id, metadata=described["Metadata"])
-    there = _read_back(s3, bucket, key, written.version_id, expected, described["Metadata"])
-    if written.same and not known and expected.body is not None and _refused(s3, bucket, key, expected.body, described):
-        prove(s3, bucket)
-    return there
-
-
-def _refused(s3: S3Client, bucket: str, key: str, body: bytes, described: Mapping[str, Any]) -> bool:
-    """Whether the server keeps the condition, tried with the same bytes over themselves: no harm if it does not."""
+    encryption: Mapping[str, Any],
+) -> None:
+    """Try the condition with the same bytes over themselves: no harm where the server does not keep it."""
     try:
-        _put(s3, bucket, key, body, described)
+        _put(s3, bucket, key, content.body or b"", described)
     except StoreError as refusal:
-        return refusal.conflict
-    return False
+        if refusal.conflict:
+            prove(s3, bucket, encryption)
 
 
 @dataclass(frozen=True)

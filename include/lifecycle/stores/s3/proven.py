@@ -7,15 +7,18 @@ is looked at before and read back after, and the condition is tried on it; until
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+# A bucket, and the encryption that was asked for: keeping one kind says nothing of another.
+_Target = tuple[str, frozenset[tuple[str, Any]]]
 # Gone with the client: what was seen holds for a run, not for good.
-_proven: WeakKeyDictionary[S3Client, set[str]] = WeakKeyDictionary()
+_proven: WeakKeyDictionary[S3Client, set[_Target]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -27,13 +30,17 @@ class Written:
     same: bool = False
 
 
-def is_proven(s3: S3Client, bucket: str) -> bool:
-    """Whether writes of this client into the bucket respect If-None-Match and keep metadata and content type."""
+def is_proven(s3: S3Client, bucket: str, encryption: Mapping[str, Any]) -> bool:
+    """Whether writes of this client into the bucket respect If-None-Match and keep metadata, type and encryption."""
     with _lock:
-        return bucket in _proven.get(s3, ())
+        return _target(bucket, encryption) in _proven.get(s3, ())
 
 
-def prove(s3: S3Client, bucket: str) -> None:
+def prove(s3: S3Client, bucket: str, encryption: Mapping[str, Any]) -> None:
     """Remember a bucket into which a copy went that was read back as it should be, and was not written over."""
     with _lock:
-        _proven.setdefault(s3, set()).add(bucket)
+        _proven.setdefault(s3, set()).add(_target(bucket, encryption))
+
+
+def _target(bucket: str, encryption: Mapping[str, Any]) -> _Target:
+    return bucket, frozenset(encryption.items())
