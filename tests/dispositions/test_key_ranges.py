@@ -114,7 +114,7 @@ def test_holds_and_flags_stand_still_while_any_of_them_is_open_case_4(
     ):
         somebody.execute("SET lock_timeout = '200ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            somebody.execute(f"DELETE FROM {table}")  # type: ignore[arg-type]
+            somebody.execute(f"DELETE FROM {table}")
 
 
 @pytest.mark.parametrize("mine_reads_only", [False, True])

@@ -128,8 +128,9 @@ def differs(dataset: Dataset, other: Catalog) -> bool:
 
 def _binding(dataset: Dataset) -> dict[str, Any]:
     """Everything that decides a fate; not what is made ahead, how fast it goes, by whom, and what S3 may do."""
-    no_fate = {"create_ahead": True, "pace": True, "shards": True, "prepared": True, "objects": {"backstop"}}
-    return dataset.model_dump(exclude=no_fate)
+    return dataset.model_dump(
+        exclude={"create_ahead": True, "pace": True, "shards": True, "prepared": True, "objects": {"backstop"}}
+    )
 
 
 def _evaluable(conn: Connection, catalog: Catalog) -> bool:
