@@ -15,9 +15,9 @@ from lifecycle.orchestration import steps
 from lifecycle.orchestration.session import run_context
 from lifecycle.planning.units import Tally
 from lifecycle.policy.models import Tier
-from lifecycle.stores.postgres.exceptional import WITH_OBJECT, stays, tallies_by_exceptions
+from lifecycle.stores.postgres.exceptional import WITH_OBJECT, carry_over
 from lifecycle.stores.postgres.fates import table
-from lifecycle.stores.postgres.messages import is_due, tallies
+from lifecycle.stores.postgres.messages import GOING, is_due, tallies
 from lifecycle.stores.postgres.tree import Partition, partitions_of, tier_root
 from support.crowd import Generator, by_table
 from support.store import Store
@@ -123,19 +123,21 @@ def _same_survivors(context: RunContext, tier: Tier, leaf: Partition) -> bool:
         return False
     conn, params, fate = context.conn, context.params, context.fate(tier)
     source, ordinary = known
-    counted = tallies_by_exceptions(conn, source, ordinary, params, without_objects=True)
+    if ordinary.startswith("keep"):
+        return False
     without = tallies(
         conn, context.messages, leaf.identifier, fate, sql.SQL("m.object_key IS NULL"), params
     ).get(leaf.name, [])  # fmt: skip
-    assert [tally for tally in counted if tally.fate != WITH_OBJECT] == without
-    keys = sql.SQL("SELECT m.message_id FROM {} m WHERE {} ORDER BY 1")
-    kept = sql.SQL("m.object_key IS NOT NULL OR NOT {}").format(is_due(fate))
-    if ordinary.startswith("keep"):
-        return False
-    by_place = conn.execute(keys.format(leaf.identifier, stays(source)), params).fetchall()
-    assert by_place == conn.execute(keys.format(leaf.identifier, kept), params).fetchall()
-    assert len(by_place) == sum(tally.records for tally in counted if tally.disposition == "keep" or
-                                tally.disposition == "quarantine")  # fmt: skip
+    with conn.transaction(force_rollback=True):
+        made = sql.Identifier("pg_temp", "survivors")
+        conn.execute(sql.SQL("CREATE TEMP TABLE survivors (LIKE {})").format(leaf.identifier))
+        columns = sql.SQL("message_id, conversation_id, account_id, tier, role, received_at, body, object_key")
+        counted, copied = carry_over(conn, source, ordinary, params, made, columns)
+        carried = conn.execute("SELECT message_id FROM pg_temp.survivors ORDER BY 1").fetchall()
+    assert {t.fate: t.records for t in counted if t.fate != WITH_OBJECT} == {t.fate: t.records for t in without}
+    kept = sql.SQL("SELECT m.message_id FROM {} m WHERE m.object_key IS NOT NULL OR NOT {} ORDER BY 1")
+    assert carried == conn.execute(kept.format(leaf.identifier, is_due(fate)), params).fetchall()
+    assert copied == len(carried) == sum(tally.records for tally in counted if tally.disposition not in GOING)
     return True
 
 

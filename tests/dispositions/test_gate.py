@@ -216,6 +216,8 @@ def test_sql_that_destroys_application_data_is_reached_through_the_gate_only() -
         "delete_moved_children",
         "delete_children_of_dropped",
         "swap_in",
+        "put_in_place",
+        "drop_partition",
         "_remove",
         "forget",
         "restore_row",

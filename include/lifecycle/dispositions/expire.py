@@ -18,8 +18,8 @@ from psycopg import sql
 
 from lifecycle.dispositions.batching import disposed, note_left
 from lifecycle.dispositions.bodies import body_chars
-from lifecycle.dispositions.census import exceptions_of
 from lifecycle.dispositions.context import RunContext, UnitRow
+from lifecycle.dispositions.exchange import Exchange
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
 from lifecycle.dispositions.pacer import Pacer, Taken
 from lifecycle.dispositions.plan_store import (
@@ -32,25 +32,19 @@ from lifecycle.dispositions.plan_store import (
     write_intents,
 )
 from lifecycle.dispositions.rests import Shut, rest
-from lifecycle.errors import DispositionError, VerificationError
+from lifecycle.errors import DispositionError
 from lifecycle.planning.pacing import Aim, next_size
 from lifecycle.planning.spans import span_of
-from lifecycle.planning.units import Method, Progress, Tally
+from lifecycle.planning.units import Method, Progress
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres.clone import CloneError
-from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.exceptional import stays, tallies_by_exceptions
 from lifecycle.stores.postgres.locks import QUIET
 from lifecycle.stores.postgres.reclaim import note_deleted, reclaim
 from lifecycle.stores.postgres.references import ReferencedError, refuse_references, violated
 from lifecycle.stores.postgres.swap import (
     NotSwappableError,
-    copy_survivors,
-    drop_partition,
-    keep_still,
     lock_from_above,
-    put_in_place,
 )
 from lifecycle.stores.postgres.tree import Partition, partitions_of, unclassified_label, unclassified_partitions
 
@@ -138,7 +132,6 @@ class _Work:
         self.ready = sql.SQL("(m.{} IS NULL AND m.{} < %(as_of)s)").format(
             sql.Identifier(self.dataset.objects.column), sql.Identifier(self.dataset.clock)
         )
-        self.going = sql.SQL("({} AND {})").format(self.ready, rows.is_due(self.fate))
 
     def carry_out(self) -> int:
         """Objects, then rows. Returns how many objects failed."""
@@ -335,7 +328,7 @@ class _Work:
     def swap(self, *, finish: bool) -> None:
         """Replace the partition; where something holds on to the partition itself, take its rows out instead."""
         try:
-            shut = self._through(partial(self._swap_inside, finish), QUIET)
+            shut = self._through(partial(self._exchange, finish), QUIET)
         except (NotSwappableError, CloneError) as error:
             log.warning("%s: %s; its rows are taken out one by one", self.row.unit, error)
             self.take_rows_out(finish=finish)
@@ -346,58 +339,10 @@ class _Work:
         if shut is not None:
             rest(self.row.unit, self.dataset.pace, shut)
 
-    def _swap_inside(self, finish: bool, gate: Gate) -> Shut | None:
-        """One transaction: count and copy survivors beside the readers, then drop the rest and write the ledger.
-
-        Returns None where nobody was locked out.
-        """
-        conn, params, leaf, since = gate.conn, self.context.params, self.leaf, None
-        keep_still(conn, leaf)
-        counted, keep, staying = self._judged()
-        going = [tally for tally in counted if tally.disposition in rows.GOING]
-        done = {tally.fate: {"records": tally.records} for tally in going}
-        if done:
-            self._publish_whole(conn, done)
-            survivors = copy_survivors(conn, leaf, keep, params)
-            if staying is not None and survivors.rows != staying:
-                raise VerificationError(f"{self.row.unit}: {staying} row(s) stay, and {survivors.rows} were copied")
-            # Not by their fate: that was judged, and the survivors are few.
-            rest = survivors.lack(self.dataset.record, self.dataset.clock)
-            gone = rows.delete_children_of_dropped(conn, self.context.catalog, leaf.identifier, rest, params)
-            next(iter(done.values()))["children"] = gone
-            since = put_in_place(conn, survivors)
-            log.info("%s: %d kept, the rest dropped with the old partition", self.row.unit, survivors.rows)
-            record_progress(conn, self.context.run.run_id, self.row.unit, done)
-        elif leaf.bounded and rows.is_empty(conn, leaf.identifier):
-            since = drop_partition(conn, leaf)
+    def _exchange(self, finish: bool, gate: Gate) -> Shut | None:
+        """One transaction. Returns None where nobody was locked out."""
+        tier = Tier(self.row.tier) if self.row.tier else None
+        since = Exchange(self.context, self.row.unit, tier, self.leaf, self.ready, self.fate).carry_out(gate)
         if finish:
             close_unit(self.context, self.row.unit)
-        return None if since is None else Shut.now(conn, since)
-
-    def _judged(self) -> tuple[list[Tally], sql.Composable, int | None]:
-        """Counts of the rows without objects by fate, a condition on those that stay, and how many those must be.
-
-        Every row's fate is found once, and of a large partition only the fates of what exceptions name.
-        """
-        known = exceptions_of(self.context, Tier(self.row.tier), self.leaf) if self.row.tier else None
-        params = self.context.params
-        if known is not None:
-            source, ordinary = known
-            if ordinary.split(":", 1)[0] in rows.GOING:
-                counted = tallies_by_exceptions(self.context.conn, source, ordinary, params, without_objects=True)
-                return counted, stays(source), sum(t.records for t in counted if t.disposition not in rows.GOING)
-        counts = rows.tallies(self.context.conn, self.dataset, self.leaf.identifier, self.fate, self.ready, params)
-        return counts.get(self.leaf.name, []), sql.SQL("{} IS NOT TRUE").format(self.going), None
-
-    def _publish_whole(self, conn: Connection, done: dict[str, dict[str, int]]) -> None:
-        for fate in done:
-            if fate.startswith("deidentify:"):
-                these = sql.SQL("({} AND {} = {})").format(self.going, self.fate, sql.Literal(fate))
-                published = rows.publish_deidentified(
-                    conn, self.dataset, self.leaf.identifier, these, self.context.params
-                )
-                if published != done[fate]["records"]:
-                    raise VerificationError(
-                        f"{self.row.unit}: {done[fate]['records']} row(s) go, and {published} were de-identified"
-                    )
-                done[fate]["published"] = published
+        return None if since is None else Shut.now(gate.conn, since)

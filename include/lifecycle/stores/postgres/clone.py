@@ -102,6 +102,11 @@ def _copy_positions(conn: Connection, clone: Clone) -> None:
         )
 
 
+def discard(conn: Connection, clone: Clone) -> None:
+    """Drop a clone that is not needed."""
+    conn.execute(sql.SQL("DROP TABLE {}").format(clone.made))
+
+
 def columns_of(conn: Connection, oid: int) -> sql.Composed:
     """The columns of a table that can be written, in order: generated ones are left out."""
     rows = conn.execute(

@@ -3,7 +3,7 @@ others share one fate and are only counted. So it costs what its exceptions cost
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -138,45 +138,32 @@ def named_rows(source: Source, which: sql.Composable = TRUE) -> sql.Composed:
     )
 
 
-def tallies_by_exceptions(
-    conn: Connection, source: Source, ordinary: str, params: dict[str, Any], *, without_objects: bool = False
-) -> list[Tally]:
+def tallies_by_exceptions(conn: Connection, source: Source, ordinary: str, params: dict[str, Any]) -> list[Tally]:
     """Counts of one partition by fate, exactly as asking every row gives them.
 
     Args:
         source: see `leaf_source`.
         ordinary: see `ordinary_fate`; a dataset that is held whole has none.
-        without_objects: rows whose object is not gone are told apart as `WITH_OBJECT`, whatever their fate.
     """
     key, clock = sql.Identifier(source.names[2]), sql.Identifier(source.names[3])
-    shown = sql.SQL("CASE WHEN n.{} IS NOT NULL THEN {} ELSE n.fate END").format(key, sql.Literal(WITH_OBJECT))
     query = sql.SQL(
         "WITH named AS MATERIALIZED ({named}), whole AS MATERIALIZED (SELECT"
         " (SELECT count(*) FROM {relation}) AS records,"
         " (SELECT count(*) FROM {relation} WHERE {key} IS NOT NULL) AS objects),"
         " rest AS (SELECT w.records - (SELECT count(*) FROM named) AS records,"
         " w.objects - (SELECT count({key}) FROM named) AS objects,"
-        " (SELECT m.{clock} FROM {relation} m WHERE NOT EXISTS (SELECT FROM named n WHERE n.ctid = m.ctid){bare}"
+        " (SELECT m.{clock} FROM {relation} m WHERE NOT EXISTS (SELECT FROM named n WHERE n.ctid = m.ctid)"
         " ORDER BY m.{clock} LIMIT 1) AS oldest FROM whole w)"
-        " SELECT {fate}, count(*), count(n.{key}), min(n.{clock}) FROM named n GROUP BY 1"
-        " UNION ALL SELECT {ordinary}, r.records{less}, {objects}, r.oldest FROM rest r WHERE r.records{less} > 0"
-        " UNION ALL SELECT {with_object}, r.objects, r.objects, NULL FROM rest r WHERE {apart} AND r.objects > 0"
-    ).format(
-        named=named_rows(source),
-        relation=source.relation,
-        key=key,
-        clock=clock,
-        fate=shown if without_objects else sql.SQL("n.fate"),
-        ordinary=sql.Literal(ordinary),
-        with_object=sql.Literal(WITH_OBJECT),
-        less=sql.SQL(" - r.objects" if without_objects else ""),
-        objects=sql.SQL("0::bigint" if without_objects else "r.objects"),
-        apart=sql.Literal(without_objects),
-        bare=sql.SQL(" AND m.{} IS NULL").format(key) if without_objects else sql.SQL(""),
-    )
+        " SELECT n.fate, count(*), count(n.{key}), min(n.{clock}) FROM named n GROUP BY 1"
+        " UNION ALL SELECT {ordinary}, r.records, r.objects, r.oldest FROM rest r WHERE r.records > 0"
+    ).format(named=named_rows(source), relation=source.relation, key=key, clock=clock, ordinary=sql.Literal(ordinary))
+    return _summed(Tally(*row) for row in conn.execute(query, params).fetchall())
+
+
+def _summed(tallies: Iterable[Tally]) -> list[Tally]:
     found: dict[str, Tally] = {}
-    for fate, records, objects, oldest in conn.execute(query, params).fetchall():
-        found[fate] = _added(found.get(fate), Tally(fate, records, objects, oldest))
+    for tally in tallies:
+        found[tally.fate] = _added(found.get(tally.fate), tally)
     return sorted(found.values(), key=lambda tally: tally.fate)
 
 
@@ -187,20 +174,49 @@ def _added(one: Tally | None, other: Tally) -> Tally:
     return Tally(one.fate, one.records + other.records, one.objects + other.objects, min(known, default=None))
 
 
-def stays(source: Source) -> sql.Composed:
-    """A condition on a row ``m`` of a partition whose ordinary rows go: that it stays, or that its object is not gone.
+def carry_over(
+    conn: Connection,
+    source: Source,
+    ordinary: str,
+    params: dict[str, Any],
+    into: sql.Composable,
+    columns: sql.Composable,
+) -> tuple[list[Tally], int]:
+    """Copy what stays of a partition whose ordinary rows go, judging each row that an exception names once.
 
-    By the row's place, so that survivors are fetched and not searched for.
+    A row stays whose fate is to stay, or whose object is not gone. Survivors are fetched by their place.
+
+    Args:
+        into: an empty table of the same columns. Nobody may write to the partition meanwhile.
+        columns: those that are copied.
+
+    Returns:
+        Counts by fate, without clocks, rows whose object is not gone told apart as `WITH_OBJECT`; and how many rows
+        were copied.
     """
-    return sql.SQL(
-        "m.ctid = ANY (ARRAY(SELECT n.ctid FROM ({named}) n WHERE NOT {due}"
-        " UNION ALL SELECT o.ctid FROM {relation} o WHERE o.{key} IS NOT NULL))"
+    key, whole = sql.Identifier(source.names[2]), source.relation
+    # By itself: PostgreSQL counts in parallel only where the statement changes nothing.
+    whole_counts = sql.SQL("SELECT (SELECT count(*) FROM {0}), (SELECT count(*) FROM {0} WHERE {1} IS NOT NULL)")
+    records, objects = conn.execute(whole_counts.format(whole, key)).fetchone() or (0, 0)
+    query = sql.SQL(
+        "WITH named AS MATERIALIZED ({named}), copied AS (INSERT INTO {into} ({columns}) OVERRIDING SYSTEM VALUE"
+        " SELECT {columns} FROM ONLY {whole} m WHERE m.ctid = ANY (ARRAY(SELECT n.ctid FROM named n WHERE NOT {due}"
+        " UNION ALL SELECT o.ctid FROM {whole} o WHERE o.{key} IS NOT NULL)) RETURNING 1)"
+        " SELECT NULL, count(*) FROM copied UNION ALL SELECT n.fate, count(*) FROM named n WHERE n.{key} IS NULL"
+        " GROUP BY 1"
     ).format(
         named=named_rows(source),
+        into=into,
+        columns=columns,
+        whole=whole,
         due=is_due(sql.SQL("n.fate")),
-        relation=source.relation,
-        key=sql.Identifier(source.names[2]),
+        key=key,
     )
+    (_, copied), *found = conn.execute(query, params).fetchall()
+    named = [Tally(fate, count) for fate, count in found]
+    rest = Tally(ordinary, records - objects - sum(tally.records for tally in named))
+    counted = (*named, rest, Tally(WITH_OBJECT, objects, objects))
+    return _summed(tally for tally in counted if tally.records), copied
 
 
 def touched(conn: Connection, source: Source, params: dict[str, Any], only: sql.Composable) -> set[str]:
@@ -253,8 +269,5 @@ def record_tallies(
         all_young=sql.SQL("") if which == TRUE else sql.SQL(" WHERE {}").format(source.columns.at.since(BOUND)),
         less=sql.SQL("coalesce((SELECT sum(n) FROM past), 0)::bigint - ") if which == TRUE else sql.SQL(""),
     )
-    found: dict[str, Tally] = {}
-    for fate, records, oldest in conn.execute(query, params).fetchall():
-        if records:
-            found[fate] = _added(found.get(fate), Tally(fate, records, 0, oldest))
-    return sorted(found.values(), key=lambda tally: tally.fate)
+    found = conn.execute(query, params).fetchall()
+    return _summed(Tally(fate, records, 0, oldest) for fate, records, oldest in found if records)

@@ -14,6 +14,7 @@ from lifecycle.stores.postgres.clone import (
     Clone,
     begin_clone,
     copy_rows,
+    discard,
     finish_clone,
     settle_in,
     take_place,
@@ -80,20 +81,20 @@ class Survivors:
         return sql.SQL("NOT EXISTS (SELECT FROM {} s WHERE {})").format(self.clone.made, sql.SQL(" AND ").join(same))
 
 
-def copy_survivors(conn: Connection, leaf: Partition, keep: sql.Composable, params: dict[str, object]) -> Survivors:
+def copy_survivors(conn: Connection, leaf: Partition, copy: Callable[[Clone], int]) -> Survivors:
     """Copy what stays of a partition into a faithful clone, indexes and all, beside everybody who reads.
 
     Args:
-        keep: a condition on the rows to keep, alias ``m``.
+        copy: fills the empty clone, and returns with how many rows.
 
     Raises:
         NotSwappableError: something depends on the partition; nothing was changed.
     """
     refuse_dependents(conn, leaf)
     clone = begin_clone(conn, leaf.schema, leaf.name)
-    kept = copy_rows(conn, clone, leaf.identifier, keep, params)
+    kept = copy(clone)
     if kept == 0 and leaf.bounded:
-        conn.execute(sql.SQL("DROP TABLE {}").format(clone.made))
+        discard(conn, clone)
         return Survivors(leaf, None, 0)
     refuse_uncarriable(conn, leaf)
     finish_clone(conn, clone, bounds=True)
@@ -130,7 +131,7 @@ def swap_in(conn: Connection, leaf: Partition, keep: sql.Composable, params: dic
     Everything else about the partition stays as it was (see `clone`). Returns the number of rows carried over; see
     `copy_survivors` and `put_in_place`.
     """
-    survivors = copy_survivors(conn, leaf, keep, params)
+    survivors = copy_survivors(conn, leaf, lambda clone: copy_rows(conn, clone, leaf.identifier, keep, params))
     put_in_place(conn, survivors)
     return survivors.rows
 
