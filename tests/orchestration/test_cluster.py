@@ -84,8 +84,12 @@ def test_what_the_operator_sends_is_what_emr_serverless_takes(monkeypatch: pytes
             "jobDriver": cluster.job_driver(PLACE),
             "name": "lifecycle-prepare",
         }
-        answer: dict[str, Any] = {"applicationId": told["application_id"], "jobRunId": "j"}
-        answer |= {"arn": _application()["arn"], "ResponseMetadata": {"HTTPStatusCode": 200}}
+        answer: dict[str, Any] = {
+            "applicationId": told["application_id"],
+            "jobRunId": "j",
+            "arn": _application()["arn"],
+        }
+        answer |= {"ResponseMetadata": {"HTTPStatusCode": 200}}
         stub.add_response("start_job_run", answer, expected)
         monkeypatch.setattr(spark, "hook", SimpleNamespace(conn=client), raising=False)
         monkeypatch.setattr(spark, "persist_links", lambda context: None, raising=False)

@@ -11,7 +11,8 @@ import yaml
 
 from conftest import DATASETS
 from dispositions.test_logs import log_world
-from lifecycle.dispositions import logs, prepared
+from lifecycle.dispositions import logs
+from lifecycle.dispositions.prepared import adopt
 from lifecycle.orchestration import steps
 from lifecycle.orchestration.prepared import export_prepared
 from lifecycle.stores.s3.logs import RewriteResult
@@ -58,15 +59,15 @@ def planned(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         exported = export_prepared(run)
         (place,) = exported["places"]
         adopted: list[RewriteResult | None] = []
-        monkeypatch.setattr(logs, "adopt", _recorded(prepared.adopt, adopted))
+        monkeypatch.setattr(logs, "adopt", _recorded(adopt, adopted))
         yield Planned(store, run, place, adopted)
 
 
 def _recorded(
     real: Callable[..., RewriteResult | None], into: list[RewriteResult | None]
 ) -> Callable[..., RewriteResult | None]:
-    def adopt(*args: object) -> RewriteResult | None:
+    def recorded(*args: object) -> RewriteResult | None:
         into.append(real(*args))
         return into[-1]
 
-    return adopt
+    return recorded

@@ -100,8 +100,9 @@ def judged(store: Store, folder: Path, told: list[tuple[str, str, str, str]]) ->
 
 def tag(store: Store, folder: Path) -> None:
     for bucket, key, version in lines(folder / "manifest.csv"):
-        tags = {"TagSet": [{"Key": "stays", "Value": "yes"}]}
-        store.s3.put_object_tagging(Bucket=bucket, Key=key, VersionId=version, Tagging=tags)  # type: ignore[arg-type]
+        store.s3.put_object_tagging(
+            Bucket=bucket, Key=key, VersionId=version, Tagging={"TagSet": [{"Key": "stays", "Value": "yes"}]}
+        )
 
 
 def test_the_manifest_names_the_version_of_each_survivor_and_of_nothing_else(store: Store, tagging: Path) -> None:
