@@ -122,7 +122,7 @@ def killed_at_request(store: Store, scope: str | None, nth: int, *, served: bool
             proxy.after = strike
         else:
             proxy.before = strike
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
         return process.returncode == -signal.SIGKILL
 
 
@@ -162,7 +162,7 @@ def rerun(store: Store, clean: Clean) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("clean", [EVERYTHING], indirect=True)
 def test_a_run_killed_many_times_in_a_row_still_ends_as_one_clean_run(servers: Servers, clean: Clean) -> None:
     """Every try is killed a little later than the one before, until one is left alone."""

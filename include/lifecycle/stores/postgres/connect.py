@@ -100,8 +100,8 @@ def _as_new(conn: Connection) -> bool:
     try:
         conn.execute("DISCARD ALL")
         conn.execute("SELECT pg_stat_force_next_flush()")
-    except psycopg.OperationalError:
-        return False  # it ended after its work was done, which is what would have happened to it anyway
+    except psycopg.Error:
+        return False  # ended, or not allowed; its work is done, and ending is what would have happened to it anyway
     return True
 
 
