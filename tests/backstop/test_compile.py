@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lifecycle.backstop.compile import compile_backstop, is_ordinary, must_stay, stem, ticket_of
 from lifecycle.backstop.days import strikes, whole_days
 from lifecycle.backstop.models import OWN, NativeRule, Place, Ticket
-from lifecycle.catalog.models import Backstop as Tickets
+from lifecycle.catalog.buckets import Backstop as Tickets
 from lifecycle.catalog.models import Catalog, Messages
 from lifecycle.config import load_configuration
 from lifecycle.dispositions.shield import AHEAD

@@ -15,7 +15,8 @@ import pytest
 
 from lifecycle.backstop.compare import merged, normal, own_digest, wanted_digest
 from lifecycle.backstop.compile import compile_backstop, ticket_of
-from lifecycle.catalog.models import Backstop, Catalog, Messages
+from lifecycle.catalog.buckets import Backstop
+from lifecycle.catalog.models import Catalog, Messages
 from lifecycle.demo.servers import S3Server
 from lifecycle.policy.models import Tier
 from lifecycle.stores.s3.lifecycle_rules import replace_rules
