@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from lifecycle.demo.servers import Postgres
+from lifecycle.dispositions import exchange as exchanging
 from lifecycle.dispositions import expire as expiry
 from lifecycle.dispositions import rests
 from lifecycle.stores.postgres.locks import somebody_waits
@@ -52,7 +53,7 @@ def a_reader_at_the_exchange(bench: Bench, monkeypatch: pytest.MonkeyPatch, act:
             row = conn.execute("SELECT count(*) FROM app.messages").fetchone()
             counted.append(row[0] if row else -1)
 
-    exchange = getattr(expiry, act)
+    exchange = getattr(exchanging, act)
 
     def exchanged(conn: Any, subject: Any) -> float:
         since: float = exchange(conn, subject)
@@ -64,7 +65,7 @@ def a_reader_at_the_exchange(bench: Bench, monkeypatch: pytest.MonkeyPatch, act:
         return since
 
     with monkeypatch.context() as patched:
-        patched.setattr(expiry, act, exchanged)
+        patched.setattr(exchanging, act, exchanged)
         yield counted
     for reader in readers:
         reader.join(WITHIN_S)

@@ -124,7 +124,7 @@ class LogIndex:
             ),
         )
 
-    def forget(self, key: str) -> None:
+    def unlearn(self, key: str) -> None:
         """Before an object is read anew, and in the transaction that changed it: signs of what is gone are not kept."""
         if self.writes:
             self.conn.execute("DELETE FROM lifecycle.log_index WHERE bucket = %s AND key_sha256 = %s", self._place(key))

@@ -153,7 +153,7 @@ def _cut(
         if clean is not None:
             part.kept += clean
         else:
-            index.forget(key)
+            index.unlearn(key)
             part.add(inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge, learn))
     yield from _unit(dataset, day, part, None)
 
@@ -242,7 +242,7 @@ def _rewrite(
         if done is None:
             done = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge, say)
         if done.action != "unchanged":
-            index.forget(key)
+            index.unlearn(key)
         if any(done.removed.values()):
             count_removed(gate, context.run.run_id, unit, key, done.removed)
     if ready is not None:
