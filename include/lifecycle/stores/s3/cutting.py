@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -62,16 +61,15 @@ def _is_whole(block: bytes, begin: int, end: int) -> bool:
 
 def _with_stretches(blocks: Iterator[bytes], gone: array[int]) -> Iterator[tuple[bytes, list[tuple[int, int]]]]:
     """Each block with what goes of it; a stretch may go on over several."""
-    at, bounds = 0, deque(gone)
+    at = following = 0
     for block in blocks:
         end, here = at + len(block), list[tuple[int, int]]()
-        while bounds and bounds[0] < end:
-            first, last = bounds[0], bounds[1]
+        while following < len(gone) and gone[following] < end:
+            first, last = gone[following], gone[following + 1]
             here.append((max(first, at) - at, min(last, end) - at))
             if last > end:
                 break
-            bounds.popleft()
-            bounds.popleft()
+            following += 2
         yield block, here
         at = end
 
