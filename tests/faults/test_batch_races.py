@@ -134,6 +134,7 @@ def struck(bench: Bench, steps: int, act: Callable[[Scores, Other], None]) -> It
             other.execute("SET lock_timeout = '20s'")
             conn.steps, conn.before = 0, Strike(moment, strike)
             expire_records(scores.context, UNIT)
+            conn.before.at_last()
             conn.before.settle()
             yield scores
 
@@ -217,6 +218,7 @@ def _kill_at(folder: Path, server: Postgres, moment: int) -> Postgres:
     try:
         with suppress(psycopg.OperationalError):
             expire_records(scores.context, UNIT)
+        conn.before.at_last()
     finally:
         conn.close()
         bench.close()
