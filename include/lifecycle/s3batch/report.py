@@ -205,12 +205,11 @@ def _judge(db: sqlite3.Connection, is_so: Any) -> Reconciled:
     with ThreadPoolExecutor(_READERS) as pool:
         for some in _done(db):
             verified.update(pool.map(is_so, some))
-    both = "FROM planned JOIN told USING (key, version)"
     codes = db.execute("SELECT code, count(*) FROM told WHERE NOT done GROUP BY code").fetchall()
     return Reconciled(
         planned=count("SELECT count(*) FROM planned"),
-        succeeded=count(f"SELECT count(*) {both} WHERE done"),
-        failed=count(f"SELECT count(*) {both} WHERE NOT done"),
+        succeeded=count("SELECT count(*) FROM planned JOIN told USING (key, version) WHERE done"),
+        failed=count("SELECT count(*) FROM planned JOIN told USING (key, version) WHERE NOT done"),
         missing=count("SELECT count(*) FROM planned LEFT JOIN told USING (key, version) WHERE done IS NULL"),
         foreign=count("SELECT count(*) FROM told LEFT JOIN planned p USING (key, version) WHERE p.key IS NULL"),
         verified=verified[True],

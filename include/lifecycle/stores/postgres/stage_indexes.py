@@ -96,6 +96,7 @@ def _takes(conn: Connection, value: str, kind: str) -> bool:
         return bool(one(conn, "SELECT pg_input_is_valid(%s, %s)", (value, kind)))
     try:
         with conn.transaction():
+            # Not an identifier: format_type's own words, such as "character varying(20)", quoted by it where need be.
             conn.execute(f"SELECT CAST(%s AS {kind})".encode(), (value,))
     except psycopg.errors.DataError:
         return False
