@@ -14,6 +14,8 @@ Bucket = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Prefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9!_.*'()=-]+/)*$")]
 TagKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,127}$", examples=["lifecycle-expires"])]
 Expire = Literal["requests", "native"]
+# How many log objects a plan reads at once; the client has 32 connections.
+ReadAhead = Annotated[int, Field(ge=1, le=32, strict=True, examples=[16])]
 
 
 class Backstop(Frozen):

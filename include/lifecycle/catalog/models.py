@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from lifecycle.catalog.buckets import Bucket, Expire, Objects, Prefix, Quarantine, Research, Shards, Staging
+from lifecycle.catalog.buckets import Bucket, Expire, Objects, Prefix, Quarantine, ReadAhead, Research, Shards, Staging
 from lifecycle.catalog.clocks import ClockField
 from lifecycle.catalog.identifiers import Identifier, KeyField, TableName, parts_of
 from lifecycle.catalog.pace import Pace
@@ -229,6 +229,7 @@ class Logs(Frozen):
     expire: Expire = "requests"
     shards: Shards | None = None
     prepared: Staging | None = None
+    read_ahead: ReadAhead = 8
 
 
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]

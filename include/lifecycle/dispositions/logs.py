@@ -27,8 +27,9 @@ from lifecycle.dispositions.log_announcements import (
     versions_in,
 )
 from lifecycle.dispositions.log_index import LogIndex, suspects_of
+from lifecycle.dispositions.log_reading import Looked, Reading
 from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, write_intents
-from lifecycle.dispositions.prepared import Ready, adopt, fetch, forget
+from lifecycle.dispositions.prepared import Ready, adopt, fetch, forget, prove
 from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.log_decision import Decide, LogFacts, log_decision
 from lifecycle.planning.shards import boundary, part_name
@@ -38,7 +39,7 @@ from lifecycle.stores.postgres.facts import load_log_facts
 from lifecycle.stores.postgres.guard import AWAITING
 
 if TYPE_CHECKING:
-    from lifecycle.stores.s3.logs import LogFields, RewriteResult
+    from lifecycle.stores.s3.logs import LogFields
     from lifecycle.stores.s3.versions import ObjectVersion
 
 log = logging.getLogger(__name__)
@@ -107,9 +108,11 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
             continue
         facts = load_log_facts(context.conn, context.catalog, context.params, conversations)
         index, days = LogIndex(context.conn, dataset, not context.run.dry_run), list[date]()
+        reading = Reading(context.s3, dataset, _fields(dataset), index, prove(context, dataset, facts))
         for day, prefix in _days(context, dataset):
             days.append(day)
-            yield from _cut(context, dataset, facts, day, prefix, index)
+            found = reading.day(day, _objects(context, dataset, prefix), partial(decider, context, facts, day))
+            yield from _cut(dataset, day, found)
         index.forget_other_days(days)
 
 
@@ -125,36 +128,25 @@ class _Part:
     removed: Counter[str] = field(default_factory=Counter)
     waiting: Counter[str] = field(default_factory=Counter)
 
-    def add(self, seen: RewriteResult) -> None:
-        self.kept += seen.kept
-        self.objects += bool(seen.removed)
-        self.removed.update(seen.removed)
+    def add(self, seen: Looked) -> None:
+        self.read += 1
+        self.kept += seen.result.kept
+        self.objects += bool(seen.result.removed)
+        self.removed.update(seen.result.removed)
+        self.waiting.update(seen.waiting)
 
 
-def _cut(
-    context: RunContext, dataset: Logs, facts: LogFacts, day: date, prefix: str, index: LogIndex
-) -> Iterator[Unit]:
+def _cut(dataset: Logs, day: date, found: Iterator[Looked]) -> Iterator[Unit]:
     """A unit for each part of a day with due records. Where a part ends is known when the key behind it is seen."""
-    from lifecycle.stores.s3.logs import inspect_object
-
-    most, learn = dataset.shards.objects if dataset.shards else None, partial(index.learn, day)
+    most = dataset.shards.objects if dataset.shards else None
     part, last = _Part(1, ""), ""
-    judge = decider(context, facts, day, part.waiting)
-    suspects = suspects_of(judge)
-    for key, versions in _objects(context, dataset, prefix):
+    for seen in found:
         if part.read == most:
-            until = boundary(last, key)
+            until = boundary(last, seen.key)
             yield from _unit(dataset, day, part, until)
             part = _Part(part.number + 1, until)
-            judge = decider(context, facts, day, part.waiting)
-            suspects = suspects_of(judge)
-        part.read, last = part.read + 1, key
-        clean = index.rows_if_clean(versions, suspects)
-        if clean is not None:
-            part.kept += clean
-        else:
-            index.unlearn(key)
-            part.add(inspect_object(context.s3, dataset.bucket, key, _fields(dataset), judge, learn))
+        last = seen.key
+        part.add(seen)
     yield from _unit(dataset, day, part, None)
 
 

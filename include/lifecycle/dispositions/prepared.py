@@ -1,13 +1,16 @@
 """Rests of log objects that a cluster made: what it is told, and how they are taken over behind the gate.
 
-The note of a rest says by which facts and code it was made. Taken over is only what was made by the very facts that are
-in force inside the gate: a hold that came since makes this machine look for itself (promise 1).
+The plan, which reads every object, notes of each with due records what stays of it. Taken over is only a rest that is
+exactly that, made by the very facts that are in force inside the gate: a hold that came since makes this machine look
+for itself (promise 1), and so does any other rest (`Refusal`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,25 +21,29 @@ from lifecycle.catalog.models import Logs
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate
 from lifecycle.dispositions.log_announcements import day_prefix, versions_in
+from lifecycle.dispositions.log_rests import TAKEN_OVER, LogRests
 from lifecycle.dispositions.plan_store import load_unit, open_units
 from lifecycle.planning.log_decision import Decide, LogFacts
 from lifecycle.planning.units import Method
-from lifecycle.prepared.notes import Item, Note, note_key, rest_key, run_prefix
+from lifecycle.prepared.notes import Item, Note, Proof, note_key, rest_key, run_prefix
 from lifecycle.stores.postgres.facts import load_log_facts
 from lifecycle.stores.s3.records import LogFields
 
 if TYPE_CHECKING:
-    from lifecycle.stores.s3.logs import Announce, RewriteResult
+    from lifecycle.stores.s3.adopt import Refusal
+    from lifecycle.stores.s3.logs import Announce, Prove, RewriteResult
 
+log = logging.getLogger(__name__)
 # Objects in one file of the export, which is one task of the cluster.
 _OBJECTS = 100
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A note, and the rest on disk; None where nothing stays."""
+    """What the plan found, what the cluster says (None: nothing that can be read), and the rest, if something stays."""
 
-    note: Note
+    proof: Proof
+    note: Note | None
     rest: Path | None
 
 
@@ -45,6 +52,17 @@ def _place(context: RunContext, dataset: Logs) -> tuple[str, str] | None:
     if dataset.prepared is None or context.guard is not None:
         return None
     return dataset.prepared.bucket, run_prefix(dataset.prepared.prefix, context.run.run_id, dataset.id)
+
+
+def prove(context: RunContext, dataset: Logs, facts: LogFacts) -> Prove | None:
+    """Notes for a plan what stays of an object; None where nothing is prepared. Forgets what earlier plans noted."""
+    from lifecycle.prepared.inputs import digest_of
+
+    if _place(context, dataset) is None or context.run.dry_run:
+        return None
+    rests = LogRests(context.conn, context.run.run_id, dataset.bucket)
+    rests.begin(dataset.id)
+    return partial(rests.note, dataset.id, digest_of(context.run.policy_hash, context.run.as_of, facts))
 
 
 def export(context: RunContext, policy_file: Path) -> dict[str, Any]:
@@ -88,9 +106,13 @@ def _open(context: RunContext) -> list[str]:
 
 
 def _items(context: RunContext, dataset: Logs, unit: str) -> Iterator[Item]:
+    """Objects in which the plan found something due, as it found them: no other rest would be taken over."""
     row = load_unit(context.conn, context.run.run_id, unit)
-    for version in versions_in(context, dataset, day_prefix(dataset, unit), row.keys):
-        if version.is_latest and not version.is_marker:
+    rests = LogRests(context.conn, context.run.run_id, dataset.bucket)
+    found = versions_in(context, dataset, day_prefix(dataset, unit), row.keys)
+    versions = (version for version in found if version.is_latest and not version.is_marker)
+    while some := list(islice(versions, _OBJECTS)):
+        for version in rests.noted(some):
             yield Item(version.key, version.version_id, version.etag, row.day)
 
 
@@ -109,17 +131,22 @@ def fetch(context: RunContext, dataset: Logs, key: str, scratch: Path) -> Ready 
     place = _place(context, dataset)
     if place is None:
         return None
+    proof = LogRests(context.conn, context.run.run_id, dataset.bucket).proof(key)
+    if proof is None:
+        return None
     bucket, prefix = place
     try:
         body = read(context.s3, bucket, note_key(prefix, key), keep_below=1 << 20).body
         note = Note.of_json(body or b"")
-        if note.kept:
+        if proof.kept:
             read(context.s3, bucket, rest_key(prefix, key), into=scratch)
+    except ValueError:
+        return Ready(proof, None, None)
     except StoreError as refusal:
         if not refusal.absent:
             raise
         return None
-    return Ready(note, scratch if note.kept else None)
+    return Ready(proof, note, scratch if proof.kept else None)
 
 
 def adopt(
@@ -132,14 +159,40 @@ def adopt(
     announce: Announce,
     gate: Gate,
 ) -> RewriteResult | None:
-    """Inside the gate: take a rest over if it was made by the facts of now. None: look for yourself."""
-    from lifecycle.prepared.inputs import digest_of
-    from lifecycle.stores.s3.adopt import adopt_rest
+    """Inside the gate: take a rest over if it is what would be made here now. None: look for yourself."""
+    from lifecycle.stores.s3.adopt import Refusal
 
-    if ready.note.digest != digest_of(context.run.policy_hash, context.run.as_of, facts):
-        return None
+    done = _adopted(context, dataset, key, ready, facts, judge, announce, gate)
+    outcome = done.value if isinstance(done, Refusal) else TAKEN_OVER
+    LogRests(gate.conn, context.run.run_id, dataset.bucket).close(key, outcome)
+    if not isinstance(done, Refusal):
+        return done
+    level = logging.ERROR if done.wrong else logging.INFO
+    log.log(level, "a prepared rest of %s was refused (%s); the object is rewritten here", dataset.id, done.value)
+    return None
+
+
+def _adopted(
+    context: RunContext,
+    dataset: Logs,
+    key: str,
+    ready: Ready,
+    facts: LogFacts,
+    judge: Decide,
+    announce: Announce,
+    gate: Gate,
+) -> RewriteResult | Refusal:
+    from lifecycle.prepared.inputs import digest_of
+    from lifecycle.stores.s3.adopt import Refusal, adopt_rest
+
+    if ready.note is None:
+        return Refusal.NOTE
+    if {ready.note.digest, ready.proof.digest} != {digest_of(context.run.policy_hash, context.run.as_of, facts)}:
+        return Refusal.FACTS
     fields = LogFields(dataset.record, dataset.subject, dataset.tier, dataset.clock)
-    return adopt_rest(context.s3, gate, dataset.bucket, key, ready.note, ready.rest, fields, judge, announce)
+    return adopt_rest(
+        context.s3, gate, dataset.bucket, key, ready.proof, ready.note, ready.rest, fields, judge, announce
+    )
 
 
 def forget(context: RunContext, dataset: Logs, key: str, gate: Gate) -> None:

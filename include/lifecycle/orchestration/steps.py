@@ -20,6 +20,7 @@ from lifecycle.dispositions.gate import Gate, take_lease, through_gate
 from lifecycle.dispositions.landing import partition_landing
 from lifecycle.dispositions.log_announcements import dataset_of
 from lifecycle.dispositions.log_announcements import settle as settle_announcements
+from lifecycle.dispositions.log_rests import outcomes as rests_of
 from lifecycle.dispositions.logs import expire_logs
 from lifecycle.dispositions.native_rules import give_back
 from lifecycle.dispositions.orphans import expire_orphans
@@ -285,6 +286,8 @@ def settle(run_id: int) -> dict[str, Any]:
                 outcomes["views refreshed"] = refreshed
         summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes
         summary |= _late(context)
+        if rests := rests_of(context.conn, run_id):
+            summary["prepared"] = rests
         if asked := said(context.conn, context.run):
             summary["approvals"] = asked
         runs.summarise(context.conn, run_id, summary)

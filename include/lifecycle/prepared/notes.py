@@ -29,7 +29,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Note:
-    """What was found in a version and made of it. ``digest``: by which facts and code; ``sha256``: of the rest."""
+    """What a cluster says it found in a version and made of it. None of it is believed: see `Proof`.
+
+    ``digest``: by which facts and code; ``sha256``: of the rest.
+    """
 
     digest: str
     version_id: str
@@ -45,8 +48,40 @@ class Note:
 
     @classmethod
     def of_json(cls, text: str | bytes) -> Note:
-        told: dict[str, Any] = json.loads(text)
+        """Raises:
+        ValueError: it is no note.
+        """
+        told: Any = json.loads(text)
+        if not isinstance(told, dict) or {name: type(value) for name, value in told.items()} != _TYPES:
+            raise ValueError("not a note")
         return cls(**told)
+
+
+_TYPES = {
+    "digest": str,
+    "version_id": str,
+    "etag": str,
+    "before": int,
+    "kept": int,
+    "unclassified": int,
+    "removed": dict,
+    "sha256": str,
+}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the plan found in a version, by which a rest of it is judged. ``digest``: by which facts and code it was
+    found; ``contents``: of what stays (`lifecycle.stores.s3.contents`)."""
+
+    digest: str
+    version_id: str
+    etag: str
+    before: int
+    kept: int
+    unclassified: int
+    removed: dict[str, int]
+    contents: str
 
 
 def rest_key(prefix: str, key: str) -> str:

@@ -176,6 +176,25 @@ CREATE TABLE IF NOT EXISTS lifecycle.log_index (
     PRIMARY KEY (bucket, key_sha256)
 );
 
+-- What a plan found in objects that a cluster prepares: the rest that comes back is held to it. `contents` is a checksum
+-- of what stays, and goes once the object is done; `outcome` is 'taken over' or why the rest was refused.
+CREATE TABLE IF NOT EXISTS lifecycle.log_rests (
+    run_id       bigint NOT NULL,
+    bucket       text NOT NULL,
+    key_sha256   text NOT NULL,
+    dataset      text NOT NULL,
+    digest       text NOT NULL,
+    version_id   text NOT NULL,
+    etag         text NOT NULL,
+    before       bigint NOT NULL,
+    kept         bigint NOT NULL,
+    unclassified bigint NOT NULL,
+    removed      jsonb NOT NULL,
+    contents     text,
+    outcome      text,
+    PRIMARY KEY (run_id, bucket, key_sha256)
+);
+
 -- Every configuration ever loaded by a run, so that an approved one can be compiled again. No secrets: both are files.
 CREATE TABLE IF NOT EXISTS lifecycle.policies (
     policy_hash   text NOT NULL,

@@ -29,6 +29,33 @@ def ahead(items: Iterator[_Item], depth: int = 2) -> Iterator[_Item]:
                 future.cancel()
 
 
+def beside_each_other(
+    make: Callable[[_Item], _Made], items: Iterator[_Item], size_of: Callable[[_Item], int], most: int, room: int
+) -> Iterator[_Made]:
+    """What ``make`` makes of each item, in their order, up to ``most`` at once and of at most ``room`` together.
+
+    An item that is larger than ``room`` is made by itself. Items are asked for in the caller's thread. What ``make``
+    raises is raised where its result would have been.
+    """
+    pending: deque[tuple[Future[_Made], int]] = deque()
+    held = 0
+    with ThreadPoolExecutor(most, thread_name_prefix="beside") as pool:
+        try:
+            for item in items:
+                size = size_of(item)
+                while pending and (len(pending) >= most or held + size > room):
+                    made, freed = pending.popleft()
+                    held -= freed
+                    yield made.result()
+                pending.append((pool.submit(make, item), size))
+                held += size
+            while pending:
+                yield pending.popleft()[0].result()
+        finally:
+            for future, _ in pending:
+                future.cancel()
+
+
 def side_by_side(make: Callable[[_Item], _Made], items: Iterator[_Item]) -> Iterator[_Made]:
     """What ``make`` makes of each item, in their order, by as many threads as there are processors, up to four.
 

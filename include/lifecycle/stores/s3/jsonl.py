@@ -41,10 +41,15 @@ def scan(path: Path, fields: LogFields, tally: Tally) -> None:
     Raises:
         UnreadableObjectError: it is cut off or corrupt, or a line is too long to be read.
     """
-    at = 0
+    at, contents = 0, tally.contents
+    if contents is not None:
+        contents.form(f"lines {packing(path)}")
     for block, gone in _judged(path, fields, tally):
         tally.note(at, gone)
         at += len(block)
+        if contents is not None:
+            for stretch in between(memoryview(block), gone):
+                contents.bytes(stretch)
 
 
 def rewrite(source: Path, target: Path, fields: LogFields, tally: Tally) -> None:

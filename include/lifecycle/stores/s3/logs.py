@@ -20,6 +20,7 @@ from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.permit import Permit
 from lifecycle.stores.s3 import cutting, jsonl, parquet
 from lifecycle.stores.s3.arrays import number_array
+from lifecycle.stores.s3.contents import Contents, checksum_of
 from lifecycle.stores.s3.destroy import Locks, destroy_versions
 from lifecycle.stores.s3.errors import StoreError
 from lifecycle.stores.s3.forms import Form, form_of
@@ -43,6 +44,8 @@ REMOTE_FROM = 16 << 20
 Announce = Callable[["RewriteResult", str], None]
 # Told what is known of the only version of an object; see `Known`.
 Learn = Callable[[ObjectVersion, Known], None]
+# Told of the only version of an object what is due in it, and the checksum of what stays; see `Contents`.
+Prove = Callable[[ObjectVersion, Tally, str], None]
 
 
 @dataclass(frozen=True)
@@ -101,17 +104,24 @@ class _Seen:
 
 
 def inspect_object(
-    s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide, learn: Learn | None = None
+    s3: S3Client,
+    bucket: str,
+    key: str,
+    fields: LogFields,
+    decide: Decide,
+    learn: Learn | None = None,
+    prove: Prove | None = None,
 ) -> RewriteResult:
     """What `rewrite_object` would do now. Reads only. An object that is absent counts as removed, with no records.
 
     Args:
         learn: called with what may be remembered of an object of one version in which nothing is due.
+        prove: called with what a rest that is made elsewhere will be held to, of one version in which something is.
 
     Raises:
         StoreError: it cannot be read.
     """
-    with _seen(s3, bucket, key, fields, decide, learn) as seen:
+    with _seen(s3, bucket, key, fields, decide, learn, prove) as seen:
         if seen is None:
             return RewriteResult("removed")
         if not seen.due:
@@ -312,7 +322,13 @@ def take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: s
 
 @contextmanager
 def _seen(
-    s3: S3Client, bucket: str, key: str, fields: LogFields, decide: Decide, learn: Learn | None = None
+    s3: S3Client,
+    bucket: str,
+    key: str,
+    fields: LogFields,
+    decide: Decide,
+    learn: Learn | None = None,
+    prove: Prove | None = None,
 ) -> Iterator[_Seen | None]:
     """Read all versions of an object into temporary files. None if it is absent."""
     versions = key_versions(s3, bucket, key)
@@ -325,8 +341,16 @@ def _seen(
         path, content = Path(folder, "latest"), None
         tally = Tally(decide, kept_ids=array("Q") if older else None, gone=array("Q"))
         tally.outline = Outline() if learn is not None and len(versions) == 1 else None
+        proving = prove is not None and len(versions) == 1
+        # Of rows only the columns that decide are read at first: most objects hold nothing due.
+        tally.contents = Contents() if proving and not key.endswith(".parquet") else None
         if latest is not None:
             content = _look(s3, bucket, latest, path, fields, tally)
+            if prove is not None and proving and tally.due:
+                if content is None:
+                    content = _fetch(s3, bucket, latest, path)
+                if (checksum := checksum_of(form_of(key), path, fields, tally)) is not None:
+                    prove(latest, tally, checksum)
             if learn is not None and (known := tally.known) is not None:
                 learn(latest, known)
         replaced, uncovered = tally, False

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from lifecycle.stores.s3.contents import Contents
+
 _ROWS_AT_ONCE = 16_384
 # What is aimed at for one batch, by what its columns take in the file.
 _BATCH_BYTES = 8 << 20
@@ -104,12 +106,21 @@ def scan_remote(remote: IO[bytes], size: int, fields: LogFields, tally: Tally) -
 def scan_file(file: pq.ParquetFile, fields: LogFields, tally: Tally) -> None:
     """The same, of a file that is open already, here or elsewhere."""
     parquet_form.refuse_twins(file)
+    if tally.contents is not None:
+        _scan_whole(file, fields, tally, tally.contents)
+        return
     present = [name for name in fields.names() if name in file.schema_arrow.names]
     if not present:
         staying([None] * 4, file.metadata.num_rows, tally)
         return
     for _, batch in ahead(_batches(file, present)):
         _stays(batch, fields, tally)
+
+
+def _scan_whole(file: pq.ParquetFile, fields: LogFields, tally: Tally, contents: Contents) -> None:
+    contents.form(parquet_form.told(file))
+    for _, batch in ahead(_batches(file, None)):
+        contents.rows(batch.filter(_stays(batch, fields, tally)))
 
 
 def rewrite(source: Path, target: Path, fields: LogFields, tally: Tally) -> None:

@@ -90,6 +90,18 @@ def differences(one: pq.ParquetFile, other: pq.ParquetFile) -> list[str]:
     return [respect for respect, alike in same.items() if not alike]
 
 
+def told(file: pq.ParquetFile) -> str:
+    """What `differences` compares, of one file, as text. Like it, says nothing of a file's way without rows."""
+    respects = [
+        # The first line names the object in memory.
+        str(file.schema).partition("\n")[2],
+        file.schema_arrow.to_string(truncate_metadata=False),
+        sorted(_metadata(file).items()),
+        (_compression(file), file.metadata.format_version) if file.num_row_groups else None,
+    ]
+    return repr(respects)
+
+
 def _metadata(file: pq.ParquetFile) -> dict[bytes, bytes]:
     """Without Arrow's own schema, which is compared as a schema: its bytes depend on the library's version."""
     return {name: value for name, value in (file.metadata.metadata or {}).items() if name != _ARROW_SCHEMA}

@@ -20,6 +20,8 @@ from lifecycle.stores.s3.outline import Known, Outline
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lifecycle.stores.s3.contents import Contents
+
 # (record, subject, tier, clock or None) -> the id of the rule under which the record goes now, or None to keep it.
 Decide = Callable[[str, str, str, datetime | None], str | None]
 
@@ -95,7 +97,8 @@ class Tally:
     """Counts over one object. With ``kept_ids`` it also notes which records are kept, at 8 bytes each.
 
     With ``gone`` it notes which stretches of the unpacked bytes go, as begins and ends by turns, neighbours as one;
-    None again once there are more than `MOST_GONE` of them. With ``outline`` it gathers what may be remembered.
+    None again once there are more than `MOST_GONE` of them. With ``outline`` it gathers what may be remembered, with
+    ``contents`` a checksum of what stays, for which a file has to be read whole.
     """
 
     decide: Decide
@@ -106,6 +109,7 @@ class Tally:
     kept_ids: array[int] | None = None
     gone: array[int] | None = None
     outline: Outline | None = None
+    contents: Contents | None = None
 
     @property
     def due(self) -> int:
