@@ -79,8 +79,12 @@ def test_what_was_prepared_is_taken_over_and_staging_is_empty(planned: Planned) 
     assert planned.store.keys(STAGING, f"{planned.prefix}notes/") == []
     assert planned.store.keys(STAGING, f"{planned.prefix}rests/") == []
     assert outcomes(planned) == {TAKEN_OVER: 4}
+    assert planned.store.value("SELECT count(*) FROM lifecycle.log_rests WHERE contents IS NOT NULL") == 0
     stored = planned.store.s3.list_object_versions(Bucket=LOGS)["Versions"]
     assert len({version["Key"] for version in stored}) == len(stored)
+    steps.fail(planned.run)
+    steps.plan(steps.begin("records", AS_OF, run_key="the next"))
+    assert planned.store.value("SELECT count(*) FROM lifecycle.log_rests WHERE run_id = %s", planned.run) == 0
 
 
 def test_a_hold_that_comes_after_the_cluster_has_judged_wins_case_4(planned: Planned) -> None:
@@ -185,16 +189,6 @@ def test_staging_that_makes_no_sense_is_in_nobody_s_way(planned: Planned) -> Non
     planned.expire()
     assert outcomes(planned) == {Refusal.NOTE: 2, TAKEN_OVER: 1}
     assert_only_what_is_due_went(planned)
-
-
-def test_nothing_of_what_stays_is_kept_beside_the_plan(planned: Planned) -> None:
-    """Promise 6: the checksums go as their objects are done, and the next plan forgets the rest."""
-    prepare(planned)
-    planned.expire()
-    assert planned.store.value("SELECT count(*) FROM lifecycle.log_rests WHERE contents IS NOT NULL") == 0
-    steps.fail(planned.run)
-    steps.plan(steps.begin("records", AS_OF))
-    assert planned.store.value("SELECT count(*) FROM lifecycle.log_rests WHERE run_id = %s", planned.run) == 0
 
 
 def _other_rest(planned: Planned) -> None:

@@ -16,6 +16,7 @@ from lifecycle.orchestration import tasks
 from lifecycle.orchestration.alerts import FailureNotifier, deadline_at_risk, deadline_missed
 from lifecycle.orchestration.cluster import Cluster, configured
 from lifecycle.orchestration.cluster import job as submitted
+from lifecycle.orchestration.parallel import expire_at_once
 from lifecycle.orchestration.retries import RETRY_POLICY
 
 OWNER = "data-protection"
@@ -140,7 +141,9 @@ def retention_run(scope: str, store: Store) -> None:
         planned,
         _of(store, tasks.quarantine)(run, **told),
         shards,
-        _of(store, tasks.expire).partial(run=run, **told).expand(unit=shards),
+        _of(store, tasks.expire, max_active_tis_per_dagrun=expire_at_once())
+        .partial(run=run, **told)
+        .expand(unit=shards),
         # The id by way of the plan: a task right after a setup may not have another trigger rule than all_success.
         _of(store, tasks.settle)(planned["run"], **told),
         _of(store, tasks.validate)(run, **told),

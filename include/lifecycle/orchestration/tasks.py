@@ -132,8 +132,8 @@ def shards(run: int, store: str | None = None) -> list[str]:
         return steps.shards(run)
 
 
-# Four at once: more would only queue at the same two stores.
-@task(pool=S3_POOL, multiple_outputs=False, map_index_template="{{ unit_name }}", max_active_tis_per_dagrun=4)
+# How many at once: see lifecycle.orchestration.parallel.
+@task(pool=S3_POOL, multiple_outputs=False, map_index_template="{{ unit_name }}")
 def expire(run: int, unit: str, store: str | None = None) -> dict[str, Any]:
     """One unit: survivors carried over, the rest dropped, the ledger written."""
     with task_process(store):
