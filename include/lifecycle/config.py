@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from lifecycle.catalog.load import read_catalog
-from lifecycle.catalog.models import Catalog, Records
+from lifecycle.catalog.log_parts import too_long
+from lifecycle.catalog.models import Catalog, Logs, Records
 from lifecycle.deployment import current_store
 from lifecycle.errors import ConfigurationError, Problem
 from lifecycle.policy.load import read_policy
@@ -92,6 +93,9 @@ def _uncovered(policy: Policy, bindings: Loaded[Catalog]) -> list[Problem]:
         if isinstance(dataset, Records):
             held += [((*where, "stages", number), stage.category) for number, stage in enumerate(dataset.stages)]
             found += ((place, *problem) for place, problem in _cannot_move(policy, catalog, dataset, held))
+        if isinstance(dataset, Logs):
+            held += [((*where, "stages", number), stage.category) for number, stage in enumerate(dataset.stages)]
+            found += too_long(policy, dataset, where)
         for place, category in held:
             trigger = Trigger.CONSENT if category is Category.FEEDBACK else Trigger.DEFAULT
             if not all(policy.rule_for(trigger, category, tier) for tier in Tier):

@@ -214,6 +214,11 @@ _ISO = re.compile(r"P(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(\d+H)?(\d+M)?(\d+S)?)?"
 
 def _pattern(pattern: str, given: Any, like: str) -> tuple[str, str]:
     shown = _shown(given)
+    if r"(\." in pattern:
+        return (
+            f"{shown} is not the name of a field, with dots between the parts of a path, none of which is empty",
+            f"Write for example {like}",
+        )
     if r"\." in pattern:
         return (
             f"{shown} is not a table name of the form schema.table, without dots, double quotes, ; or % in the names",

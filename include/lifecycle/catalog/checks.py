@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.exclusions import exclusion_contradictions
+from lifecycle.catalog.log_parts import log_stage_contradictions
 from lifecycle.catalog.models import Accounts, Catalog, Child, Dataset, Logs, Messages, Records
 from lifecycle.catalog.names import layout_path_problem, name_contradictions
 from lifecycle.catalog.parts import part_contradictions
@@ -28,7 +29,7 @@ _CATEGORIES: dict[type[Messages | Records | Accounts | Logs], tuple[Category, ..
         Category.PROMPTS_AND_OUTPUTS,
     ),
     Accounts: (Category.ACCOUNT_DATA,),
-    Logs: (Category.PROMPTS_AND_OUTPUTS,),
+    Logs: (Category.PROMPTS_AND_OUTPUTS, Category.USAGE_RECORDS),
 }
 
 
@@ -51,6 +52,7 @@ def contradictions(catalog: Catalog) -> Iterator[Contradiction]:
     yield from _native_logs(catalog)
     yield from name_contradictions(catalog)
     yield from stage_contradictions(catalog)
+    yield from log_stage_contradictions(catalog)
     if _complete(catalog):
         yield from part_contradictions(catalog)
         yield from exclusion_contradictions(catalog)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,10 +13,13 @@ from lifecycle.catalog.buckets import Bucket, Expire, Objects, Prefix, Quarantin
 from lifecycle.catalog.clocks import ClockField
 from lifecycle.catalog.identifiers import Identifier, KeyField, TableName, parts_of
 from lifecycle.catalog.pace import Pace
-from lifecycle.catalog.stages import Copy, Descendant, OrphanPart, Stage, StagePart
+from lifecycle.catalog.stages import Copy, Descendant, LogStage, OrphanPart, Stage, StagePart
 from lifecycle.contradiction import refuse
 from lifecycle.errors import NotBoundError
 from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Trigger, Version
+
+if TYPE_CHECKING:
+    from lifecycle.catalog.log_parts import StagedLogs
 
 DatasetId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
 ExcludedTable = TableName  # or ``app.*``: a whole schema
@@ -215,7 +218,10 @@ class Accounts(Frozen):
 
 
 class Logs(Frozen):
-    """Objects that hold many records of many accounts and tiers (JSON lines, plain, gzip or zstd; Parquet)."""
+    """Objects that hold many records of many accounts and tiers (JSON lines, plain, gzip or zstd; Parquet).
+
+    ``stages``: what of a record goes before the record.
+    """
 
     id: DatasetId
     type: Literal["logs"]
@@ -230,6 +236,29 @@ class Logs(Frozen):
     shards: Shards | None = None
     prepared: Staging | None = None
     read_ahead: ReadAhead = 8
+    stages: tuple[LogStage, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As of `Records`."""
+        return (self.id,)
+
+    @property
+    def binding(self) -> str:
+        """As of `Records`."""
+        return self.id
+
+    @property
+    def clear(self) -> tuple[str, ...]:
+        """The fields that are emptied; none where the records go."""
+        return ()
+
+    @property
+    def parts(self) -> tuple[StagedLogs, ...]:
+        """Its stages, each as a dataset of its own: with its own category, and so its own rule, fate and cut-off."""
+        from lifecycle.catalog.log_parts import parts_of_logs
+
+        return parts_of_logs(self)
 
 
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]
@@ -394,6 +423,11 @@ class Catalog(Frozen):
     @property
     def logs(self) -> tuple[Logs, ...]:
         return tuple(item for item in self.datasets if isinstance(item, Logs))
+
+    @property
+    def log_records(self) -> tuple[Logs, ...]:
+        """What has a fate of its own in objects of many records: the records, then what of them goes earlier."""
+        return tuple(each for item in self.logs for each in (item, *item.parts))
 
 
 TIERS: tuple[Tier, ...] = tuple(Tier)

@@ -77,6 +77,31 @@ class Stage(Frozen):
     copies: tuple[Copy, ...] = ()
 
 
+# Parts with dots between them: no part is empty, and none has what no honest name of a field has.
+FieldPath = Annotated[
+    str, Field(pattern=r"^[^\x00-\x1f\x7f.]+(\.[^\x00-\x1f\x7f.]+)*$", max_length=512, examples=["request.messages"])
+]
+
+
+class LogStage(Frozen):
+    """Fields of the records of an object that are set to null when the period of a category of their own ends.
+
+    A field in an object or a struct is written with dots; a list on the way stands for each of its elements.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$", examples=["content"])]
+    category: Category
+    clear: Annotated[tuple[FieldPath, ...], Field(min_length=1, examples=["[prompt, request.messages]"])]
+
+
+class LogPart(Frozen):
+    """Which part of which dataset of objects a stage is."""
+
+    of: str
+    name: str
+    clear: tuple[str, ...]
+
+
 class StagePart(Frozen):
     """Which part of which dataset a stage is."""
 

@@ -40,7 +40,7 @@ def overview(conn: Connection, s3: S3Client, config: Configuration, as_of: datet
         for scope in scopes
     }
     lines = [*message_lines(conn, scenes), *quarantine_lines(conn, scenes), *record_lines(conn, scenes[RECORDS])]
-    lines.extend(log_line(config, dataset, as_of) for dataset in config.catalog.logs)
+    lines.extend(log_line(config, dataset, as_of) for dataset in config.catalog.log_records)
     standing = {(s.dataset, s.tier): s for s in _standings(conn, s3, config, as_of)}
     lines = [_with_risk(line, standing.get((line.dataset, line.tier)), config, as_of) for line in lines]
     return Overview(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def dataset_of(context: RunContext, unit: str) -> Logs | None:
     """The log dataset of a unit; None when the dataset file does not bind it any more."""
     name = unit.split("/")[0]
-    return next((dataset for dataset in context.catalog.logs if dataset.id == name), None)
+    return next((dataset for dataset in context.catalog.log_records if dataset.id == name), None)
 
 
 def day_prefix(dataset: Logs, unit: str) -> str:

@@ -147,7 +147,9 @@ class LogIndex:
         return signs is None or may_hold(signs[0], subjects) or may_hold(signs[1], records)
 
     def _place(self, key: str) -> tuple[str, str]:
-        return self.dataset.bucket, hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        # Of the same object each stage has something of its own to remember; no key holds NUL.
+        name = f"{key}\0{self.dataset.id}" if self.dataset.clear else key
+        return self.dataset.bucket, hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
     def _state(self, version: ObjectVersion) -> str:
         told: list[Any] = [
@@ -160,6 +162,7 @@ class LogIndex:
             version.etag,
             version.size,
             version.last_modified.isoformat(),
+            *self.dataset.clear,
         ]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 

@@ -1,4 +1,7 @@
-"""Many-record log objects: rewritten without the records that are due, or removed when none is left."""
+"""Many-record log objects: rewritten without the records that are due, or removed when none is left.
+
+A stage is a dataset of its own, over the same objects: of a record that is due it empties fields.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from itertools import groupby, islice
 from operator import attrgetter
@@ -46,13 +49,15 @@ log = logging.getLogger(__name__)
 _DAY = re.compile(r"date=(\d{4}-\d{2}-\d{2})/$")
 
 
-def decider(context: RunContext, facts: LogFacts, day: date, waiting: Counter[str] | None = None) -> Decide:
+def decider(
+    context: RunContext, dataset: Logs, facts: LogFacts, day: date, waiting: Counter[str] | None = None
+) -> Decide:
     """A function that names the rule by which a log record is due, or None when it stays.
 
     While the loaded policy is not approved, a record is due only where the one in force says so too; records on which
     they differ are counted in ``waiting``.
     """
-    category, as_of = context.catalog.logs[0].category, context.run.as_of
+    category, as_of = dataset.category, context.run.as_of
     loaded = log_decision(context.policy, category, as_of, facts, day)
     if context.guard is None or context.guard.policy is None:
         return loaded
@@ -69,10 +74,11 @@ def decider(context: RunContext, facts: LogFacts, day: date, waiting: Counter[st
     return both
 
 
-def _fields(dataset: Logs) -> LogFields:
+def fields_of(dataset: Logs) -> LogFields:
+    """Which fields of its records decide, and which of them go if the record stays."""
     from lifecycle.stores.s3.logs import LogFields
 
-    return LogFields(record=dataset.record, subject=dataset.subject, tier=dataset.tier, clock=dataset.clock)
+    return LogFields(dataset.record, dataset.subject, dataset.tier, dataset.clock, dataset.clear)
 
 
 def _days(context: RunContext, dataset: Logs) -> Iterator[tuple[date, str]]:
@@ -103,16 +109,16 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
     Of an object that stands as it was last read, what is remembered of it tells whether it must be read again.
     """
     conversations: dict[str, list[str]] = {}
-    for dataset in context.catalog.logs:
-        if context.waits(dataset.id):
+    for dataset in context.catalog.log_records:
+        if context.waits(dataset.binding):
             continue
-        facts = load_log_facts(context.conn, context.catalog, context.params, conversations)
+        facts = load_log_facts(context.conn, context.catalog, context.params, conversations, dataset)
         index, days = LogIndex(context.conn, dataset, not context.run.dry_run), list[date]()
-        reading = Reading(context.s3, dataset, _fields(dataset), index, prove(context, dataset, facts))
+        reading = Reading(context.s3, dataset, fields_of(dataset), index, prove(context, dataset, facts))
         for day, prefix in _days(context, dataset):
             days.append(day)
             found = reading.day(day, _objects(context, dataset, prefix), partial(decider, context, facts, day))
-            yield from _cut(dataset, day, found)
+            yield from _cut(context, dataset, day, found)
         index.forget_other_days(days)
 
 
@@ -136,21 +142,21 @@ class _Part:
         self.waiting.update(seen.waiting)
 
 
-def _cut(dataset: Logs, day: date, found: Iterator[Looked]) -> Iterator[Unit]:
+def _cut(context: RunContext, dataset: Logs, day: date, found: Iterator[Looked]) -> Iterator[Unit]:
     """A unit for each part of a day with due records. Where a part ends is known when the key behind it is seen."""
     most = dataset.shards.objects if dataset.shards else None
     part, last = _Part(1, ""), ""
     for seen in found:
         if part.read == most:
             until = boundary(last, seen.key)
-            yield from _unit(dataset, day, part, until)
+            yield from _unit(context, dataset, day, part, until)
             part = _Part(part.number + 1, until)
         last = seen.key
         part.add(seen)
-    yield from _unit(dataset, day, part, None)
+    yield from _unit(context, dataset, day, part, None)
 
 
-def _unit(dataset: Logs, day: date, part: _Part, until: str | None) -> Iterator[Unit]:
+def _unit(context: RunContext, dataset: Logs, day: date, part: _Part, until: str | None) -> Iterator[Unit]:
     """The last part has no end, so that what is filed after the plan belongs to one of them, too."""
     if not part.removed:
         return
@@ -163,7 +169,7 @@ def _unit(dataset: Logs, day: date, part: _Part, until: str | None) -> Iterator[
         method=Method.LOGS,
         tallies=(*tallies, *_kept(part.kept, part.waiting[AWAITING])),
         day=day,
-        deadline=datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=28),
+        deadline=context.policy.strictest(dataset.category).end(datetime(day.year, day.month, day.day, tzinfo=UTC)),
         keys=KeyRange(part.after, until),
     )
 
@@ -226,15 +232,17 @@ def _rewrite(
     from lifecycle.stores.s3.logs import rewrite_object
 
     key, index = versions[0].key, LogIndex(gate.conn, dataset, writes=True)
-    facts = load_log_facts(gate.conn, context.catalog, context.params, conversations)
-    judge = decider(context, facts, day)
+    facts = load_log_facts(gate.conn, context.catalog, context.params, conversations, dataset)
+    judge = decider(context, dataset, facts, day)
     if index.rows_if_clean(versions, suspects_of(judge)) is None:
         say = partial(announce, aside, context.run.run_id, unit, key)
         done = adopt(context, dataset, key, ready, facts, judge, say, gate) if ready is not None else None
         if done is None:
-            done = rewrite_object(context.s3, gate, dataset.bucket, key, _fields(dataset), judge, say)
+            done = rewrite_object(context.s3, gate, dataset.bucket, key, fields_of(dataset), judge, say)
         if done.action != "unchanged":
-            index.unlearn(key)
+            for each in context.catalog.log_records:
+                if each.binding == dataset.binding:
+                    LogIndex(gate.conn, each, writes=True).unlearn(key)
         if any(done.removed.values()):
             count_removed(gate, context.run.run_id, unit, key, done.removed)
     if ready is not None:

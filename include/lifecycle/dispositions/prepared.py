@@ -83,7 +83,7 @@ def export(context: RunContext, policy_file: Path) -> dict[str, Any]:
             policy_hash=context.run.policy_hash,
             category=dataset.category.value,
             as_of=context.run.as_of,
-            facts=load_log_facts(context.conn, context.catalog, context.params, {}),
+            facts=load_log_facts(context.conn, context.catalog, context.params, {}, dataset),
             fields=LogFields(dataset.record, dataset.subject, dataset.tier, dataset.clock),
             bucket=dataset.bucket,
             staging=bucket,

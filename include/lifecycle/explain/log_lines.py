@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lifecycle.catalog.models import Logs
 from lifecycle.config import Configuration
 from lifecycle.dispositions.context import RECORDS_SCOPE, RunContext
-from lifecycle.dispositions.logs import decider
+from lifecycle.dispositions.logs import decider, fields_of
 from lifecycle.ledger.runs import Run
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.facts import load_log_facts
@@ -37,11 +37,11 @@ def reader(conn: Connection, s3: S3Client, config: Configuration, as_of: datetim
 
 def inspect(context: RunContext, dataset: Logs, prefix: str, filed: date) -> Counts:
     """Every object under a prefix (a whole key is one), its records judged by the facts of now."""
-    from lifecycle.stores.s3.logs import LogFields, inspect_object
+    from lifecycle.stores.s3.logs import inspect_object
     from lifecycle.stores.s3.versions import iter_versions
 
-    judge = decider(context, load_log_facts(context.conn, context.catalog, context.params, {}), filed)
-    fields = LogFields(record=dataset.record, subject=dataset.subject, tier=dataset.tier, clock=dataset.clock)
+    facts = load_log_facts(context.conn, context.catalog, context.params, {}, dataset)
+    judge, fields = decider(context, dataset, facts, filed), fields_of(dataset)
     counts = Counts()
     for key, _ in groupby(iter_versions(context.s3, dataset.bucket, prefix), key=attrgetter("key")):
         if not prefix.endswith("/") and key != prefix:

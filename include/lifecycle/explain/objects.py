@@ -39,7 +39,14 @@ def explain_object(
         filed = _DATE.search(key)
         if filed is None:
             return head | {"location": ABSENT, "text": "The key names no day, so no rule of the logs applies to it."}
-        return head | explain_log_objects(conn, s3, config, logs, key, date.fromisoformat(filed[1]), as_of)
+        of = date.fromisoformat(filed[1])
+        found = explain_log_objects(conn, s3, config, logs, key, of, as_of)
+        stages = [explain_log_objects(conn, s3, config, part, key, of, as_of) for part in logs.parts]
+        if not stages or found["location"] == ABSENT:
+            return head | found
+        told = {part.part.name: {"due": each["due"]} for part, each in zip(logs.parts, stages, strict=True)}
+        text = "\n".join([found["text"], *(each["text"].partition("\n")[2] for each in stages)])
+        return head | found | {"stages": told, "text": text}
     if bucket == catalog.evidence_bucket:
         text = "Evidence: ledgers and reports, written once. It holds no content and no identifier; no rule deletes it."
         return head | _state(s3, bucket, key) | {"text": text}
@@ -129,12 +136,21 @@ def explain_log_objects(
     if not counts.objects:
         return data | {"text": "There is no such object."}
     lines = [f"{counts.objects:,} object(s) of {filed} with {data['records']:,} records of many accounts and tiers."]
+    cleared = ", ".join(dataset.clear)
     for rule, number in counts.due.items():
-        lines.append(f"{number:,} to be taken out by the next run, by {cited(rule, config.policy)}.")
-    lines.append(f"{counts.kept:,} stay: not due yet, or kept by a hold, an open case or an agreement.")
+        what = f"to lose their content ({cleared})" if cleared else "to be taken out"
+        lines.append(f"{number:,} {what} by the next run, by {cited(rule, config.policy)}.")
+    empty = f"of their content ({cleared}) nothing is left, it is " if cleared else ""
+    lines.append(f"{counts.kept:,} stay: {empty}not due yet, or kept by a hold, an open case or an agreement.")
     strikes = [each.strikes for each in log_days(config.policy, dataset.category, [filed], None)]
     if strikes:
         data["earliest_deadline"] = strikes[0]
-        lines.append(f"The earliest deadline of a line of that day is {on(strikes[0])}, by the strictest rule.")
-    lines.append("The object is rewritten without the lines that are due, and goes when none is left.")
+        what = "the content of a line" if cleared else "a line"
+        lines.append(f"The earliest deadline of {what} of that day is {on(strikes[0])}, by the strictest rule.")
+    lines.append(
+        f"The object is rewritten with null in the content of the lines that are due; the lines are dataset "
+        f"{dataset.binding}."
+        if cleared
+        else "The object is rewritten without the lines that are due, and goes when none is left."
+    )
     return data | {"text": "\n".join([*lines, lead_sentence(config.policy.lead)])}

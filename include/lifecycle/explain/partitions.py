@@ -55,7 +55,7 @@ def explain_partition(
     """
     head = {"kind": "partition", "partition": name, "as_of": as_of, "lead": lead_terms(config.policy.lead)}
     dataset, _, rest = name.partition("/")
-    logs = next((each for each in config.catalog.logs if each.id == dataset), None)
+    logs = next((each for each in config.catalog.log_records if each.id == dataset), None)
     if logs is not None:
         return head | _log_day(conn, s3, config, logs, _day(rest), as_of)
     found = _groups(conn, config, dataset, rest, as_of)

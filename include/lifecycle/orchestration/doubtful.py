@@ -54,10 +54,11 @@ def search(conn: Connection, s3: S3Client, datasets: tuple[Logs, ...], most: int
 
     found = Search(most)
     for dataset in datasets:
-        index = LogIndex(conn, dataset, writes=False)
-        fields = LogFields(dataset.record, dataset.subject, dataset.tier, dataset.clock)
+        indexes = [LogIndex(conn, each, writes=False) for each in (dataset, *dataset.parts)]
+        clear = tuple(field for part in dataset.parts for field in part.clear)
+        fields = LogFields(dataset.record, dataset.subject, dataset.tier, dataset.clock, clear)
         for versions in _objects(s3, dataset):
-            if index.knows(versions):
+            if all(index.knows(versions) for index in indexes):
                 found.known += 1
                 continue
             found.read += 1

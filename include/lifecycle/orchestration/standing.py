@@ -41,7 +41,7 @@ def standings(
         found.extend(_tables(conn, policy, catalog, scope, as_of))
         if scope == RECORDS_SCOPE:
             last = last_success(conn, scope, as_of)
-            found.extend(_logs(s3, policy, dataset, as_of, last) for dataset in catalog.logs)
+            found.extend(_logs(s3, policy, dataset, as_of, last) for dataset in catalog.log_records)
     return tuple(sorted(found, key=_place(catalog)))
 
 
@@ -89,6 +89,8 @@ def _names_of(dataset: Dataset) -> tuple[str, ...]:
     """A dataset with what stands beside it: messages with the quarantine, the rows of a table after their stages."""
     if isinstance(dataset, Messages):
         return (dataset.id, QUARANTINE)
+    if isinstance(dataset, Logs):
+        return (dataset.id, *(part.id for part in dataset.parts))
     if not isinstance(dataset, Records):
         return (dataset.id,)
     return (*(part.id for part in dataset.parts), dataset.id, *(part.id for part in dataset.swept))

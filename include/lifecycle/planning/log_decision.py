@@ -11,6 +11,8 @@ from lifecycle.policy.decide import Fact, decide
 from lifecycle.policy.models import Category, Policy, Tier
 
 Decide = Callable[[str, str, str, datetime | None], str | None]
+# A month lacks at most three days of another, so this far from a cut-off by months it decides alone.
+_UNSURE = timedelta(days=4)
 
 
 @dataclass(frozen=True)
@@ -59,5 +61,9 @@ def _judge(due: Decide, facts: LogFacts, ordinary: Mapping[str, Cutoff]) -> Deci
 
     if facts.everywhere:
         return due
-    plain = {tier: (default.cutoff, default.rule) for tier, default in ordinary.items() if default.exact}
-    return Judge(due, Ordinary(plain, facts.by_record.keys(), facts.by_subject.keys()))
+    plain, unsure = dict[str, tuple[datetime, str]](), dict[str, datetime]()
+    for tier, default in ordinary.items():
+        plain[tier] = (default.cutoff if default.exact else default.cutoff + _UNSURE, default.rule)
+        if not default.exact:
+            unsure[tier] = default.cutoff - _UNSURE
+    return Judge(due, Ordinary(plain, facts.by_record.keys(), facts.by_subject.keys(), unsure))

@@ -86,7 +86,7 @@ class Inputs:
         digest = told.pop("digest")
         told["as_of"] = datetime.fromisoformat(told["as_of"])
         told["facts"] = _facts_in(told["facts"])
-        told["fields"] = LogFields(**told["fields"])
+        told["fields"] = LogFields(**told["fields"] | {"clear": tuple(told["fields"]["clear"])})
         made = cls(**told)
         if made.digest != digest:
             raise PreconditionError(

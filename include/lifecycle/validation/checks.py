@@ -91,15 +91,16 @@ def _records(conn: Connection, scene: Scene) -> Iterator[Check]:
         return
     yield from messages.unclassified_checks(scene)
     yield from objects.elsewhere_checks(scene)
-    for dataset in scene.catalog.logs:
+    for dataset in scene.catalog.log_records:
         yield from logs.log_checks(scene, dataset)
         yield ledger.fact(
             scene,
             f"{dataset.id}_unreadable",
             Promise.CLASSIFIED,
-            "Every log object that may hold overdue records can be read",
+            f"Every log object that may hold overdue {'content' if dataset.clear else 'records'} can be read",
         )
-        yield objects.hidden_log_versions(scene, dataset)
+        if not dataset.clear:
+            yield objects.hidden_log_versions(scene, dataset)
     yield ledger.holds_without_records(scene)
     strays = messages.default_partition_check(
         scene, _defaults_of(conn, scene, None), messages.KNOWN_TIERS, "strays_in_default_partition.unclassified"

@@ -128,7 +128,7 @@ def subject_of_log(dataset: Logs, alias: str) -> Subject:
         account=sql.Identifier(alias, "account"),
         conversation=None,
         message=sql.Identifier(alias, "message"),
-        names=(dataset.id,),
+        names=dataset.names,
     )
 
 

@@ -19,6 +19,7 @@ from lifecycle.catalog.models import Logs
 from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.fragments import AT_AS_OF, AT_SETTLED, ends, relation
+from lifecycle.validation.log_content import has_content, parsed
 from lifecycle.validation.scene import Scene
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ _BATCH_ROWS = 10_000
 
 @dataclass(frozen=True)
 class Line:
-    """What of a log record matters to a deadline. ``broken``: it could not be read, or has no clock."""
+    """What of a log record matters to a deadline. ``broken``: it could not be read, or has no clock. ``content``: it
+    has something that must go; of a stage that is what the stage names, or a line in which nobody can look for it."""
 
     message: str | None
     account: str | None
     tier: str | None
     clock: datetime | None
     broken: bool
+    content: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def suspects(conn: Connection, scene: Scene, dataset: Logs) -> Suspects:
     accounts: set[str] = set()
     messages: set[str] = set()
     if any(scene.policy.rule_for(Trigger.AGREEMENT, dataset.category, tier) for tier in Tier):
-        accounts |= _with_terms(conn, scene)
+        accounts |= _with_terms(conn, scene, dataset.category)
     erasure = scene.reasons.rule(Trigger.ERASURE, dataset.category, None)
     if erasure is not None:
         late = ends(sql.SQL("e.requested_at"), erasure)
@@ -85,7 +88,7 @@ def suspects(conn: Connection, scene: Scene, dataset: Logs) -> Suspects:
     return Suspects(strictest.period.cutoff_bound(scene.as_of), frozenset(accounts), frozenset(messages))
 
 
-def _with_terms(conn: Connection, scene: Scene) -> set[str]:
+def _with_terms(conn: Connection, scene: Scene, category: Category) -> set[str]:
     """Accounts with an agreement in effect at either instant."""
     terms = scene.catalog.agreements
     rows = conn.execute(
@@ -102,7 +105,7 @@ def _with_terms(conn: Connection, scene: Scene) -> set[str]:
             now=AT_AS_OF,
             before=AT_SETTLED,
         ),
-        {**scene.instants, "category": Category.PROMPTS_AND_OUTPUTS.value},
+        {**scene.instants, "category": category.value},
     ).fetchall()
     return {account for (account,) in rows}
 
@@ -119,7 +122,7 @@ def stage_lines(conn: Connection, s3: S3Client, scene: Scene, dataset: Logs) -> 
             try:
                 for line in read_lines(s3, dataset, key, version):
                     clock = line.clock or fallback
-                    if wanted.include(line, clock):
+                    if line.content and wanted.include(line, clock):
                         account_id = _uuid(line.account)
                         sink.write_row(
                             (dataset.id, line.message, line.account, account_id, line.tier, clock, line.broken)
@@ -198,6 +201,11 @@ def _json_lines(lines: Any, dataset: Logs) -> Iterator[Line]:
     for raw in lines:
         if not raw.strip():
             continue
+        if dataset.clear:
+            found = parsed(raw)
+            told = None if found is None else _line(dict(found), dataset, has_content(found, dataset.clear))
+            yield told or Line(None, None, None, None, True)
+            continue
         try:
             record = json.loads(raw)
         except ValueError:
@@ -217,14 +225,19 @@ def _parquet(body: Any, dataset: Logs) -> Iterator[Line]:
 
 def _parquet_rows(file: IO[bytes], dataset: Logs, pq: Any) -> Iterator[Line]:
     table = pq.ParquetFile(file)
-    wanted = [dataset.record, dataset.subject, dataset.tier, dataset.clock]
-    columns = [name for name in wanted if name in table.schema_arrow.names]
+    wanted = (dataset.record, dataset.subject, dataset.tier, dataset.clock)
+    columns = [name for name in table.schema_arrow.names if name in wanted or _begins(name, dataset)]
     for batch in table.iter_batches(_BATCH_ROWS, columns=columns):
         for record in batch.to_pylist():
-            yield _line(record, dataset)
+            yield _line(record, dataset, not dataset.clear or has_content(record, dataset.clear))
 
 
-def _line(record: Mapping[str, Any], dataset: Logs) -> Line:
+def _begins(name: str, dataset: Logs) -> bool:
+    """Whether a column is, or holds, something that a stage takes."""
+    return any(field == name or field.startswith(f"{name}.") for field in dataset.clear)
+
+
+def _line(record: Mapping[str, Any], dataset: Logs, content: bool = True) -> Line:
     clock = _clock(record.get(dataset.clock))
     return Line(
         message=_text(record.get(dataset.record)),
@@ -232,6 +245,7 @@ def _line(record: Mapping[str, Any], dataset: Logs) -> Line:
         tier=_text(record.get(dataset.tier)),
         clock=clock,
         broken=clock is None,
+        content=content,
     )
 
 

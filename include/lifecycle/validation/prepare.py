@@ -66,7 +66,7 @@ def prepare(
         if scene.scope in set(Tier) and config.catalog.has_messages:
             copies += _stage_tier(conn, s3, scene, Tier(scene.scope))
         elif scene.scope == RECORDS:
-            for dataset in config.catalog.logs:
+            for dataset in config.catalog.log_records:
                 add_fact(conn, stage, f"{dataset.id}_unreadable", stage_lines(conn, s3, scene, dataset))
     if config.catalog.has_messages and (tiers or RECORDS in scopes):
         recheck(conn, s3, scenes[0], [tier.value for tier in tiers])

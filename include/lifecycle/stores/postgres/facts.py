@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog
+from lifecycle.catalog.models import Catalog, Logs
 from lifecycle.planning.log_decision import LogFacts
 from lifecycle.policy.decide import Fact
 from lifecycle.policy.models import Category, Trigger
@@ -28,18 +28,25 @@ def _gather(into: dict[str, tuple[Fact, ...]], key: str, fact: Fact) -> None:
 
 
 def load_log_facts(
-    conn: Connection, catalog: Catalog, params: Mapping[str, Any], conversations: dict[str, list[str]]
+    conn: Connection,
+    catalog: Catalog,
+    params: Mapping[str, Any],
+    conversations: dict[str, list[str]],
+    of: Logs | None = None,
 ) -> LogFacts:
     """Read the exceptions that are in force: holds, cases, erasure requests, agreements.
 
     Args:
+        of: whose lines are to be judged; without it holds on any of the datasets count, and terms for prompts.
         conversations: the messages of conversations looked up before, as text; those of newly held ones are added.
             Which conversation a message belongs to never changes, and looking it up costs every partition a look.
     """
     subjects: dict[str, tuple[Fact, ...]] = {}
     records: dict[str, tuple[Fact, ...]] = {}
     everywhere: list[Fact] = []
-    names = {name for dataset in catalog.logs for name in (dataset.id, dataset.bucket)}
+    held = catalog.logs if of is None else (of,)
+    names = {name for dataset in held for name in (*dataset.names, dataset.bucket)}
+    category = Category.PROMPTS_AND_OUTPUTS if of is None else of.category
     for scope, target, began, ended in conn.execute(
         "SELECT scope, lower(btrim(target)), placed_at, released_at FROM lifecycle.legal_holds"
         " WHERE released_at IS NULL OR released_at > %(as_of)s",
@@ -54,7 +61,7 @@ def load_log_facts(
             everywhere.append(fact)
     for record, fact in _held_conversations(conn, catalog, params, conversations):
         _gather(records, record, fact)
-    for subject, fact in (*_cases(conn, catalog, params), *agreements_of(conn, catalog, params)):
+    for subject, fact in (*_cases(conn, catalog, params), *agreements_of(conn, catalog, params, category=category)):
         _gather(subjects, subject, fact)
     for scope, target, began, ended in conn.execute(
         "SELECT scope, lower(btrim(target)), requested_at, completed_at FROM lifecycle.erasure_requests"
@@ -117,7 +124,12 @@ def _cases(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> lis
 
 
 def agreements_of(
-    conn: Connection, catalog: Catalog, params: Mapping[str, Any], subject: UUID | str | None = None
+    conn: Connection,
+    catalog: Catalog,
+    params: Mapping[str, Any],
+    subject: UUID | str | None = None,
+    *,
+    category: Category = Category.PROMPTS_AND_OUTPUTS,
 ) -> list[tuple[str, Fact]]:
     terms = catalog.agreements
     rows = conn.execute(
@@ -133,7 +145,7 @@ def agreements_of(
             c=sql.Identifier(terms.category),
             t=table(terms.table),
         ),
-        dict(params) | {"category": Category.PROMPTS_AND_OUTPUTS.value, "subject": str(subject) if subject else None},
+        dict(params) | {"category": category.value, "subject": str(subject) if subject else None},
     ).fetchall()
     return [
         (who, Fact(Trigger.AGREEMENT, began, ended, _period(months, days, seconds)))

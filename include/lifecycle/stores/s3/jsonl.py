@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lifecycle.stores.s3 import emptying
 from lifecycle.stores.s3.ahead import ahead, side_by_side
+from lifecycle.stores.s3.arrays import boolean_array
 from lifecycle.stores.s3.cutting import between
-from lifecycle.stores.s3.judging import staying
+from lifecycle.stores.s3.judging import Holding, staying
 from lifecycle.stores.s3.packing import packing, pieces, writer
 from lifecycle.stores.s3.records import (
     LogFields,
@@ -53,11 +55,35 @@ def scan(path: Path, fields: LogFields, tally: Tally) -> None:
 
 
 def rewrite(source: Path, target: Path, fields: LogFields, tally: Tally) -> None:
-    """Write the lines that stay, in their order, compressed like the source; blank lines stay too."""
+    """Write the lines that stay, in their order, compressed like the source; blank lines stay too.
+
+    Lines that are due are left out, or written without their content where ``fields`` says what that is.
+    """
     with writer(target, source) as file:
         for block, gone in _judged(source, fields, tally):
+            if fields.clear:
+                file.write(_emptied(block, gone, fields))
+                continue
             for stretch in between(memoryview(block), gone):
                 file.write(stretch)
+
+
+def unlike(source: Path, target: Path, fields: LogFields, changed: int) -> list[str]:
+    """In which respects a file is not the source with some lines emptied."""
+    return emptying.unlike(_lines(source), _lines(target), fields.clear, changed)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    for block in ahead(blocks(path)):
+        yield from io.BytesIO(block)
+
+
+def _emptied(block: bytes, due: Sequence[tuple[int, int]], fields: LogFields) -> bytes:
+    parts, at = list[bytes](), 0
+    for begin, end in due:
+        parts += [block[at:begin], emptying.emptied(block[begin:end], fields.clear)]
+        at = end
+    return b"".join((*parts, block[at:]))
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -108,7 +134,8 @@ def _judge(fields: LogFields, tally: Tally, block: bytes) -> tuple[bytes, Sequen
 def _by_line(block: bytes, fields: LogFields, tally: Tally) -> Iterator[tuple[int, int]]:
     at = 0
     for line in io.BytesIO(block):
-        if line.strip() and not tally.keeps(values_of_line(line, fields)):
+        content = partial(emptying.holds, line, fields.clear) if fields.clear else None
+        if line.strip() and not tally.keeps(values_of_line(line, fields), content):
             yield at, at + len(line)
         at += len(line)
 
@@ -123,7 +150,10 @@ def _by_column(block: bytes, fields: LogFields, tally: Tally) -> list[tuple[int,
     if bounds is None or table is None or table.num_rows != len(bounds) - 1:
         return None
     columns = [table.column(name).combine_chunks() for name in fields.names()]
-    stays = staying(columns, table.num_rows, tally)
+    try:
+        stays = staying(columns, table.num_rows, tally, _content(block, bounds, fields))
+    except _UntoldError:
+        return None
     going = pc.indices_nonzero(pc.invert(stays))
     gone = np.frombuffer(going.buffers()[1], np.uint64, len(going)).astype(np.int64)
     for row in gone.tolist():
@@ -132,6 +162,25 @@ def _by_column(block: bytes, fields: LogFields, tally: Tally) -> list[tuple[int,
         if line is None or not _same(line, columns, row):
             return None
     return list(zip(bounds[gone].tolist(), bounds[gone + 1].tolist(), strict=True))
+
+
+class _UntoldError(Exception):
+    """Of a line nobody can tell whether it holds content."""
+
+
+def _content(block: bytes, bounds: np.ndarray[Any, Any], fields: LogFields) -> Holding | None:
+    """Which lines hold content, looked for in those lines only that are asked about."""
+
+    def held(asked: pa.BooleanArray) -> pa.BooleanArray:
+        answers = []
+        for row, wanted in enumerate(asked.to_pylist()):
+            there = wanted and emptying.holds(block[bounds[row] : bounds[row + 1]], fields.clear)
+            if there is None:
+                raise _UntoldError
+            answers.append(there)
+        return boolean_array(answers)
+
+    return held if fields.clear else None
 
 
 def _same(line: tuple[object, ...], columns: Sequence[pa.Array], row: int) -> bool:

@@ -1,4 +1,5 @@
-"""Many-record objects: take out the records that are due, and leave every other byte's meaning as it was.
+"""Many-record objects: take out the records that are due, or of these what ``clear`` of their fields names, and leave
+every other byte's meaning as it was.
 
 Write the rest as a new version under a condition, read it back, and only then destroy the versions it replaces
 (promise 3). Each step may be interrupted: the next call sees what is left to do and reports the same counts.
@@ -50,7 +51,8 @@ Prove = Callable[[ObjectVersion, Tally, str], None]
 
 @dataclass(frozen=True)
 class RewriteResult:
-    """What was done to an object, or by `inspect_object` what would be. ``removed`` counts records by rule.
+    """What was done to an object, or by `inspect_object` what would be. ``removed`` counts by rule the records that
+    went or, where fields are emptied, lost content; ``kept`` those left as they were.
 
     ``held``: a version is under retention or legal hold, so nothing of the object was touched, nothing counts as
     removed, and ``withheld`` counts the records that would have been due.
@@ -100,7 +102,7 @@ class _Seen:
 
     @property
     def action(self) -> Literal["rewritten", "removed"]:
-        return "rewritten" if self.latest is not None and (self.tally.kept or not self.tally.due) else "removed"
+        return "rewritten" if self.latest is not None and (self.tally.left or not self.tally.due) else "removed"
 
 
 def inspect_object(
@@ -191,7 +193,7 @@ def _act(
     if announce is not None:
         announce(seen.result(seen.action, 0), newest_etag(seen.versions))
     obsolete = seen.obsolete
-    if seen.latest is not None and seen.tally.due and seen.tally.kept:
+    if seen.latest is not None and seen.tally.due and seen.tally.left:
         content = seen.content or _fetch(s3, bucket, seen.latest, seen.path)
         written = _write_rest(s3, permit, bucket, key, fields, decide, seen, content)
         obsolete = [version for version in obsolete if version.version_id != written]
@@ -299,12 +301,12 @@ def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Dec
 
 def _rewritten(form: Form, seen: _Seen, rest: Path, fields: LogFields, decide: Decide) -> list[str]:
     """In which respects what stays, judged and written anew, is not what was found to stay."""
-    written, check = Tally(decide), Tally(decide)
+    written, check = (Tally(decide, empties=seen.tally.empties) for _ in range(2))
     form.rewrite(seen.path, rest, fields, written)
     form.scan(rest, fields, check)
-    if check.due or not check.before == check.kept == written.kept == seen.tally.kept:
-        return [f"{check.before} record(s) instead of {seen.tally.kept}, {check.due} of them due"]
-    return []
+    if check.due or not check.before == check.kept == written.left == seen.tally.left:
+        return [f"{check.before} record(s) instead of {seen.tally.left}, {check.due} of them due"]
+    return form.unlike(seen.path, rest, fields, seen.tally.due) if fields.clear else []
 
 
 def file_sha256(path: Path) -> str:
@@ -339,7 +341,8 @@ def _seen(
     older = [version for version in versions if version is not latest and not version.is_marker]
     with tempfile.TemporaryDirectory(prefix="lifecycle-") as folder:
         path, content = Path(folder, "latest"), None
-        tally = Tally(decide, kept_ids=array("Q") if older else None, gone=array("Q"))
+        empties, ids = bool(fields.clear), array("Q") if older else None
+        tally = Tally(decide, kept_ids=ids, gone=None if empties else array("Q"), empties=empties)
         tally.outline = Outline() if learn is not None and len(versions) == 1 else None
         proving = prove is not None and len(versions) == 1
         # Of rows only the columns that decide are read at first: most objects hold nothing due.
@@ -355,7 +358,7 @@ def _seen(
                 learn(latest, known)
         replaced, uncovered = tally, False
         for version in older:
-            old = Tally(decide, kept_ids=array("Q"))
+            old = Tally(decide, kept_ids=array("Q"), empties=empties)
             _look(s3, bucket, version, Path(folder, "older"), fields, old)
             if old.due and not replaced.due:
                 replaced = old
@@ -409,9 +412,9 @@ def _unreadable(error: UnreadableObjectError, tally: Tally) -> None:
 
 def _covered(old: Tally, latest: Tally) -> bool:
     """Whether every record that an older version keeps is kept by the latest one too."""
-    if not old.kept:
+    if not old.left:
         return True
-    if old.kept_ids is None or latest.kept_ids is None or len(old.kept_ids) < old.kept:
+    if old.kept_ids is None or latest.kept_ids is None or len(old.kept_ids) < old.left:
         return False
     import pyarrow.compute as pc
 

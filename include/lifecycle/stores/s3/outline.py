@@ -48,13 +48,26 @@ class Outline:
     subjects: array[int] | None = field(default_factory=lambda: array("I"), repr=False)
     records: array[int] | None = field(default_factory=lambda: array("I"), repr=False)
 
-    def note(self, texts: Iterable[pa.Array], clock: pa.Array, plain: pa.BooleanArray, tiers: Collection[str]) -> None:
-        """Rows of which ``plain`` says that all four fields can be relied on."""
+    def note(
+        self,
+        texts: Iterable[pa.Array],
+        clock: pa.Array,
+        plain: pa.BooleanArray,
+        tiers: Collection[str],
+        content: pa.BooleanArray | None = None,
+    ) -> None:
+        """Rows of which ``plain`` says that all four fields can be relied on.
+
+        Args:
+            content: which rows may still hold something that goes; the others are only counted.
+        """
         import pyarrow.compute as pc
 
+        self.rows += plain.true_count
+        if content is not None:
+            plain = pc.and_(plain, content)
         record, subject, tier = (column.filter(plain) for column in texts)
         clock = clock.filter(plain)
-        self.rows += len(clock)
         for name in tiers:
             first = pc.min(clock.filter(pc.equal(tier, text_array([name])[0]))).as_py()
             if first is not None:

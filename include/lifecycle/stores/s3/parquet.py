@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from lifecycle.stores.s3 import parquet_form
+from lifecycle.stores.s3 import emptied_columns, parquet_form
 from lifecycle.stores.s3.ahead import ahead
 from lifecycle.stores.s3.judging import staying
 from lifecycle.stores.s3.records import LogFields, Tally, UnreadableObjectError
@@ -95,7 +95,7 @@ def scan_remote(remote: IO[bytes], size: int, fields: LogFields, tally: Tally) -
 
     with _reading():
         file = pq.ParquetFile(remote, buffer_size=_REMOTE_BYTES, pre_buffer=False)
-    needed = parquet_form.chunks_of(file, fields.names())
+    needed = parquet_form.chunks_of(file, _deciding(file, fields))
     requests = sum(-(-taken // _REMOTE_BYTES) for taken in needed)
     if not needed or sum(needed) > size // 2 or requests > size // (_REMOTE_BYTES // 4):
         return False
@@ -106,10 +106,11 @@ def scan_remote(remote: IO[bytes], size: int, fields: LogFields, tally: Tally) -
 def scan_file(file: pq.ParquetFile, fields: LogFields, tally: Tally) -> None:
     """The same, of a file that is open already, here or elsewhere."""
     parquet_form.refuse_twins(file)
+    emptied_columns.refuse_unfit(file.schema_arrow, fields.clear)
     if tally.contents is not None:
         _scan_whole(file, fields, tally, tally.contents)
         return
-    present = [name for name in fields.names() if name in file.schema_arrow.names]
+    present = _deciding(file, fields)
     if not present:
         staying([None] * 4, file.metadata.num_rows, tally)
         return
@@ -123,8 +124,17 @@ def _scan_whole(file: pq.ParquetFile, fields: LogFields, tally: Tally, contents:
         contents.rows(batch.filter(_stays(batch, fields, tally)))
 
 
+def _deciding(file: pq.ParquetFile, fields: LogFields) -> list[str]:
+    """The columns that tell what is due: those that name and date a record, and those whose content goes before it."""
+    there = file.schema_arrow.names
+    named = [name for name in fields.names() if name in there]
+    return list(dict.fromkeys((*named, *emptied_columns.columns_of(file.schema_arrow, fields.clear))))
+
+
 def rewrite(source: Path, target: Path, fields: LogFields, tally: Tally) -> None:
     """Write the rows that stay, group by group; a group of which none stays is left out.
+
+    Rows that are due are left out, or written without their content where ``fields`` says what that is.
 
     Raises:
         UnreadableObjectError: a column cannot be read or written.
@@ -134,15 +144,23 @@ def rewrite(source: Path, target: Path, fields: LogFields, tally: Tally) -> None
     with _open(source) as file:
         with _reading():
             parquet_form.refuse_far_dates(source, file)
-            told = parquet_form.settings(file)
+            told = parquet_form.settings(file, emptied_columns.columns_of(file.schema_arrow, fields.clear))
         with _writing():
             writer = pq.ParquetWriter(target, file.schema_arrow, **told)
         with writer:
             gathered = _Gathered(writer, file.schema_arrow)
             for group, batch in ahead(_batches(file, None)):
                 gathered.begin(group)
-                gathered.add(batch.filter(_stays(batch, fields, tally)))
+                stays = _stays(batch, fields, tally)
+                gathered.add(_emptied(batch, stays, fields) if fields.clear else batch.filter(stays))
             gathered.write()
+
+
+def unlike(source: Path, target: Path, fields: LogFields, changed: int) -> list[str]:
+    """In which respects a file is not the source with some rows emptied."""
+    with _open(source) as one, _open(target) as other:
+        before, after = ((batch for _, batch in ahead(_batches(file, None))) for file in (one, other))
+        return emptied_columns.unlike(before, after, fields.clear, changed)
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -237,4 +255,12 @@ def _rows_at_once(group: pq.RowGroupMetaData) -> int:
 def _stays(batch: pa.RecordBatch, fields: LogFields, tally: Tally) -> pa.BooleanArray:
     there = batch.schema.names
     columns: list[Any] = [batch.column(name) if name in there else None for name in fields.names()]
-    return staying(columns, batch.num_rows, tally)
+    content = (lambda _: emptied_columns.holding(batch, fields.clear)) if fields.clear else None
+    return staying(columns, batch.num_rows, tally, content)
+
+
+def _emptied(batch: pa.RecordBatch, stays: pa.BooleanArray, fields: LogFields) -> pa.RecordBatch:
+    import pyarrow.compute as pc
+
+    with _writing():
+        return emptied_columns.emptied(batch, pc.invert(stays), fields.clear)

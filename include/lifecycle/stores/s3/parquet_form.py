@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,12 @@ _FIRST = datetime(1678, 1, 1, tzinfo=UTC)
 _LAST = datetime(2262, 1, 1, tzinfo=UTC)
 
 
-def settings(file: pq.ParquetFile) -> dict[str, Any]:
-    """The writer's settings that give a file of the same form."""
+def settings(file: pq.ParquetFile, emptied: Collection[str] = ()) -> dict[str, Any]:
+    """The writer's settings that give a file of the same form.
+
+    Args:
+        emptied: columns that lose values: rows are not sorted by them any more.
+    """
     if file.num_row_groups == 0:
         return {"store_schema": _ARROW_SCHEMA in (file.metadata.metadata or {})}
     group = file.metadata.row_group(0)
@@ -51,8 +56,9 @@ def settings(file: pq.ParquetFile) -> dict[str, Any]:
     }
     if special:
         told["column_encoding"] = special
-    if group.sorting_columns:
-        told["sorting_columns"] = group.sorting_columns
+    sorted_by = takewhile(lambda each: not _is_of(paths[each.column_index], emptied), group.sorting_columns)
+    if sorting := tuple(sorted_by):
+        told["sorting_columns"] = sorting
     blooms = [column.path_in_schema for column in columns if getattr(column, "bloom_filter_offset", None) is not None]
     if blooms:
         told["bloom_filter_options"] = dict.fromkeys(blooms, True)
@@ -111,7 +117,12 @@ def chunks_of(file: pq.ParquetFile, names: Collection[str]) -> list[int]:
     """The bytes that each piece of these columns takes in the file."""
     groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
     columns = [group.column(at) for group in groups for at in range(group.num_columns)]
-    return [column.total_compressed_size for column in columns if column.path_in_schema in names]
+    return [column.total_compressed_size for column in columns if _is_of(column.path_in_schema, names)]
+
+
+def _is_of(path: str, names: Collection[str]) -> bool:
+    """Whether a piece belongs to one of some columns, or lies below one."""
+    return path in names or any(path.startswith(f"{name}.") for name in names)
 
 
 def refuse_encrypted(head: bytes, tail: bytes) -> None:

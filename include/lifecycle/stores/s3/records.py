@@ -47,12 +47,16 @@ class UnreadableObjectError(LifecycleError):
 
 @dataclass(frozen=True)
 class LogFields:
-    """The names of a record's fields: its id, its account, its product tier and the instant its periods count from."""
+    """The names of a record's fields: its id, its account, its product tier and the instant its periods count from.
+
+    ``clear``: fields (see `emptying`) that are emptied where a record is due, which stays. Without it the record goes.
+    """
 
     record: str
     subject: str
     tier: str
     clock: str
+    clear: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, str, str, str]:
         """In the order in which `Tally.keeps` expects their values."""
@@ -60,6 +64,8 @@ class LogFields:
 
 
 Values = tuple[object, object, object, object]
+# Whether a record holds content that could be emptied; None if nobody can tell.
+Content = Callable[[], bool | None]
 
 
 @dataclass(frozen=True)
@@ -68,12 +74,14 @@ class Ordinary:
 
     For a record with id, account, a tier of ``cutoffs`` and a clock, whose id is not in ``records`` and whose account
     is not in ``subjects`` (both lower case), the decision must be: the tier's rule before the tier's instant, else it
-    stays. Every other record is put to the decision itself.
+    stays. Every other record is put to the decision itself, and so is one of a tier of ``unsure`` whose clock lies
+    between the instant given there and the tier's: months do not tell to the instant.
     """
 
     cutoffs: Mapping[str, tuple[datetime, str]]
     records: Set[str]
     subjects: Set[str]
+    unsure: Mapping[str, datetime] = field(default_factory=dict)
 
     @cached_property
     def named(self) -> tuple[pa.Array, pa.Array]:
@@ -98,7 +106,8 @@ class Tally:
 
     With ``gone`` it notes which stretches of the unpacked bytes go, as begins and ends by turns, neighbours as one;
     None again once there are more than `MOST_GONE` of them. With ``outline`` it gathers what may be remembered, with
-    ``contents`` a checksum of what stays, for which a file has to be read whole.
+    ``contents`` a checksum of what stays, for which a file has to be read whole. With ``empties`` what is due is
+    content: the record stays.
     """
 
     decide: Decide
@@ -110,11 +119,17 @@ class Tally:
     gone: array[int] | None = None
     outline: Outline | None = None
     contents: Contents | None = None
+    empties: bool = False
 
     @property
     def due(self) -> int:
-        """Records that go now."""
+        """Records that go now, or lose content."""
         return self.removed.total()
+
+    @property
+    def left(self) -> int:
+        """Records that are there afterwards."""
+        return self.before if self.empties else self.kept
 
     @property
     def ordinary(self) -> Ordinary | None:
@@ -127,6 +142,7 @@ class Tally:
             self.decide,
             kept_ids=None if self.kept_ids is None else array("Q"),
             outline=None if self.outline is None else Outline(),
+            empties=self.empties,
         )
 
     def add(self, part: Tally) -> None:
@@ -159,30 +175,36 @@ class Tally:
                 if len(self.gone) > 2 * MOST_GONE:
                     self.gone = None
 
-    def keeps(self, values: Values | None) -> bool:
-        """Count one record and say whether it stays. ``None``: it could not be parsed.
+    def keeps(self, values: Values | None, content: Content | None = None) -> bool:
+        """Count one record and say whether it stays as it is. ``None``: it could not be parsed.
 
         What is missing is passed on as "" or None. Without id or account the tier is withheld too, since no exception
         of the record can be looked up: it is unclassified, under the strictest deadline, and counted (hard case 23).
+
+        Args:
+            content: asked where the decision says due; if it finds nothing, or cannot tell, the record stays as it is.
         """
         self.before += 1
         record, subject, tier = (text_of(value) for value in values[:3]) if values else (None, None, None)
         clock = instant_of(values[3]) if values else None
         named = record is not None and subject is not None
         rule = self.decide(record or "", subject or "", (tier or "") if named else "", clock)
-        if not named or tier is None or clock is None:
+        there = content() if content is not None and rule is not None else True
+        if not named or tier is None or clock is None or there is None:
             self.unclassified += 1
-        if rule is not None:
-            self.removed[rule] += 1
+        going = rule if there else None
+        if going is None or self.empties:
+            self._note_id(record or repr(values))
+        if going is not None:
+            self.removed[going] += 1
             return False
-        return self._keep(record or repr(values))
-
-    def _keep(self, identity: str) -> bool:
         self.kept += 1
+        return True
+
+    def _note_id(self, identity: str) -> None:
         if self.kept_ids is not None:
             digest = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=8).digest()
             self.kept_ids.append(int.from_bytes(digest, "big"))
-        return True
 
 
 def text_of(value: object) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from lifecycle.catalog.models import Logs
-from lifecycle.policy.models import Category, Rule, Tier, Trigger
+from lifecycle.policy.models import Rule, Tier, Trigger
 from lifecycle.validation.fragments import AT_AS_OF, AT_SETTLED, ends, ends_down, interval, subject_of_log
 from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.scene import Scene
@@ -40,8 +40,8 @@ def log_checks(scene: Scene, dataset: Logs) -> Iterator[Check]:
             f"{dataset.id}_past_deadline.{name}",
             Promise.NEVER_LATE,
             Severity.CRITICAL,
-            f"No log record of {name} outlives {rule.period} (rule {rule.id}) or its account's terms without a reason"
-            f" to stay",
+            f"{_spoken(dataset)} of {name} outlives {rule.period} (rule {rule.id}) or its account's terms without a"
+            f" reason to stay",
             base.format(scene.stage.logs, past),
             params,
         )
@@ -51,7 +51,7 @@ def log_checks(scene: Scene, dataset: Logs) -> Iterator[Check]:
                 f"erased_{dataset.id}_remain.{name}",
                 Promise.NEVER_LATE,
                 Severity.CRITICAL,
-                f"No log record of {name} outlives an erasure request by more than {erasure.period}",
+                f"{_spoken(dataset)} of {name} outlives an erasure request by more than {erasure.period}",
                 base.format(
                     scene.stage.logs,
                     sql.SQL("{} AND l.clock < %(settled)s AND {} AND {} IS NOT TRUE").format(
@@ -71,6 +71,11 @@ def log_checks(scene: Scene, dataset: Logs) -> Iterator[Check]:
         ),
         params,
     )
+
+
+def _spoken(dataset: Logs) -> str:
+    """The beginning of a sentence about what must be gone."""
+    return f"No content ({', '.join(dataset.clear)}) of a log record" if dataset.clear else "No log record"
 
 
 def _keeps(scene: Scene, dataset: Logs, tier: Tier | None, trigger: Trigger, at: sql.Composable) -> sql.Composable:
@@ -93,7 +98,7 @@ def _past(scene: Scene, dataset: Logs, rule: Rule, tier: Tier | None) -> sql.Com
     default = interval(rule.period)
 
     def past_at(at: sql.Composable) -> sql.Composable:
-        agreed = scene.reasons.agreed(sql.SQL("l.account_id"), clock, Category.PROMPTS_AND_OUTPUTS, at)
+        agreed = scene.reasons.agreed(sql.SQL("l.account_id"), clock, dataset.category, at)
         return sql.SQL("{} < %(as_of)s").format(ends_down(clock, sql.SQL("coalesce({}, {})").format(agreed, default)))
 
     return sql.SQL("{} AND {}").format(past_at(AT_AS_OF), past_at(AT_SETTLED))
