@@ -49,7 +49,7 @@ def moved() -> int:
 
 
 def test_the_versions_of_a_batch_are_listed_together(store: Store) -> None:
-    """Each object costs a reading and a writing; what stands in landing is listed once for all of them, not for each."""
+    """What stands in landing is listed once for all of them, not once for each."""
     landed(store)
     with noted() as seen:
         assert moved() == MESSAGES

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import VerificationError
 from lifecycle.stores.s3.errors import StoreError, translated
+from lifecycle.stores.s3.lean import put_object
 from lifecycle.stores.s3.proven import Written, is_proven, prove
 from lifecycle.stores.s3.transfer import MIB, PART_BYTES, Content, multipart_write, pinned, read, tagging
 from lifecycle.stores.s3.unasked import unasked
@@ -63,7 +64,8 @@ def copy_verified(
         VerificationError: something else stands at the target, or the copy differs from its source.
         StoreError: the source is absent (``absent``) or was overwritten while it was being copied (``conflict``).
     """
-    source = read(s3, source_bucket, source_key, version_id=source_version, keep_below=inline_bytes)
+    small = inline_bytes > 0
+    source = read(s3, source_bucket, source_key, version_id=source_version, keep_below=inline_bytes, small=small)
     encryption = source.encryption if source_bucket == target_bucket else {}
     known = by_checksum and source.body is not None and is_proven(s3, target_bucket, encryption)
     there = None if known else _standing(s3, target_bucket, target_key, source)
@@ -187,7 +189,7 @@ def _standing(s3: S3Client, bucket: str, key: str, expected: Content) -> Content
     """What stands at the target already: nothing, the same bytes, or (an error) something that must not be lost."""
     if not exists(s3, bucket, key):
         return None
-    there = read(s3, bucket, key)
+    there = read(s3, bucket, key, small=expected.size <= INLINE_BYTES)
     if (there.sha256, there.size, there.content_type) != (expected.sha256, expected.size, expected.content_type):
         raise VerificationError(
             f"a different object stands at the target in bucket {bucket!r}; it was not overwritten, "
@@ -198,7 +200,7 @@ def _standing(s3: S3Client, bucket: str, key: str, expected: Content) -> Content
 
 def _put(s3: S3Client, bucket: str, key: str, body: bytes, described: Mapping[str, Any]) -> Written:
     with translated("PutObject"), unasked(s3):
-        answer = s3.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **described)
+        answer = put_object(s3, Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **described)
     # Under a key of its own (KMS, SSE-C) the server's ETag is no checksum, and so never equal by accident.
     own = hashlib.md5(body, usedforsecurity=False).hexdigest()
     return Written(answer.get("VersionId"), answer.get("ETag", "").strip('"') == own)
@@ -257,7 +259,7 @@ def _copy_parts(
 def _read_back(
     s3: S3Client, bucket: str, key: str, version: str | None, expected: Content, metadata: Mapping[str, str]
 ) -> Content:
-    there = read(s3, bucket, key, version_id=version)
+    there = read(s3, bucket, key, version_id=version, small=expected.size <= INLINE_BYTES)
     differing = [
         name
         for name, same in (
