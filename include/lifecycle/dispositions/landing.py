@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 BATCH = 500
-WRITERS = 16
+# As many as the client keeps connections for; each may hold a body of a few MiB (see `copy.INLINE_BYTES`).
+WRITERS = 32
 FATE = "move:partition"
 
 

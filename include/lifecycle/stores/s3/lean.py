@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
+from lifecycle.stores.s3.unasked import unasked
 from lifecycle.stores.s3.wire import LARGEST_BODY, Reply, UnexpectedAnswerError, Wire
 
 if TYPE_CHECKING:
@@ -64,8 +65,13 @@ def get_object(s3: S3Client, **request: Any) -> Any:
 
 
 def put_object(s3: S3Client, **request: Any) -> Any:
-    """As the client's own method, errors included; ``Body`` is bytes."""
-    return _called(s3, "PutObject", s3.put_object, request)
+    """As the client's own method, errors included; ``Body`` is bytes, and sent without asking first."""
+
+    def write(**request: Any) -> Any:
+        with unasked(s3):
+            return s3.put_object(**request)
+
+    return _called(s3, "PutObject", write, request)
 
 
 def answered(s3: S3Client) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 # The client reads and writes what is larger, as a stream.
-LARGEST_BODY = 8 << 20
+LARGEST_BODY = 4 << 20
 
 
 class UnexpectedAnswerError(Exception):
