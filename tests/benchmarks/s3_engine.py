@@ -361,10 +361,10 @@ def race(args: argparse.Namespace, folder: Path, server: S3Server) -> None:
     client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     heading()
     filled = ""
-    for name in args.only.split(","):
+    for turn, name in enumerate(args.only.split(",")):
         objects = args.copies if name.startswith("cp_") else args.objects
-        # Listings leave everything as it was; whatever deletes gets a partition of its own.
-        prefix = "tier=consumer/date=2026-06-01/" if name == "unit" else f"{name.split('_')[0]}-{name}/"
+        # Listings leave everything as it was; whatever deletes or copies gets a partition of its own at each turn.
+        prefix = "tier=consumer/date=2026-06-01/" if name == "unit" else f"{name.split('_')[0]}-{turn}-{name}/"
         prefix = "list/" if name.startswith("list_") else prefix
         task = Task(name, server, prefix, objects, str(folder / "due"))
         if prefix != filled:

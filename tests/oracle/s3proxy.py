@@ -7,6 +7,7 @@ answers without the server, ``change`` puts another answer in the place of the s
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,10 +175,12 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def proxied(server: S3Server) -> Iterator[tuple[Proxy, S3Server]]:
-    """A proxy before ``server``, and how to reach it."""
+def proxied(server: S3Server, tls: ssl.SSLContext | None = None) -> Iterator[tuple[Proxy, S3Server]]:
+    """A proxy before ``server``, and how to reach it; with ``tls`` it has to be asked over TLS."""
     proxy = Proxy(server.endpoint_url)
     listener = _Server(("127.0.0.1", 0), _handler(proxy))
+    if tls is not None:
+        listener.socket = tls.wrap_socket(listener.socket, server_side=True)
     thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

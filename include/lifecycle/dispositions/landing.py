@@ -17,7 +17,7 @@ from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
 from lifecycle.dispositions.plan_store import add_unit, close_unit, load_unit, mark, record_progress
 from lifecycle.dispositions.shield import hand_out
-from lifecycle.dispositions.sources import remove_copied, version_to_copy, versions_at
+from lifecycle.dispositions.sources import remove_copied, version_to_copy, versions_at, versions_of_each
 from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.units import Method, Progress, Tally, Unit
 from lifecycle.policy.models import Tier, Trigger
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 BATCH = 500
-WRITERS = 16
+# As many as the client keeps connections for; each may hold a body of a few MiB (see `copy.INLINE_BYTES`).
+WRITERS = 32
 FATE = "move:partition"
 
 
@@ -86,7 +87,8 @@ def _move_all(context: RunContext, lease: UnitLease, tier: Tier) -> int:
     with ThreadPoolExecutor(WRITERS) as pool:
         while batch := _landed(context, tier, after, None):
             after = batch[-1].record
-            copied = [copy for copy in pool.map(partial(_copy, context, tier), batch) if copy is not None]
+            copy = partial(_copy, context, tier, _sources(context, batch))
+            copied = [done for done in pool.map(copy, batch) if done is not None]
             failed += len(batch) - len(copied)
             followed = through_gate(
                 context.conn, context.catalog, lease, partial(_follow, context, lease.unit, tier, copied)
@@ -134,7 +136,20 @@ def _target(context: RunContext, tier: Tier, row: Landed) -> str:
     )
 
 
-def _copy(context: RunContext, tier: Tier, row: Landed) -> Copied | None:
+def _sources(context: RunContext, batch: Sequence[Landed]) -> Mapping[str, tuple[ObjectVersion, ...]] | None:
+    """What stands under the keys of a batch; None where one listing cannot tell, and each key has to be asked for."""
+    from lifecycle.stores.s3.errors import StoreError
+
+    try:
+        return versions_of_each(context.s3, context.messages.objects.bucket, {row.key for row in batch})
+    except StoreError as error:
+        log.warning("the landing objects of a batch could not be listed together (%s)", error.code)
+        return None
+
+
+def _copy(
+    context: RunContext, tier: Tier, sources: Mapping[str, tuple[ObjectVersion, ...]] | None, row: Landed
+) -> Copied | None:
     """Copy one object to its day. A source that is gone while its copy stands was moved before a kill."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -142,7 +157,7 @@ def _copy(context: RunContext, tier: Tier, row: Landed) -> Copied | None:
 
     bucket, target = context.messages.objects.bucket, _target(context, tier, row)
     try:
-        source = versions_at(context.s3, bucket, row.key)
+        source = versions_at(context.s3, bucket, row.key) if sources is None else sources.get(row.key, ())
         if source:
             version = version_to_copy(source)
             copy_verified(context.s3, bucket, row.key, bucket, target, source_version=version, by_checksum=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,23 @@ def versions_at(s3: S3Client, bucket: str, key: str) -> tuple[ObjectVersion, ...
     """Every version of a key now, the latest first; empty when the key is absent or a delete marker hides it."""
     from lifecycle.stores.s3.versions import key_versions
 
-    found = key_versions(s3, bucket, key)
-    return tuple(found) if found and not found[0].is_marker else ()
+    return _standing(key_versions(s3, bucket, key))
+
+
+def versions_of_each(s3: S3Client, bucket: str, keys: Collection[str]) -> dict[str, tuple[ObjectVersion, ...]]:
+    """As `versions_at`, for many keys: those of one directory by one listing. A key that is left out is not there.
+
+    Raises:
+        StoreError: the bucket cannot be listed.
+    """
+    from lifecycle.stores.s3.versions import versions_of
+
+    found = versions_of(s3, bucket, keys, expected=len(keys))
+    return {key: standing for key, versions in found if (standing := _standing(versions))}
+
+
+def _standing(versions: Sequence[ObjectVersion]) -> tuple[ObjectVersion, ...]:
+    return tuple(versions) if versions and not versions[0].is_marker else ()
 
 
 def version_to_copy(versions: Sequence[ObjectVersion]) -> str | None:

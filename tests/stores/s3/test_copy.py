@@ -116,6 +116,61 @@ def test_case_17_something_else_at_the_target_is_not_overwritten(
     assert exists(s3, VERSIONED, key)
 
 
+ORIGINAL = "original-last-modified"
+# What a copy found standing may be told apart by, though its bytes and their type are the source's.
+OTHER: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "metadata": lambda there: {"Metadata": there["Metadata"] | {"kept": "no"}},
+    "metadata more": lambda there: {"Metadata": there["Metadata"] | {"more": "1"}},
+    "metadata none": lambda there: {"Metadata": {}},
+    "metadata later": lambda there: {"Metadata": there["Metadata"] | {ORIGINAL: "2999-01-01T00:00:00+00:00"}},
+    "CacheControl": lambda there: {"CacheControl": "no-store"},
+    "ContentLanguage": lambda there: {"ContentLanguage": "en"},
+    "StorageClass": lambda there: {"StorageClass": "STANDARD"},
+    "tags": lambda there: {"Tagging": "tier=other&odd=a%20b%2Bc"},
+}
+DESCRIPTION = (
+    "ContentType",
+    "ContentEncoding",
+    "ContentDisposition",
+    "ContentLanguage",
+    "CacheControl",
+    "StorageClass",
+)
+
+
+def described_otherwise(s3: S3Client, key: str, **change: Any) -> None:
+    """Put an object like the one that stands there, but for one thing, in its place."""
+    there: dict[str, Any] = dict(s3.get_object(Bucket=LOCKED, Key=key))
+    same = {name: there[name] for name in (*DESCRIPTION, "Metadata") if name in there}
+    body = there["Body"].read()
+    s3.put_object(Bucket=LOCKED, Key=key, Body=body, **{"Tagging": "tier=consumer&odd=a%20b%2Bc", **same, **change})
+
+
+@pytest.mark.parametrize("other", OTHER)
+def test_case_17_a_copy_that_is_described_otherwise_is_not_ours(s3: S3Client, other: str) -> None:
+    """Case 17: the same bytes under other metadata, headers, class or tags: nothing is overwritten."""
+    key = put_source(s3)
+    copy_verified(s3, VERSIONED, key, LOCKED, "t")
+    described_otherwise(s3, "t", **OTHER[other](dict(s3.head_object(Bucket=LOCKED, Key="t"))))
+    standing = key_versions(s3, LOCKED, "t")
+    for by_checksum in (False, True):
+        with pytest.raises(VerificationError, match=other.split()[0]):
+            copy_verified(s3, VERSIONED, key, LOCKED, "t", by_checksum=by_checksum)
+    assert key_versions(s3, LOCKED, "t") == standing
+    assert exists(s3, VERSIONED, key)
+
+
+def test_case_17_a_copy_of_an_earlier_writing_of_the_same_bytes_is_ours(s3: S3Client) -> None:
+    """The application wrote the same again between a kill and the next try; the older clock is the one that counts."""
+    key = put_source(s3)
+    copy_verified(s3, VERSIONED, key, LOCKED, "t")
+    told = s3.head_object(Bucket=LOCKED, Key="t")["Metadata"]
+    described_otherwise(s3, "t", Metadata=told | {ORIGINAL: "2020-02-29T12:00:00+00:00"})
+    standing = key_versions(s3, LOCKED, "t")
+    copy_verified(s3, VERSIONED, key, LOCKED, "t")
+    assert key_versions(s3, LOCKED, "t") == standing
+
+
 @WAYS
 def test_a_delete_marker_at_the_target_is_no_obstacle(s3: S3Client, inline_bytes: int) -> None:
     key = put_source(s3)
@@ -139,7 +194,14 @@ def _first(act: Callable[[], object]) -> Callable[..., Any]:
 def test_a_twin_that_writes_between_look_and_write(s3: S3Client, inline_bytes: int, twin: bytes) -> None:
     """The look found nothing, but the condition of the write does."""
     key = put_source(s3)
-    race = _first(lambda: s3.put_object(Bucket=LOCKED, Key="t", Body=twin, ContentType="application/x-odd"))
+
+    def write() -> None:
+        if twin == BODY:
+            copy_verified(s3, VERSIONED, key, LOCKED, "t", inline_bytes=inline_bytes)
+        else:
+            s3.put_object(Bucket=LOCKED, Key="t", Body=twin, ContentType="application/x-odd")
+
+    race = _first(write)
     racing = altered(s3, put_object=race, complete_multipart_upload=race)
     if twin == BODY:
         assert copy_verified(racing, VERSIONED, key, LOCKED, "t", inline_bytes=inline_bytes).sha256 == sha(BODY)
@@ -184,6 +246,8 @@ def test_case_15_an_overwrite_during_the_copy_is_not_mixed_in(s3: S3Client, buck
         ({"Body": b"short"}, "checksum, size"),
         ({"ContentType": "text/plain"}, "content type"),
         ({"Metadata": {}}, "metadata"),
+        ({"CacheControl": "no-store"}, "CacheControl"),
+        ({"StorageClass": "STANDARD"}, "StorageClass"),
     ],
 )
 def test_case_17_a_copy_that_differs_is_not_trusted(s3: S3Client, tampering: dict[str, Any], told: str) -> None:
@@ -337,7 +401,8 @@ def test_case_17_what_a_bucket_is_known_to_do_is_not_asked_again(s3: S3Client) -
     s3.put_object(Bucket=LOCKED, Key="taken", Body=b"something else")
     with pytest.raises(VerificationError, match="not overwritten"):
         copy_verified(client, VERSIONED, "plain", LOCKED, "taken", by_checksum=True)
-    assert copy_verified(client, VERSIONED, "plain", LOCKED, "second", by_checksum=True) == proof
+    again = copy_verified(client, VERSIONED, "plain", LOCKED, "second", metadata={"More": "1"}, by_checksum=True)
+    assert again == proof
     assert [len(key_versions(s3, LOCKED, key)) for key in ("first", "second", "taken")] == [1, 1, 1]
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from lifecycle.errors import VerificationError
 from lifecycle.stores.s3.errors import StoreError, translated
+from lifecycle.stores.s3.lean import put_object
 from lifecycle.stores.s3.proven import Written, is_proven, prove
-from lifecycle.stores.s3.transfer import MIB, PART_BYTES, Content, multipart_write, pinned, read, tagging
-from lifecycle.stores.s3.unasked import unasked
+from lifecycle.stores.s3.transfer import PART_BYTES, Content, multipart_write, pinned, read, tagging
+from lifecycle.stores.s3.wire import LARGEST_BODY
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 # Up to here the bytes that were read for the checksum are written at once; beyond, the server copies them itself.
-INLINE_BYTES = 8 * MIB
+INLINE_BYTES = LARGEST_BODY
 # When the source was last written; a copy's own date would reset the clock.
 ORIGINAL_TIME = "original-last-modified"
 
@@ -47,9 +49,10 @@ def copy_verified(
     """Copy one version of an object, with all that describes it, and prove the copy by reading it back.
 
     Content type, encoding, cache control, storage class, tags and user metadata are kept; ``metadata`` is added to
-    the latter, and so is the time of the source. A target that holds the same bytes already is a success, so that the
-    call can be repeated. Both ways of writing end in a request with If-None-Match; CopyObject is not used, because
-    some servers ignore that condition there, lose the tags or do not tell the version (ministack, Ceph).
+    the latter, and so is the time of the source. A target that holds the same object already, description included,
+    is a success, so that the call can be repeated. Both ways of writing end in a request with If-None-Match;
+    CopyObject is not used, because some servers ignore that condition there, lose the tags or do not tell the version
+    (ministack, Ceph).
 
     Within a bucket encryption is kept too. In another bucket that bucket's own default applies: it may have a key of
     its own because it is another bucket, and the source's key may be out of reach there.
@@ -63,13 +66,14 @@ def copy_verified(
         VerificationError: something else stands at the target, or the copy differs from its source.
         StoreError: the source is absent (``absent``) or was overwritten while it was being copied (``conflict``).
     """
-    source = read(s3, source_bucket, source_key, version_id=source_version, keep_below=inline_bytes)
+    small = inline_bytes > 0
+    source = read(s3, source_bucket, source_key, version_id=source_version, keep_below=inline_bytes, small=small)
     encryption = source.encryption if source_bucket == target_bucket else {}
     known = by_checksum and source.body is not None and is_proven(s3, target_bucket, encryption)
-    there = None if known else _standing(s3, target_bucket, target_key, source)
+    told = {ORIGINAL_TIME: source.last_modified, **source.metadata, **_lower(metadata)}
+    there = None if known else _standing(s3, target_bucket, target_key, source, told)
     if there is None:
         tags = tagging(s3, source_bucket, source_key, source)
-        told = {ORIGINAL_TIME: source.last_modified, **source.metadata, **_lower(metadata)}
         described = {**source.headers, **encryption, **tags, "Metadata": told}
         try:
             if source.body is not None:
@@ -79,7 +83,7 @@ def copy_verified(
                 written = Written(_copy_parts(s3, origin, target_bucket, target_key, described, part_bytes))
         except StoreError as refusal:
             # Either a twin was faster, or the source changed; only the first leaves the right bytes at the target.
-            there = _standing(s3, target_bucket, target_key, source) if refusal.conflict else None
+            there = _standing(s3, target_bucket, target_key, source, told) if refusal.conflict else None
             if there is None:
                 raise
         else:
@@ -183,22 +187,64 @@ def _proof(there: Content) -> CopyProof:
     return CopyProof(there.sha256, there.size, there.version_id)
 
 
-def _standing(s3: S3Client, bucket: str, key: str, expected: Content) -> Content | None:
-    """What stands at the target already: nothing, the same bytes, or (an error) something that must not be lost."""
+def _standing(
+    s3: S3Client, bucket: str, key: str, expected: Content, told: Mapping[str, str] | None = None
+) -> Content | None:
+    """What stands at the target already: nothing, the same object, or (an error) something that must not be lost.
+
+    Without ``told`` only the bytes and their type are compared. Tags are compared where they are carried.
+    """
     if not exists(s3, bucket, key):
         return None
-    there = read(s3, bucket, key)
-    if (there.sha256, there.size, there.content_type) != (expected.sha256, expected.size, expected.content_type):
+    there = read(s3, bucket, key, small=expected.size <= INLINE_BYTES)
+    differing = _differing(there, expected)
+    if told is not None:
+        differing += _other_description(there, expected) + (
+            [] if _same_metadata(there.metadata, told) else ["metadata"]
+        )
+    if differing:
         raise VerificationError(
-            f"a different object stands at the target in bucket {bucket!r}; it was not overwritten, "
-            "and the source was left in place"
+            f"a different object stands at the target in bucket {bucket!r} (other {', '.join(differing)}); it was not "
+            "overwritten, and the source was left in place"
         )
     return there
 
 
+def _differing(there: Content, expected: Content) -> list[str]:
+    pairs = (
+        ("checksum", there.sha256, expected.sha256),
+        ("size", there.size, expected.size),
+        ("content type", there.content_type, expected.content_type),
+    )
+    return [name for name, found, wanted in pairs if found != wanted]
+
+
+def _other_description(there: Content, expected: Content) -> list[str]:
+    """Which of the headers that describe an object differ, by name. No storage class means the standard one."""
+    names = sorted((there.headers.keys() | expected.headers.keys()) - {"ContentType"})
+    defaults = {"StorageClass": "STANDARD"}
+    return [
+        name
+        for name in names
+        if there.headers.get(name, defaults.get(name)) != expected.headers.get(name, defaults.get(name))
+    ]
+
+
+def _same_metadata(found: Mapping[str, str], told: Mapping[str, str]) -> bool:
+    """Whether a copy is described as ours would be; it may have been made of an earlier writing of the same bytes."""
+    if dict(found) == dict(told):
+        return True
+    times = [metadata.get(ORIGINAL_TIME, "") for metadata in (found, told)]
+    try:
+        earlier, later = map(datetime.fromisoformat, times)
+        return earlier <= later and {**told, ORIGINAL_TIME: times[0]} == dict(found)
+    except (ValueError, TypeError):
+        return False
+
+
 def _put(s3: S3Client, bucket: str, key: str, body: bytes, described: Mapping[str, Any]) -> Written:
-    with translated("PutObject"), unasked(s3):
-        answer = s3.put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **described)
+    with translated("PutObject"):
+        answer = put_object(s3, Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", **described)
     # Under a key of its own (KMS, SSE-C) the server's ETag is no checksum, and so never equal by accident.
     own = hashlib.md5(body, usedforsecurity=False).hexdigest()
     return Written(answer.get("VersionId"), answer.get("ETag", "").strip('"') == own)
@@ -257,17 +303,10 @@ def _copy_parts(
 def _read_back(
     s3: S3Client, bucket: str, key: str, version: str | None, expected: Content, metadata: Mapping[str, str]
 ) -> Content:
-    there = read(s3, bucket, key, version_id=version)
-    differing = [
-        name
-        for name, same in (
-            ("checksum", there.sha256 == expected.sha256),
-            ("size", there.size == expected.size),
-            ("content type", there.content_type == expected.content_type),
-            ("metadata", there.metadata == metadata),
-        )
-        if not same
-    ]
+    there = read(s3, bucket, key, version_id=version, small=expected.size <= INLINE_BYTES)
+    differing = _differing(there, expected) + ([] if there.metadata == metadata else ["metadata"])
+    # Of bytes that are written for the first time nothing but their type is given.
+    differing += _other_description(there, expected) if expected.headers else []
     if differing:
         raise VerificationError(
             f"the copy in bucket {bucket!r} differs from its source in {', '.join(differing)}; "
@@ -279,13 +318,23 @@ def _read_back(
 def _carry_tags(s3: S3Client, source: tuple[str, str, Content], target: tuple[str, str, Content]) -> None:
     """Tags are sent with the bytes; where a server dropped them (ministack, from multipart writes) they follow."""
     (from_bucket, from_key, origin), (bucket, key, there) = source, target
-    if there.tag_count == origin.tag_count:
+    if there.tag_count == origin.tag_count == 0:
         return
-    with translated("GetObjectTagging"):
-        tags = s3.get_object_tagging(Bucket=from_bucket, Key=from_key, **pinned(origin.version_id))["TagSet"]
+    tags = _tags_of(s3, from_bucket, from_key, origin)
+    if there.tag_count > 0:
+        _refuse_other_tags(bucket, _tags_of(s3, bucket, key, there), tags)
+        return
     with translated("PutObjectTagging"):
         s3.put_object_tagging(Bucket=bucket, Key=key, Tagging={"TagSet": tags}, **pinned(there.version_id))
-    with translated("GetObjectTagging"):
-        found = s3.get_object_tagging(Bucket=bucket, Key=key, **pinned(there.version_id))["TagSet"]
-    if sorted(map(str, found)) != sorted(map(str, tags)):
+    _refuse_other_tags(bucket, _tags_of(s3, bucket, key, there), tags)
+
+
+def _refuse_other_tags(bucket: str, found: list[Any], tags: list[Any]) -> None:
+    if found != tags:
         raise VerificationError(f"the copy in bucket {bucket!r} differs from its source in tags; the source stays")
+
+
+def _tags_of(s3: S3Client, bucket: str, key: str, content: Content) -> list[Any]:
+    with translated("GetObjectTagging"):
+        tags: list[Any] = s3.get_object_tagging(Bucket=bucket, Key=key, **pinned(content.version_id))["TagSet"]
+    return sorted(tags, key=lambda tag: tag["Key"])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from lifecycle.stores.s3.errors import StoreError, translated
+from lifecycle.stores.s3.lean import get_object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -75,6 +77,7 @@ def read(
     etag: str | None = None,
     into: Path | None = None,
     keep_below: int = 0,
+    small: bool = False,
 ) -> Content:
     """Read an object once, in pieces, with its checksum.
 
@@ -83,13 +86,15 @@ def read(
         etag: fail with a conflict unless it is this one.
         into: also write the bytes to this file.
         keep_below: keep the bytes in the result if there are at most so many.
+        small: it is likely to be; the shorter way of asking is tried first (see `lean`).
 
     Raises:
         StoreError: absent, changed or unreadable.
     """
     digest, size, pieces = hashlib.sha256(), 0, list[bytes]()
     with translated("GetObject"):
-        answer = s3.get_object(Bucket=bucket, Key=key, **pinned(version_id, etag))
+        get: Callable[..., Any] = partial(get_object, s3) if small else s3.get_object
+        answer = get(Bucket=bucket, Key=key, **pinned(version_id, etag))
         keep = answer["ContentLength"] <= keep_below
         with into.open("wb") if into else _nowhere() as target, closing(answer["Body"]) as stream:
             for piece in stream.iter_chunks(CHUNK_BYTES):
