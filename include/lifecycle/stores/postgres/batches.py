@@ -15,6 +15,7 @@ from psycopg import sql
 
 from lifecycle.stores.postgres.belongings import Belonging, counted, needed_by, parts
 from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.present import TRUE
 
 Params = Mapping[str, Any]
 # Rows are probed for by their key, however large the batch: to read the table instead costs what the table holds.
@@ -26,7 +27,7 @@ _BY_PROBES = (
 _LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
 # So long a batch waits for a row before it leaves out what is locked.
 _BRIEFLY = "50ms"
-_NOTHING, _NULL = sql.SQL(""), sql.SQL("NULL::text[]")
+_NO_KEYS = sql.SQL("NULL::text[]")
 # PostgreSQL takes 65,535 values a statement.
 _MOST_KEYS = 1_000
 # As text: whatever the types of clock and key, and whether or not Python knows the instant (infinity, years B.C.).
@@ -56,6 +57,7 @@ class Walk:
     change: sql.Composable | None = None
     belongings: tuple[Belonging, ...] = ()
     probing: bool = True
+    besides: sql.Composable = field(default_factory=lambda: TRUE)
     placed: bool = False
 
     @property
@@ -65,16 +67,10 @@ class Walk:
 
     @property
     def goes(self) -> sql.Composable:
-        """Whether a row goes now."""
-        return self._of_its_fate(self.due)
-
-    @property
-    def fate_if_due(self) -> sql.Composable:
-        """Its fate, asked for once; null where it does not go now."""
-        return self._of_its_fate(sql.SQL("CASE WHEN {} THEN d.fate END").format(self.due))
-
-    def _of_its_fate(self, what: sql.Composable) -> sql.Composable:
-        return sql.SQL("(SELECT {} FROM (SELECT {} AS fate OFFSET 0) d)").format(what, self.fate)
+        """Whether a row ``m`` goes now."""
+        return sql.SQL("({} AND (SELECT {} FROM (SELECT {} AS fate OFFSET 0) d))").format(
+            self.besides, self.due, self.fate
+        )
 
 
 @dataclass(frozen=True)
@@ -199,7 +195,7 @@ def _plain(walk: Walk, span: Span) -> sql.Composed:
     looked = sql.SQL("look g WHERE {} AND {} RETURNING {} AS fate{}").format(
         _same(walk, "m", "g"), walk.goes, walk.fate, _needed(walk, "m")
     )
-    return _whole(walk, span, sql.SQL("gone AS ({} {})").format(_change(walk, "m"), looked))
+    return _whole(walk, _rows_of(walk, span), sql.SQL("gone AS ({} {})").format(_change(walk, "m"), looked))
 
 
 def _once(walk: Walk, span: Span) -> sql.Composed:
@@ -208,22 +204,35 @@ def _once(walk: Walk, span: Span) -> sql.Composed:
     A statement that waited for somebody else's change goes on with the new version of the row, if its conditions hold
     for that one. Here they cannot: a new version has another xmin. So such rows stay, and their keys are returned.
     """
+    columns = sql.SQL(", ").join(map(sql.Identifier, walk.order))
+    look = sql.SQL(
+        "SELECT {columns}, ctid, xmin, CASE WHEN d.besides AND {due} THEN d.fate END AS fate FROM"
+        " (SELECT {shown}, m.ctid, m.xmin, {fate} AS fate, {besides} AS besides {looked}) d"
+    ).format(
+        columns=columns,
+        due=walk.due,
+        shown=_names("m", walk.order),
+        fate=walk.fate,
+        besides=walk.besides,
+        looked=_looked(walk, span),
+    )
     gone = sql.SQL(
         "gone AS ({change} look g WHERE m.ctid = g.ctid AND m.xmin = g.xmin AND g.fate IS NOT NULL"
         " RETURNING g.fate, g.ctid AS place{needed})"
     ).format(change=_change(walk, "m"), needed=_needed(walk, "m"))
     changed = sql.SQL(
-        "CASE WHEN (SELECT count(*) FROM gone) < (SELECT count(g.fate) FROM look g) THEN (SELECT array_agg({keys})"
-        " FROM look g WHERE g.fate IS NOT NULL AND g.ctid NOT IN (SELECT place FROM gone)) END"
+        "CASE WHEN (SELECT count(fate) FROM look) > (SELECT coalesce(sum(n), 0) FROM sums) THEN"
+        " (SELECT array_agg({keys}) FROM look g WHERE g.fate IS NOT NULL AND g.ctid NOT IN (SELECT place FROM gone))"
+        " END"
     ).format(keys=_texts("g", walk.keys))
-    return _whole(walk, span, gone, sql.SQL(", m.ctid, m.xmin, {} AS fate").format(walk.fate_if_due), changed)
+    return _whole(walk, look, gone, changed)
 
 
 def _skipping(walk: Walk, span: Span) -> sql.Composed:
     """Leaving out what somebody has locked."""
     return _whole(
         walk,
-        span,
+        _rows_of(walk, span),
         sql.SQL(
             "going AS MATERIALIZED (SELECT {own}, {fate} AS fate FROM {relation} m JOIN look w ON {looked} WHERE {due}"
             " FOR UPDATE OF m SKIP LOCKED), gone AS ({change} going g WHERE {same} RETURNING g.fate{needed})"
@@ -240,28 +249,28 @@ def _skipping(walk: Walk, span: Span) -> sql.Composed:
     )
 
 
-def _whole(
-    walk: Walk,
-    span: Span,
-    gone: sql.Composable,
-    besides: sql.Composable = _NOTHING,
-    changed: sql.Composable = _NULL,
-) -> sql.Composed:
-    """``besides``: what else of a row is looked at. ``changed``: the keys of rows that have to be judged again."""
+def _rows_of(walk: Walk, span: Span) -> sql.Composed:
+    return sql.SQL("SELECT {} {}").format(_names("m", walk.order), _looked(walk, span))
+
+
+def _looked(walk: Walk, span: Span) -> sql.Composed:
+    """The next rows ``m`` of a span."""
+    return sql.SQL("FROM {source} m WHERE {where} AND {within} ORDER BY {order} LIMIT %(size)s").format(
+        source=walk.source, where=walk.where, within=_within(walk, span), order=_names("m", walk.order)
+    )
+
+
+def _whole(walk: Walk, look: sql.Composable, gone: sql.Composable, changed: sql.Composable = _NO_KEYS) -> sql.Composed:
+    """``changed``: the keys of rows that have to be judged again."""
     return sql.SQL(
-        "WITH look AS MATERIALIZED (SELECT {shown}{besides} FROM {source} m WHERE {where} AND {within}"
-        " ORDER BY {shown} LIMIT %(size)s), {parts}"
+        "WITH look AS MATERIALIZED ({look}), {parts},"
+        " sums AS MATERIALIZED (SELECT fate, count(*) AS n FROM gone GROUP BY 1)"
         " SELECT c.n, {changed}, {ends}, f.fate, f.n, h.kind, h.n FROM (SELECT count(*) AS n FROM look) c"
         " LEFT JOIN (SELECT {bare} FROM look ORDER BY {back} LIMIT 1) l ON true"
-        " LEFT JOIN (SELECT fate, count(*) AS n FROM gone GROUP BY 1) f ON true"
-        " LEFT JOIN ({counted}) h ON h.fate = f.fate"
+        " LEFT JOIN sums f ON true LEFT JOIN ({counted}) h ON h.fate = f.fate"
     ).format(
-        shown=_names("m", walk.order),
-        besides=besides,
+        look=look,
         changed=changed,
-        source=walk.source,
-        where=walk.where,
-        within=_within(walk, span),
         parts=sql.SQL(", ").join([gone, *parts(walk.belongings)]),
         counted=counted(walk.belongings),
         ends=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("l", name)) for name in walk.order),
