@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from lifecycle.demo.servers import Postgres
-from lifecycle.stores.postgres.batches import Position, Span, Step, Walk, left_due, take_batch
+from lifecycle.stores.postgres.batches import Position, Span, Step, Walk, are_placed, left_due, take_batch
 from lifecycle.stores.postgres.connect import Connection
 from support.servers import fresh_database, with_database
 from support.statistics import flush_statistics
@@ -236,6 +236,26 @@ def test_a_batch_costs_the_same_wherever_it_is_in_the_table(conn: Connection, wa
     assert sequential == 0
     # Found, locked, deleted, and counted again for rows that were locked: some probes a row, whatever the position.
     assert by_index < 20_000 * 6
+
+
+def test_no_row_is_judged_twice_nor_one_of_the_next_batch(conn: Connection) -> None:
+    """What a fate costs is most of what we add to a bare DELETE. Rows of one instant, so that many come next."""
+    fill(conn, 300)
+    conn.execute("UPDATE rows SET at = '2020-01-01Z'")
+    conn.execute("DROP SEQUENCE IF EXISTS judged; CREATE SEQUENCE judged")
+    counting = sql.SQL("(CASE WHEN nextval('judged') > 0 THEN {} END)").format(WALK.fate)
+    steps = walk_on(conn, replace(WALK, fate=counting, placed=True), 50)
+    assert sum(step.total for step in steps) == 200
+    assert conn.execute("SELECT last_value FROM judged").fetchone() == (300,)
+
+
+def test_rows_lie_in_one_heap_or_are_told_by_their_keys(conn: Connection) -> None:
+    conn.execute(
+        "CREATE TABLE of_days (id int, at date) PARTITION BY RANGE (at); CREATE TABLE above (id int);"
+        "CREATE TABLE below () INHERITS (above); CREATE VIEW seen AS SELECT * FROM rows"
+    )
+    placed = {name: are_placed(conn, sql.Identifier(name)) for name in ("rows", "below", "above", "of_days", "seen")}
+    assert placed == {"rows": True, "below": True, "above": False, "of_days": False, "seen": False}
 
 
 def _reads(conn: Connection) -> tuple[int, int]:
