@@ -300,7 +300,7 @@ def contest(server: Postgres, name: str, work: Callable[[Conn], dict[str, float]
             "the same" if scalar(conn, _SPEND) == spend else "**changed**",
         )
     with psycopg.connect(server.conninfo(), autocommit=True) as admin:
-        admin.execute(f"DROP DATABASE {name}".encode())
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
     return before, after
 
 

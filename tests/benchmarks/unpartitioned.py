@@ -1,19 +1,22 @@
 """Taking most of a large ordinary table out under live traffic: ours beside batched DELETE, on copies of the same data.
 
-    python tests/benchmarks/unpartitioned.py [--rows 1000000] [--only ours,batch_1000] [--patience 300] [--dir FOLDER]
+    python tests/benchmarks/unpartitioned.py [--rows 1000000] [--only ours,batch_1000] [--repeat 1] [--dir FOLDER]
 
 Rows are about 600 bytes with four indexes; four fifths are due, one account in a hundred is held. While each contestant
 works one session inserts, reads and updates as fast as it can, and its statements are timed. Every contestant has the
 same rows to take out, and what it left is counted; one that is not done after ``--patience`` seconds is stopped, and
-told by what it had taken out until then. ``processor`` is that of PostgreSQL's backend. All end with VACUUM, which is
-in the time. Durable server; the files of one copy at a time lie beside the original (10 million rows: twice 8 GB, and
-the log).
+told by what it had taken out until then (ours goes on to its end). ``processor`` is that of PostgreSQL's backend. All
+end with VACUUM, which is in the time. Durable server; the files of one copy at a time lie beside the original (10
+million rows: twice 8 GB, and the log). How far it is, and what ours waits for, is told on stderr; ``--repeat`` goes
+through all contestants as often, in turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -44,6 +47,7 @@ DUE = AS_OF.replace(year=AS_OF.year - 7)
 UNIT = "safety_scores"
 ROWS_OF_AN_ACCOUNT = 200
 Conn = psycopg.Connection[Any]
+_BYTES_A_ROW = 2_600  # the original, a copy and the log
 # Takes the due rows out until an instant of the monotonic clock. False: that came first.
 Contestant = Callable[[Conn, float], bool]
 
@@ -215,24 +219,47 @@ class Traffic:
         return sorted(self.taken)[min(int(len(self.taken) * share), len(self.taken) - 1)]
 
 
+@dataclass
+class Progress:
+    """Tells every so often how many rows a contestant has deleted, as the server's statistics count them."""
+
+    conninfo: str
+    name: str
+    every: float = 30.0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        began = time.monotonic()
+        with psycopg.connect(self.conninfo, autocommit=True) as conn:
+            while not self.stop.wait(self.every):
+                row = conn.execute(
+                    "SELECT n_tup_del FROM pg_stat_user_tables WHERE relid = 'app.safety_scores'::regclass"
+                ).fetchone()
+                say(f"{self.name}: {time.monotonic() - began:.0f} s, {row[0] if row else 0:,} rows deleted")
+
+
 def contest(server: Postgres, name: str, accounts: int, patience: int) -> None:
     with psycopg.connect(server.conninfo(), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE product STRATEGY file_copy".encode())
         admin.execute("CHECKPOINT")
     conninfo = server.conninfo(name)
     traffic = Traffic(conninfo, accounts)
-    thread = threading.Thread(target=traffic.run)
+    progress = Progress(conninfo, name)
+    threads = [threading.Thread(target=beside.run, daemon=True) for beside in (traffic, progress)]
     with psycopg.connect(conninfo, autocommit=True) as conn:
         conn.execute("SET timezone = 'UTC'")
         before, log_before, rows = _size(conn), _log(conn), _old(conn)
         backend = psutil.Process(conn.info.backend_pid)
-        thread.start()
+        for thread in threads:
+            thread.start()
         began, worked = time.monotonic(), _processor(backend)
         done = CONTESTANTS[name](conn, began + patience)
         seconds = time.monotonic() - began
         log, worked = _log(conn) - log_before, _processor(backend) - worked
         traffic.stop.set()
-        thread.join()
+        progress.stop.set()
+        for thread in threads:
+            thread.join()
         left = _old(conn)
         tell(
             name if done else f"{name}, stopped",
@@ -249,6 +276,7 @@ def contest(server: Postgres, name: str, accounts: int, patience: int) -> None:
         )
     with psycopg.connect(server.conninfo(), autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        admin.execute("CHECKPOINT")  # so that the next one does not pay for this one's pages
 
 
 def _processor(backend: psutil.Process) -> float:
@@ -276,11 +304,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--only", default=",".join(CONTESTANTS))
-    parser.add_argument("--patience", type=int, default=300, help="seconds that a contestant has")
+    parser.add_argument("--repeat", type=int, default=1, help="how often to go through all of them")
+    parser.add_argument("--patience", type=int, help="seconds that a contestant has; usually 600 a million rows")
     parser.add_argument("--dir", type=Path, help="where the server's files go")
     chosen = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("lifecycle.dispositions.pacer").setLevel(logging.INFO)  # what it waits for
     with tempfile.TemporaryDirectory(prefix="lifecycle-bench-", dir=chosen.dir) as name:
         Path(name).chmod(0o755)
+        free, needed = shutil.disk_usage(name).free, chosen.rows * _BYTES_A_ROW
+        if free < needed:
+            raise SystemExit(f"{chosen.rows} rows need about {needed >> 30} GiB in {name}; {free >> 30} are free")
         with embedded_postgres(Path(name) / "pg", durable=True) as server:
             with psycopg.connect(server.conninfo(), autocommit=True) as conn:
                 conn.execute("CREATE DATABASE product")
@@ -291,8 +325,9 @@ def main() -> None:
             say(f"{chosen.rows:,} rows made in {time.monotonic() - began:.0f} s")
             tell("", "seconds", "processor", "rows", "log", "log a row", "size before", "after", "p50", "p99", "max",
                  "statements", "old rows left")  # fmt: skip
-            for contestant in chosen.only.split(","):
-                contest(server, contestant, accounts_of(chosen.rows), chosen.patience)
+            patience = chosen.patience or max(chosen.rows * 600 // 1_000_000, 300)
+            for contestant in chosen.only.split(",") * chosen.repeat:
+                contest(server, contestant, accounts_of(chosen.rows), patience)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Records, StagedRecords
 from lifecycle.dispositions.context import ERASURE_SCOPE, RunContext
 from lifecycle.policy.decide import horizon
-from lifecycle.stores.postgres.batches import Walk
+from lifecycle.stores.postgres.batches import Walk, are_placed
 from lifecycle.stores.postgres.belongings import all_indexed, belongings_of
 from lifecycle.stores.postgres.candidates import AS_OF, BOUND, few_of, of_records, own_rule
 from lifecycle.stores.postgres.clocks import ClockSql
@@ -58,7 +58,7 @@ def walks_of(
     named = [source.look_up(column, ids) for column, ids in few_of(source)]
     if named:
         candidates = sql.SQL("({})").format(sql.SQL(" UNION ").join(named))
-        yield replace(whole, source=candidates, where=TRUE, params=params)
+        yield replace(whole, source=candidates, where=TRUE, params=params, placed=False)
 
 
 def whole_table(
@@ -74,6 +74,7 @@ def whole_table(
     if change is None and isinstance(dataset, StagedRecords):
         change = emptied(dataset)
     fate, relation = context.record_fate(dataset), table(dataset.table)
+    told = sql.SQL("d.fate")
     return Walk(
         relation=relation,
         source=relation,
@@ -81,9 +82,11 @@ def whole_table(
         keys=dataset.key_columns,
         where=sql.SQL("{} AND {}").format(which, ClockSql.of(dataset.clock, "m").before(AS_OF)),
         fate=fate,
-        due=sql.SQL("({} AND {} AND {} AND {})").format(which, is_due(fate), context.narrowed(fate), only),
+        due=sql.SQL("({} AND {})").format(is_due(told), context.narrowed(told)),
+        besides=sql.SQL("({} AND {})").format(which, only),
         params=context.params,
         change=change,
         belongings=belongings_of(context.catalog, dataset) if isinstance(dataset, Records) else (),
         probing=all_indexed(context.conn, dataset) if isinstance(dataset, Records) else True,
+        placed=are_placed(context.conn, relation),
     )

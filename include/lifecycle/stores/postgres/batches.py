@@ -6,7 +6,7 @@ the table nor on how many rows before it had to stay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from psycopg import sql
 
 from lifecycle.stores.postgres.belongings import Belonging, counted, needed_by, parts
 from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.present import TRUE
 
 Params = Mapping[str, Any]
 # Rows are probed for by their key, however large the batch: to read the table instead costs what the table holds.
@@ -26,6 +27,9 @@ _BY_PROBES = (
 _LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
 # So long a batch waits for a row before it leaves out what is locked.
 _BRIEFLY = "50ms"
+_NO_KEYS = sql.SQL("NULL::text[]")
+# PostgreSQL takes 65,535 values a statement.
+_MOST_KEYS = 1_000
 # As text: whatever the types of clock and key, and whether or not Python knows the instant (infinity, years B.C.).
 Position = tuple[str, ...]
 
@@ -39,6 +43,7 @@ class Walk:
     ``params``: what all of these bind.
     ``change``: what is done to rows ``d`` of the relation: None deletes them, otherwise a SET clause.
     ``belongings``: what goes with them. ``probing``: whether all of it is found by index.
+    ``placed``: whether `are_placed` says so of the relation, which is also the source: then no row is judged twice.
     """
 
     relation: sql.Composable
@@ -52,11 +57,20 @@ class Walk:
     change: sql.Composable | None = None
     belongings: tuple[Belonging, ...] = ()
     probing: bool = True
+    besides: sql.Composable = field(default_factory=lambda: TRUE)
+    placed: bool = False
 
     @property
     def order(self) -> tuple[str, ...]:
         """Clock, then key; a clock that is also the key stands there once."""
         return tuple(dict.fromkeys((self.clock, *self.keys)))
+
+    @property
+    def goes(self) -> sql.Composable:
+        """Whether a row ``m`` goes now."""
+        return sql.SQL("({} AND (SELECT {} FROM (SELECT {} AS fate OFFSET 0) d))").format(
+            self.besides, self.due, self.fate
+        )
 
 
 @dataclass(frozen=True)
@@ -88,7 +102,7 @@ class Step:
 def take_batch(conn: Connection, walk: Walk, span: Span, size: int, *, wait: bool) -> Step:
     """Look at the next ``size`` rows of a span and take out those that are due, inside the caller's transaction.
 
-    A row that changes under us is judged again as it is then.
+    A row that changes under us is judged again as it is then: by PostgreSQL, or, where rows are judged once, by us.
 
     Args:
         wait: wait for rows that somebody has locked, as long as the session's lock_timeout; otherwise leave them.
@@ -97,31 +111,66 @@ def take_batch(conn: Connection, walk: Walk, span: Span, size: int, *, wait: boo
     if not walk.probing:
         conn.execute("SELECT set_config('enable_hashjoin', 'on', true)")
     if wait:
-        return _take(conn, walk, span, size, _plain(walk, span))
+        return _next(conn, walk, span, size)
     try:
         with conn.transaction():
             conn.execute(_LOCK_TIMEOUT, (_BRIEFLY,))
-            step = _take(conn, walk, span, size, _plain(walk, span))
+            step = _next(conn, walk, span, size)
             conn.execute(_LOCK_TIMEOUT, (usual,))
             return step
     except psycopg.errors.LockNotAvailable:
-        step = _take(conn, walk, span, size, _skipping(walk, span))
+        step, _ = _take(conn, walk, span, size, _skipping(walk, span))
     if step.last is None:
         return step
     return replace(step, locked=left_due(conn, walk, Span(span.after, step.last)))
 
 
-def _take(conn: Connection, walk: Walk, span: Span, size: int, statement: sql.Composed) -> Step:
+def _next(conn: Connection, walk: Walk, span: Span, size: int) -> Step:
+    if not walk.placed:
+        return _take(conn, walk, span, size, _plain(walk, span))[0]
+    step, changed = _take(conn, walk, span, size, _once(walk, span))
+    for first in range(0, len(changed), _MOST_KEYS):
+        step = _with(step, _again(conn, walk, changed[first : first + _MOST_KEYS]))
+    return step
+
+
+def _again(conn: Connection, walk: Walk, keys: Sequence[Position]) -> Step:
+    """Rows that changed, judged as they are now, wherever their clocks are."""
+    named = replace(walk, where=_any_of(walk, keys), params={**walk.params, **_marks(keys)})
+    return _take(conn, named, Span(), len(keys), _plain(named, Span()))[0]
+
+
+def _with(step: Step, other: Step) -> Step:
+    fates = {**step.beside, **other.beside}
+    beside = {fate: _added(step.beside.get(fate, {}), other.beside.get(fate, {})) for fate in fates}
+    return replace(step, gone=_added(step.gone, other.gone), beside=beside)
+
+
+def _take(conn: Connection, walk: Walk, span: Span, size: int, statement: sql.Composed) -> tuple[Step, list[Position]]:
+    """Also the keys of rows that were due, were judged by the statement's snapshot, and had changed by then."""
     # A plan for unknown parameters would expect a tenth of the table and read all of it.
     rows = conn.execute(statement, {**walk.params, **_positions(span), "size": size}, prepare=False).fetchall()
-    examined, width = rows[0][0], len(walk.order)
-    last = tuple(rows[0][1 : 1 + width]) if examined else None
+    examined, changed, width = rows[0][0], rows[0][1], len(walk.order)
+    last = tuple(rows[0][2 : 2 + width]) if examined else None
     gone = {fate: n for *_, fate, n, _, _ in rows if fate is not None}
     beside: dict[str, dict[str, int]] = {fate: {} for fate in gone}
     for *_, fate, _, kind, n in rows:
         if kind is not None:
             beside[fate][kind] = n
-    return Step(examined, gone, 0, last, beside)
+    return Step(examined, gone, 0, last, beside), [tuple(each) for each in changed or ()]
+
+
+def _added(one_count: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one_count.get(name, 0) + other.get(name, 0) for name in {**one_count, **other}}
+
+
+def are_placed(conn: Connection, relation: sql.Composable) -> bool:
+    """Whether the rows of a relation lie in one heap, so that place and xmin tell one version of one row."""
+    query = (
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE c.oid = to_regclass(%s)"
+        " AND c.relkind = 'r' AND a.amname = 'heap' AND NOT c.relhassubclass)"
+    )
+    return bool(one(conn, query, (relation.as_string(conn),)))
 
 
 def left_due(conn: Connection, walk: Walk, span: Span) -> int:
@@ -135,7 +184,7 @@ def left_due(conn: Connection, walk: Walk, span: Span) -> int:
         source=walk.source,
         where=walk.where,
         within=_within(walk, span),
-        due=walk.due,
+        due=walk.goes,
     )
     found = conn.execute(query, {**walk.params, **_positions(span)}, prepare=False).fetchone()
     return int(found[0]) if found is not None else 0
@@ -144,16 +193,46 @@ def left_due(conn: Connection, walk: Walk, span: Span) -> int:
 def _plain(walk: Walk, span: Span) -> sql.Composed:
     """Without locking first, which would write each row to the log a second time."""
     looked = sql.SQL("look g WHERE {} AND {} RETURNING {} AS fate{}").format(
-        _same(walk, "m", "g"), walk.due, walk.fate, _needed(walk, "m")
+        _same(walk, "m", "g"), walk.goes, walk.fate, _needed(walk, "m")
     )
-    return _whole(walk, span, sql.SQL("gone AS ({} {})").format(_change(walk, "m"), looked))
+    return _whole(walk, _rows_of(walk, span), sql.SQL("gone AS ({} {})").format(_change(walk, "m"), looked))
+
+
+def _once(walk: Walk, span: Span) -> sql.Composed:
+    """Judging each row when it is looked at, and taking out just the version that was judged.
+
+    A statement that waited for somebody else's change goes on with the new version of the row, if its conditions hold
+    for that one. Here they cannot: a new version has another xmin. So such rows stay, and their keys are returned.
+    """
+    columns = sql.SQL(", ").join(map(sql.Identifier, walk.order))
+    look = sql.SQL(
+        "SELECT {columns}, ctid, xmin, CASE WHEN d.besides AND {due} THEN d.fate END AS fate FROM"
+        " (SELECT {shown}, m.ctid, m.xmin, {fate} AS fate, {besides} AS besides {looked}) d"
+    ).format(
+        columns=columns,
+        due=walk.due,
+        shown=_names("m", walk.order),
+        fate=walk.fate,
+        besides=walk.besides,
+        looked=_looked(walk, span),
+    )
+    gone = sql.SQL(
+        "gone AS ({change} look g WHERE m.ctid = g.ctid AND m.xmin = g.xmin AND g.fate IS NOT NULL"
+        " RETURNING g.fate, g.ctid AS place{needed})"
+    ).format(change=_change(walk, "m"), needed=_needed(walk, "m"))
+    changed = sql.SQL(
+        "CASE WHEN (SELECT count(fate) FROM look) > (SELECT coalesce(sum(n), 0) FROM sums) THEN"
+        " (SELECT array_agg({keys}) FROM look g WHERE g.fate IS NOT NULL AND g.ctid NOT IN (SELECT place FROM gone))"
+        " END"
+    ).format(keys=_texts("g", walk.keys))
+    return _whole(walk, look, gone, changed)
 
 
 def _skipping(walk: Walk, span: Span) -> sql.Composed:
     """Leaving out what somebody has locked."""
     return _whole(
         walk,
-        span,
+        _rows_of(walk, span),
         sql.SQL(
             "going AS MATERIALIZED (SELECT {own}, {fate} AS fate FROM {relation} m JOIN look w ON {looked} WHERE {due}"
             " FOR UPDATE OF m SKIP LOCKED), gone AS ({change} going g WHERE {same} RETURNING g.fate{needed})"
@@ -162,7 +241,7 @@ def _skipping(walk: Walk, span: Span) -> sql.Composed:
             fate=walk.fate,
             relation=walk.relation,
             looked=_same(walk, "m", "w"),
-            due=walk.due,
+            due=walk.goes,
             change=_change(walk, "d"),
             same=_same(walk, "d", "g"),
             needed=_needed(walk, "d"),
@@ -170,19 +249,28 @@ def _skipping(walk: Walk, span: Span) -> sql.Composed:
     )
 
 
-def _whole(walk: Walk, span: Span, gone: sql.Composable) -> sql.Composed:
+def _rows_of(walk: Walk, span: Span) -> sql.Composed:
+    return sql.SQL("SELECT {} {}").format(_names("m", walk.order), _looked(walk, span))
+
+
+def _looked(walk: Walk, span: Span) -> sql.Composed:
+    """The next rows ``m`` of a span."""
+    return sql.SQL("FROM {source} m WHERE {where} AND {within} ORDER BY {order} LIMIT %(size)s").format(
+        source=walk.source, where=walk.where, within=_within(walk, span), order=_names("m", walk.order)
+    )
+
+
+def _whole(walk: Walk, look: sql.Composable, gone: sql.Composable, changed: sql.Composable = _NO_KEYS) -> sql.Composed:
+    """``changed``: the keys of rows that have to be judged again."""
     return sql.SQL(
-        "WITH look AS MATERIALIZED (SELECT {shown} FROM {source} m WHERE {where} AND {within}"
-        " ORDER BY {shown} LIMIT %(size)s), {parts}"
-        " SELECT c.n, {ends}, f.fate, f.n, h.kind, h.n FROM (SELECT count(*) AS n FROM look) c"
+        "WITH look AS MATERIALIZED ({look}), {parts},"
+        " sums AS MATERIALIZED (SELECT fate, count(*) AS n FROM gone GROUP BY 1)"
+        " SELECT c.n, {changed}, {ends}, f.fate, f.n, h.kind, h.n FROM (SELECT count(*) AS n FROM look) c"
         " LEFT JOIN (SELECT {bare} FROM look ORDER BY {back} LIMIT 1) l ON true"
-        " LEFT JOIN (SELECT fate, count(*) AS n FROM gone GROUP BY 1) f ON true"
-        " LEFT JOIN ({counted}) h ON h.fate = f.fate"
+        " LEFT JOIN sums f ON true LEFT JOIN ({counted}) h ON h.fate = f.fate"
     ).format(
-        shown=_names("m", walk.order),
-        source=walk.source,
-        where=walk.where,
-        within=_within(walk, span),
+        look=look,
+        changed=changed,
         parts=sql.SQL(", ").join([gone, *parts(walk.belongings)]),
         counted=counted(walk.belongings),
         ends=sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier("l", name)) for name in walk.order),
@@ -211,6 +299,24 @@ def _same(walk: Walk, one_alias: str, other: str) -> sql.Composed:
 
 def _names(alias: str, columns: tuple[str, ...]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(alias, name) for name in columns)
+
+
+def _texts(alias: str, columns: tuple[str, ...]) -> sql.Composed:
+    return sql.SQL("ARRAY[{}]").format(
+        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(alias, name)) for name in columns)
+    )
+
+
+def _any_of(walk: Walk, keys: Sequence[Position]) -> sql.Composable:
+    rows = (
+        sql.SQL("({})").format(sql.SQL(", ").join(sql.Placeholder(f"key_{n}_{part}") for part in range(len(key))))
+        for n, key in enumerate(keys)
+    )
+    return sql.SQL("{} IN ({})").format(_row("m", walk.keys), sql.SQL(", ").join(rows))
+
+
+def _marks(keys: Sequence[Position]) -> dict[str, str]:
+    return {f"key_{n}_{part}": value for n, key in enumerate(keys) for part, value in enumerate(key)}
 
 
 def _row(alias: str, columns: tuple[str, ...]) -> sql.Composable:

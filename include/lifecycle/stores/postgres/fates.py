@@ -247,9 +247,10 @@ def past(clock: sql.Composable, rule: Rule) -> sql.Composable:
         return sql.SQL(
             "({clock} < %(as_of)s AND {clock} < ({at} AT TIME ZONE 'UTC' - {period}) AT TIME ZONE 'UTC')"
         ).format(clock=clock, period=interval(rule.period), at=at)
+    # Bounds as subqueries, which PostgreSQL asks once a statement: its arithmetic of months takes a zone's rules.
     return sql.SQL(
-        "({clock} < %(as_of)s AND ({clock} < {at} - {period} - interval '4 days' OR ({clock} < {at} - {period}"
-        " + interval '4 days' AND {end} < {at} AT TIME ZONE 'UTC')))"
+        "({clock} < %(as_of)s AND ({clock} < (SELECT {at} - {period} - interval '4 days')"
+        " OR ({clock} < (SELECT {at} - {period} + interval '4 days') AND {end} < {at} AT TIME ZONE 'UTC')))"
     ).format(clock=clock, period=interval(rule.period), at=at, end=_written_out(clock, rule.period, up=rule.round_up))
 
 
