@@ -14,6 +14,7 @@ from lifecycle.catalog.clocks import ClockField
 from lifecycle.catalog.identifiers import Identifier, KeyField, TableName, parts_of
 from lifecycle.catalog.pace import Pace
 from lifecycle.catalog.stages import Copy, Descendant, OrphanPart, Stage, StagePart
+from lifecycle.catalog.tiers import Tiers, TierShare
 from lifecycle.contradiction import refuse
 from lifecycle.errors import NotBoundError
 from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Trigger, Version
@@ -74,7 +75,8 @@ class Messages(Frozen):
 class Records(Frozen):
     """Records in an ordinary PostgreSQL table, disposed of row by row (scores, feedback, training examples).
 
-    ``tier_is``: the tier of all of them, where rules differ by tier. ``stages``: what of a row goes before the row.
+    ``tier_is``: the tier of all of them, where rules differ by tier; ``tiers``: what tells each row's own.
+    ``stages``: what of a row goes before the row.
     ``children``, ``copies``: what goes with a row. ``refresh``: materialized views to refresh after rows went.
     """
 
@@ -87,6 +89,7 @@ class Records(Frozen):
     clock: ClockField
     tier: Identifier | None = None
     tier_is: Tier | None = None
+    tiers: Tiers | None = None
     record: Identifier | None = None
     group: Identifier | None = None
     basis: Identifier | None = None
@@ -119,9 +122,15 @@ class Records(Frozen):
         return self.id
 
     @property
-    def ruled_as(self) -> Tier:
-        """The tier whose rules decide; where rules do not differ by tier, any of them."""
-        return self.tier_is or Tier.CONSUMER
+    def share_of(self) -> TierShare | None:
+        """Which tier's share of a table of several tiers this is, if it is one."""
+        return None
+
+    @property
+    def ruled_as(self) -> Tier | None:
+        """The tier whose rules decide; where rules do not differ by tier, any of them. None: an unknown one."""
+        share = self.share_of
+        return share.tier if share is not None else self.tier_is or Tier.CONSUMER
 
     @property
     def parts(self) -> tuple[StagedRecords, ...]:
@@ -132,6 +141,13 @@ class Records(Frozen):
     def swept(self) -> tuple[OrphanRecords, ...]:
         """Rows of its children that no record has any more, where they are to go, each as a dataset of its own."""
         return tuple(_swept(self, self.children, self.table, self.referred_key))
+
+    @property
+    def unfolded(self) -> tuple[Records, ...]:
+        """What has a fate of its own in it: its stages, the rows, then what lost its row; tier by tier where told."""
+        from lifecycle.catalog.shares import shares_of
+
+        return tuple(share for each in (*self.parts, self, *self.swept) for share in shares_of(self, each))
 
 
 class StagedRecords(Records):
@@ -373,8 +389,8 @@ class Catalog(Frozen):
     @property
     def records(self) -> tuple[Records, ...]:
         """What has a fate of its own in ordinary tables: the stages of a table's rows, the rows themselves, then what
-        lost its row."""
-        return tuple(each for item in self.tables for each in (*item.parts, item, *item.swept))
+        lost its row; each by tier where rows are of several."""
+        return tuple(each for item in self.tables for each in item.unfolded)
 
     @property
     def has_accounts(self) -> bool:

@@ -204,10 +204,12 @@ def _record_unit(context: RunContext, dataset: Records | Accounts) -> Unit:
         found = [replace(tally, fate=tally.fate.replace("delete:", "deidentify:")) for tally in found]
     kept = tuple(tally for tally in found if not tally.disposes)
     going = tuple(tally for tally in found if tally.disposes and _in_scope(context, tally))
+    share = dataset.share_of if isinstance(dataset, Records) else None
     return Unit(
         unit=dataset.id,
         dataset=dataset.id,
         method=Method.ACCOUNTS if isinstance(dataset, Accounts) else Method.RECORDS,
         tallies=(*going, *kept),
+        tier=share.tier if share is not None else None,
         cutoff=None,
     )

@@ -12,6 +12,7 @@ from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.planning.risk import ALL_TIERS, UNCLASSIFIED_TIER
 from lifecycle.policy.counterfactual import KEEPERS, without
+from lifecycle.policy.decide import rule_of_tier
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.deadlines import (
@@ -65,6 +66,8 @@ class Source:
     @property
     def tier_name(self) -> str:
         """As a standing names it: ``all`` where rules do not differ by tier."""
+        if isinstance(self.dataset, Records) and (share := self.dataset.share_of) is not None:
+            return share.name
         if self.category is not Category.PROMPTS_AND_OUTPUTS or not isinstance(self.dataset, Messages):
             return ALL_TIERS
         return self.tier.value if self.tier is not None else UNCLASSIFIED_TIER
@@ -117,7 +120,7 @@ class Source:
 def own_rule(policy: Policy, dataset: Records | Accounts) -> Rule | None:
     """The rule that ends a dataset's records: its category's default, or for feedback the consent itself."""
     trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
-    return policy.rule_for(trigger, dataset.category, tier_of(dataset))
+    return rule_of_tier(policy, trigger, dataset.category, tier_of(dataset))
 
 
 def of_messages(policy: Policy, catalog: Catalog, tier: Tier | None) -> Source:

@@ -18,6 +18,7 @@ from lifecycle.stores.postgres.clocks import ordered_like_bytes
 from lifecycle.stores.postgres.connect import Connection
 
 ID, CLOCK = "uuid", "timestamp with time zone"
+TIERS = "tiers"
 _LOCAL, _INTEGERS, _TEXTS = "timestamp without time zone", ("bigint", "integer"), ("text", "character varying")
 _IDS = {ID: (ID,), "text": _TEXTS, "bigint": _INTEGERS}
 _SORTED = "text that sorts like its bytes"
@@ -56,6 +57,8 @@ class Misfit:
     def remedy(self) -> str:
         if self.found is None:
             return "Name another column in the dataset file, or make this one"
+        if self.field == TIERS:
+            return "Name another column, say what it holds (`values: {free: consumer}` below `tiers`), or make it so"
         if self.field == "copies":
             return "Name a column that can be emptied, a jsonb one where there is a path, or leave it out of the copies"
         if self.field == "clear":
@@ -134,13 +137,18 @@ def misfits(conn: Connection, catalog: Catalog) -> list[Misfit]:
     """Ids and clocks of the dataset file, and of its exceptions, that runs must not work with."""
     found = []
     for dataset, field, table, column, wanted in _columns(catalog):
-        row = conn.execute(_TYPE, (sql.Identifier(*table.split(".", 1)).as_string(conn), column)).fetchone()
-        kind = None if row is None else str(row[0])
+        kind = type_of(conn, table, column)
         if kind not in wanted:
             found.append(Misfit(dataset, field, table, column, " or ".join(wanted), kind, _is_told(catalog, dataset)))
         elif wanted == _TEXTS and field == "clock" and not _sorted_like_bytes(conn, table, column):
             found.append(Misfit(dataset, field, table, column, _SORTED, "text of another collation"))
     return found
+
+
+def type_of(conn: Connection, table: str, column: str) -> str | None:
+    """The type of a column, as the catalogue writes it; None where there is none of that name."""
+    row = conn.execute(_TYPE, (sql.Identifier(*table.split(".", 1)).as_string(conn), column)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _is_told(catalog: Catalog, name: str) -> bool:

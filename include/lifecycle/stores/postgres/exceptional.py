@@ -20,7 +20,7 @@ from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLD_OPEN, HOLDS, messages_of_held_conversations
 from lifecycle.stores.postgres.ids import Ids, folded, found_in, named_ids, own
 from lifecycle.stores.postgres.messages import is_due
-from lifecycle.stores.postgres.present import TRUE
+from lifecycle.stores.postgres.present import TRUE, of_share
 from lifecycle.stores.postgres.standing import everything_held
 from lifecycle.stores.postgres.tree import Partition
 
@@ -267,7 +267,9 @@ def record_tallies(
         ordinary=sql.Literal(ordinary),
         which=which,
         # Where every row counts, the whole table minus its past is counted without reading the clocks of the rest.
-        all_young=sql.SQL("") if which == TRUE else sql.SQL(" WHERE {}").format(source.columns.at.since(BOUND)),
+        all_young=sql.SQL("")
+        if which == TRUE
+        else sql.SQL(" WHERE {} AND {}").format(source.columns.at.since(BOUND), of_share(source.dataset)),
         less=sql.SQL("coalesce((SELECT sum(n) FROM past), 0)::bigint - ") if which == TRUE else sql.SQL(""),
     )
     found = conn.execute(query, params).fetchall()

@@ -79,8 +79,8 @@ class Columns:
         )
 
 
-def tier_of(dataset: Records | Accounts) -> Tier:
-    """The tier whose rules decide the rows of an ordinary table."""
+def tier_of(dataset: Records | Accounts) -> Tier | None:
+    """The tier whose rules decide the rows of an ordinary table; None where it is unknown."""
     return dataset.ruled_as if isinstance(dataset, Records) else Tier.CONSUMER
 
 
@@ -307,8 +307,7 @@ def _branches(
         case Trigger.DEFAULT:
             variant = policy.variant_of(rule, tier) if tier is not None else None
             chosen = variant or rule
-            name = chosen.id if tier is not None or category is not Category.PROMPTS_AND_OUTPUTS else UNCLASSIFIED
-            kept = rule.id if tier is not None or category is not Category.PROMPTS_AND_OUTPUTS else UNCLASSIFIED
+            name, kept = (chosen.id, rule.id) if tier is not None else (UNCLASSIFIED, UNCLASSIFIED)
             return [
                 _when(past(columns.clock, rule), _fate(chosen.disposition, name)),
                 _when(sql.SQL("true"), _fate(Disposition.KEEP, kept)),
@@ -324,7 +323,7 @@ def message_fate(policy: Policy, catalog: Catalog, tier: Tier | None, alias: str
 
 
 def record_fate(policy: Policy, catalog: Catalog, dataset: Records | Accounts, alias: str = "m") -> sql.Composable:
-    """The fate of a row of an ordinary table, all of one tier as far as rules differ by it."""
+    """The fate of a row of an ordinary table, or of one tier's share of it: all of one tier as far as rules differ."""
     columns = Columns.of(dataset, alias)
     if dataset.category is Category.TRAINING_USE:
         assert isinstance(dataset, Records)

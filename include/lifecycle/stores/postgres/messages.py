@@ -107,7 +107,7 @@ def _child_columns(child: Child) -> dict[str, sql.Composable]:
 
 def _not_held(catalog: Catalog, child: Child) -> sql.Composable:
     """A hold on the child's own table or dataset keeps its rows, whatever becomes of the records they belong to."""
-    named = [child.table, *(item.id for item in catalog.records if item.table == child.table)]
+    named = [child.table, *(name for item in catalog.records if item.table == child.table for name in item.names)]
     return sql.SQL(
         "NOT EXISTS (SELECT FROM {holds} h WHERE h.scope = 'dataset' AND btrim(h.target) = ANY({names})"
         " AND (h.released_at IS NULL OR h.released_at > %(as_of)s))"

@@ -13,7 +13,7 @@ from psycopg import sql
 from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.planning.due_clocks import Interval, due_clocks
-from lifecycle.policy.decide import UNCLASSIFIED, rule_for_unknown_tier
+from lifecycle.policy.decide import UNCLASSIFIED, rule_of_tier
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.stores.postgres.fates import HOLDS, Columns, fate_parameters, message_fate, record_fate, table, tier_of
 from lifecycle.stores.postgres.guard import as_old, old_params
@@ -69,14 +69,12 @@ class Source:
 
     @property
     def tier_name(self) -> str:
-        if self.category is not Category.PROMPTS_AND_OUTPUTS or self.whole:
+        if self.whole:
             return "all"
         return self.tier.value if self.tier else UNCLASSIFIED
 
     def rule(self, policy: Policy, trigger: Trigger) -> Rule | None:
-        if self.category is Category.PROMPTS_AND_OUTPUTS and self.tier is None:
-            return rule_for_unknown_tier(policy, trigger, self.category)
-        return policy.rule_for(trigger, self.category, self.tier or Tier.CONSUMER)
+        return rule_of_tier(policy, trigger, self.category, self.tier)
 
     def differs(self, trigger: Trigger) -> bool:
         """Whether the two policies can treat what this trigger names differently."""
@@ -94,8 +92,7 @@ class Source:
             return Fates((), f"delete:{UNCLASSIFIED}", f"keep:{UNCLASSIFIED}")
         variant = policy.variant_of(rule, self.tier) if self.tier is not None and self.own is Trigger.DEFAULT else None
         chosen = variant or rule
-        unknown = self.tier is None and self.category is Category.PROMPTS_AND_OUTPUTS
-        name, kept = (UNCLASSIFIED, UNCLASSIFIED) if unknown else (chosen.id, rule.id)
+        name, kept = (UNCLASSIFIED, UNCLASSIFIED) if self.tier is None else (chosen.id, rule.id)
         due = due_clocks(rule, policy, self.pair.as_of)
         return Fates(due, f"{chosen.disposition.value}:{name}", f"keep:{kept}")
 
@@ -145,7 +142,7 @@ def records_source(pair: Pair, dataset: Records | Accounts) -> Source:
         as_old(record_fate(pair.old, pair.old_catalog, dataset)),
         record_fate(pair.new, pair.new_catalog, dataset),
         tuple(sql.Identifier(name) for name in dict.fromkeys(wanted)),
-        whole=True,
+        whole=not isinstance(dataset, Records) or dataset.share_of is None,
     )
 
 
