@@ -94,7 +94,7 @@ def _exceptions(catalog: Catalog) -> Iterator[Bound]:
     ):
         facts = getattr(exceptions, name)
         if facts is not None:
-            columns = facts.model_dump(exclude={"table"}).values()
+            columns = (facts.named, *facts.times, *facts.others)
             yield _bound(facts.table, part, columns, f"exceptions.{name}")
 
 

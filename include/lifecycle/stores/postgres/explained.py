@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Catalog, Records
+from lifecycle.catalog.models import Accounts, Catalog, FactTable, Records
 from lifecycle.catalog.tiers import UNKNOWN
 from lifecycle.policy.decide import Fact
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
@@ -37,6 +37,7 @@ from lifecycle.stores.postgres.fates import (
 )
 from lifecycle.stores.postgres.ids import other, own
 from lifecycle.stores.postgres.present import of_share, present
+from lifecycle.stores.postgres.told import read_from
 
 QUARANTINE = table("lifecycle.quarantine")
 
@@ -230,17 +231,18 @@ def _of_content(
     """The exceptions that concern content alone: cases and agreements of its account, consents of its conversation."""
     query = sql.SQL("SELECT x.{}, x.{} FROM {} x, {} m WHERE {} AND {} = {}")
     found: list[Fact] = []
-    named: list[tuple[Trigger, str, str, str, str, str]] = []
+    named: list[tuple[Trigger, FactTable, str]] = []
     if (cases := catalog.exceptions.cases) is not None:
-        named.append((Trigger.CASE, cases.opened, cases.closed, cases.table, cases.subject, dataset.subject))
+        named.append((Trigger.CASE, cases, dataset.subject))
     if (given := catalog.exceptions.consents) is not None and dataset.group is not None:
-        named.append((Trigger.CONSENT, given.given, given.withdrawn, given.table, given.group, dataset.group))
-    for trigger, began, ended, name, key, column in named:
+        named.append((Trigger.CONSENT, given, dataset.group))
+    for trigger, source, column in named:
         composed = query.format(
-            *map(sql.Identifier, (began, ended)),
-            *map(table, (name, dataset.table)),
+            *map(sql.Identifier, source.times),
+            read_from(source, dataset.ids),
+            table(dataset.table),
             which,
-            other(sql.Identifier("x", key), dataset.ids),
+            other(sql.Identifier("x", source.named), dataset.ids),
             own(sql.Identifier("m", column), dataset.ids),
         )
         found += [Fact(trigger, *row) for row in conn.execute(composed, params).fetchall()]
@@ -248,7 +250,7 @@ def _of_content(
         whose = sql.SQL("SELECT m.{}::text FROM {} m WHERE {}").format(
             sql.Identifier(dataset.subject), table(dataset.table), which
         )
-        found += [fact for _, fact in agreements_of(conn, catalog, {}, one(conn, whose, params))]
+        found += [fact for _, fact in agreements_of(conn, catalog, {}, one(conn, whose, params), dataset.ids)]
     return found
 
 
@@ -288,14 +290,14 @@ def about_account(conn: Connection, catalog: Catalog, account: UUID) -> dict[str
         "cases": (
             ("opened_at", "closed_at"),
             sql.SQL("SELECT x.{}, x.{} FROM {} x WHERE x.{} = %(account)s ORDER BY 1").format(
-                *map(sql.Identifier, (cases.opened, cases.closed)), table(cases.table), sql.Identifier(cases.subject)
+                *map(sql.Identifier, cases.times), read_from(cases), sql.Identifier(cases.subject)
             ),
         ),
         "agreements": (
             ("category", "retain", "effective_from", "effective_to"),
             sql.SQL("SELECT x.{}, x.{}::text, x.{}, x.{} FROM {} x WHERE x.{} = %(account)s ORDER BY 3").format(
                 *map(sql.Identifier, (terms.category, terms.retain, terms.effective_from, terms.effective_to)),
-                table(terms.table),
+                read_from(terms),
                 sql.Identifier(terms.subject),
             ),
         ),

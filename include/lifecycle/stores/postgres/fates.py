@@ -18,6 +18,7 @@ from lifecycle.policy.models import Category, Disposition, Policy, Rule, Tier, T
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.ids import Ids, exactly, folded, other, own
+from lifecycle.stores.postgres.told import read_from
 
 HOLDS = sql.Identifier("lifecycle", "legal_holds")
 ERASURES = sql.Identifier("lifecycle", "erasure_requests")
@@ -176,7 +177,7 @@ def flagged(record: sql.Composable, catalog: Catalog, ids: Ids = "uuid") -> sql.
     return sql.SQL(
         "EXISTS (SELECT FROM {t} f WHERE {record} = {row} AND (f.{cleared} IS NULL OR f.{cleared} > %(as_of)s))"
     ).format(
-        t=table(flags.table),
+        t=read_from(flags, ids),
         record=other(sql.Identifier("f", flags.record), ids),
         row=own(record, ids),
         cleared=sql.Identifier(flags.cleared),
@@ -188,7 +189,7 @@ def case_open(columns: Columns, catalog: Catalog) -> sql.Composable:
     return sql.SQL("{row} IN (SELECT {subject} FROM {t} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s)").format(
         row=own(columns.subject, columns.ids),
         subject=other(sql.Identifier("c", cases.subject), columns.ids),
-        t=table(cases.table),
+        t=read_from(cases, columns.ids),
         closed=sql.Identifier(cases.closed),
     )
 
@@ -200,7 +201,7 @@ def consented(group: sql.Composable, catalog: Catalog, rule: Rule, ids: Ids = "u
         "EXISTS (SELECT FROM {t} s WHERE {group} = {row} AND (s.{withdrawn} IS NULL OR s.{withdrawn} > %(as_of)s)"
         " AND lifecycle.period_end(s.{given}, {period}, {up}) >= %(as_of)s)"
     ).format(
-        t=table(consents.table),
+        t=read_from(consents, ids),
         group=other(sql.Identifier("s", consents.group), ids),
         row=own(group, ids),
         withdrawn=sql.Identifier(consents.withdrawn),
@@ -224,7 +225,7 @@ def agreed_end(columns: Columns, catalog: Catalog, category: Category) -> sql.Co
     ).format(
         clock=columns.clock,
         retain=sql.Identifier(terms.retain),
-        t=table(terms.table),
+        t=read_from(terms, columns.ids),
         subject=other(sql.Identifier("a", terms.subject), columns.ids),
         row=own(columns.subject, columns.ids),
         category=sql.Identifier(terms.category),
@@ -300,7 +301,7 @@ def _branches(
             party = sql.SQL("{} IN (SELECT {} FROM {} a)").format(
                 own(columns.subject, columns.ids),
                 other(sql.Identifier("a", terms.subject), columns.ids),
-                table(terms.table),
+                read_from(terms, columns.ids),
             )
             due = sql.SQL("({} AND {} < %(horizon)s AND {})").format(party, end, arrived)
             return [_when(due, delete), _when(sql.SQL("{} AND {} IS NOT NULL").format(party, end), keep)]

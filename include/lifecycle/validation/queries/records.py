@@ -9,6 +9,7 @@ from psycopg import sql
 from lifecycle.catalog.models import Accounts, OrphanRecords, Records, StagedRecords
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
 from lifecycle.validation.clocks import perhaps_before, reading
+from lifecycle.validation.exceptions import id_of
 from lifecycle.validation.fragments import (
     AT_SETTLED,
     TARGET_UUID,
@@ -232,7 +233,7 @@ def _child_checks(scene: Scene) -> Iterator[Check]:
             Severity.CRITICAL if child.moves else Severity.WARNING,
             f"No row of {child.table} outlives its message",
             sql.SQL("SELECT 1 AS violation FROM {} c WHERE {}").format(
-                relation(child.table), _message_is_gone(scene, sql.Identifier("c", child.key))
+                relation(child.table), _message_is_gone(scene, id_of(sql.Identifier("c", child.key), child.ids))
             ),
         )
 

@@ -10,7 +10,8 @@ from lifecycle.catalog.models import OrphanRecords, Records, StagedRecords
 from lifecycle.catalog.stages import Descendant
 from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.validation.clocks import reading
-from lifecycle.validation.fragments import AT_SETTLED, Subject, ends_down, relation, subject_of
+from lifecycle.validation.exceptions import as_read
+from lifecycle.validation.fragments import AT_SETTLED, Subject, comparable, ends_down, relation, subject_of
 from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.scene import Scene
 
@@ -87,7 +88,9 @@ def keeps_content(scene: Scene, dataset: Records, subject: Subject, trigger: Tri
     above = scene.reasons.above(trigger, dataset.category, tier, subject, AT_SETTLED)
     if trigger is not Trigger.DEFAULT or scene.reasons.rule(Trigger.AGREEMENT, dataset.category, tier) is None:
         return above
-    agreed = scene.reasons.agreed(subject.account, reading(dataset.clock, "r"), dataset.category, AT_SETTLED)
+    agreed = scene.reasons.agreed(
+        subject.account, reading(dataset.clock, "r"), dataset.category, AT_SETTLED, dataset.ids
+    )
     return sql.SQL("({} OR {} IS NOT NULL)").format(above, agreed)
 
 
@@ -98,7 +101,7 @@ def agreement_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
     if rule is None or dataset.category is not Category.PROMPTS_AND_OUTPUTS:
         return
     subject, clock = subject_of(dataset, "r"), reading(dataset.clock, "r")
-    agreed = scene.reasons.agreed(subject.account, clock, dataset.category, AT_SETTLED)
+    agreed = scene.reasons.agreed(subject.account, clock, dataset.category, AT_SETTLED, dataset.ids)
     above = scene.reasons.above(Trigger.AGREEMENT, dataset.category, tier, subject, AT_SETTLED)
     terms = scene.catalog.agreements
     waits = scene.awaits_table(dataset)
@@ -108,13 +111,13 @@ def agreement_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
         Severity.CRITICAL,
         f"{spoken(dataset)} is older than its account's agreement (rule {rule.id}) without a reason to stay",
         sql.SQL(
-            "SELECT 1 AS violation FROM {table} r WHERE r.{subject} IN (SELECT a.{party} FROM {terms} a)"
+            "SELECT 1 AS violation FROM {table} r WHERE {subject} IN (SELECT {party} FROM {terms} a)"
             " AND {clock} < %(settled)s AND {end} < %(settled)s AND ({above} OR {waits}) IS NOT TRUE AND {remains}"
         ).format(
             table=relation(dataset.table),
-            subject=sql.Identifier(dataset.subject),
-            party=sql.Identifier(terms.subject),
-            terms=relation(terms.table),
+            subject=comparable(sql.Identifier("r", dataset.subject), dataset.ids),
+            party=comparable(sql.Identifier("a", terms.subject), dataset.ids),
+            terms=as_read(terms, dataset.ids),
             clock=clock,
             end=ends_down(clock, agreed),
             above=above,
