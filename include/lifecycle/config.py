@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 from lifecycle.catalog.load import read_catalog
@@ -115,8 +116,8 @@ def _cannot_move(
 ) -> Iterator[tuple[Path_, tuple[str, str]]]:
     """Prompts of a tier whose rules put them into quarantine, or de-identify them: neither is done to an ordinary
     table."""
-    tier = dataset.ruled_as
-    for place, category in held:
+    tiers = dataset.tiers.tiers if dataset.tiers is not None else (dataset.tier_is or Tier.CONSUMER,)
+    for (place, category), tier in product(held, tiers):
         if category is not Category.PROMPTS_AND_OUTPUTS:
             continue
         flag = policy.rule_for(Trigger.FLAG, category, tier)
@@ -137,6 +138,6 @@ def _cannot_move(
                 (
                     f"rule {variant.id} de-identifies {category.value} of tier {tier.value} instead of deleting, and"
                     " only a partitioned_table has a research table",
-                    "Bind them as a partitioned_table, or correct 'tier_is'",
+                    f"Bind them as a partitioned_table, or correct {'tier_is' if dataset.tiers is None else 'tiers'!r}",
                 ),
             )

@@ -12,6 +12,7 @@ from lifecycle.catalog.models import Accounts, Catalog, Child, Dataset, Logs, Me
 from lifecycle.catalog.names import layout_path_problem, name_contradictions
 from lifecycle.catalog.parts import part_contradictions
 from lifecycle.catalog.stage_checks import stage_contradictions
+from lifecycle.catalog.tier_checks import tier_contradictions
 from lifecycle.contradiction import Contradiction
 from lifecycle.policy.models import Category
 from lifecycle.yaml_source import Path_
@@ -53,6 +54,7 @@ def contradictions(catalog: Catalog) -> Iterator[Contradiction]:
     yield from name_contradictions(catalog)
     yield from stage_contradictions(catalog)
     yield from log_stage_contradictions(catalog)
+    yield from tier_contradictions(catalog)
     if _complete(catalog):
         yield from part_contradictions(catalog)
         yield from exclusion_contradictions(catalog)

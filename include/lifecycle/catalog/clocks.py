@@ -41,6 +41,24 @@ def _known_zone(name: str) -> str:
 Zone = Annotated[str, AfterValidator(_known_zone), Field(examples=["UTC", "Europe/Berlin"])]
 
 
+class TimestampForm(Frozen):
+    """Of several columns: ``timestamp without time zone``, in the wall-clock time of a zone."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    is_: Literal["timestamp"] = Field(alias="is")
+    zone: Zone
+
+
+class EpochForm(Frozen):
+    """Of several columns: integers, units since 1970-01-01 00:00 UTC."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    is_: Literal["epoch"] = Field(alias="is")
+    unit: Annotated[EpochUnit, Field(examples=["ms"])]
+
+
 class _Told(Frozen):
     """``is`` is a word of Python, so the field has another name; files and JSON say ``is``."""
 
@@ -85,6 +103,10 @@ def _tag(value: Any) -> str | None:
     return getattr(value, "is_", BARE)
 
 
+ClockForm = Annotated[
+    Annotated[TimestampForm, Tag("timestamp")] | Annotated[EpochForm, Tag("epoch")],
+    Discriminator(_tag),
+]
 ClockField = Annotated[
     Annotated[Identifier, Tag(BARE)]
     | Annotated[TimestampClock, Tag("timestamp")]
@@ -94,6 +116,17 @@ ClockField = Annotated[
     Discriminator(_tag),
 ]
 TAGS = (BARE, "timestamp", "epoch", "ulid", "uuid7")
+
+
+def in_form(column: str, form: TimestampForm | EpochForm | None) -> Clock:
+    """One of several columns that are all of a form; without one they are ``timestamptz``."""
+    match form:
+        case TimestampForm(zone=zone):
+            return TimestampClock(column=column, is_="timestamp", zone=zone)
+        case EpochForm(unit=unit):
+            return EpochClock(column=column, is_="epoch", unit=unit)
+        case _:
+            return column
 
 
 def column_of(clock: Clock) -> str:

@@ -10,10 +10,11 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from lifecycle.catalog.buckets import Bucket, Expire, Objects, Prefix, Quarantine, ReadAhead, Research, Shards, Staging
-from lifecycle.catalog.clocks import ClockField
+from lifecycle.catalog.clocks import ClockField, ClockForm
 from lifecycle.catalog.identifiers import Identifier, KeyField, TableName, parts_of
 from lifecycle.catalog.pace import Pace
 from lifecycle.catalog.stages import Copy, Descendant, LogStage, OrphanPart, Stage, StagePart
+from lifecycle.catalog.tiers import Tiers, TierShare
 from lifecycle.contradiction import refuse
 from lifecycle.errors import NotBoundError
 from lifecycle.policy.models import Category, Frozen, PeriodField, Tier, Trigger, Version
@@ -44,10 +45,12 @@ CalendarDate = Annotated[date, BeforeValidator(_calendar_date)]
 
 
 class Child(Frozen):
-    """A table whose rows belong to a record. ``moves``: its rows travel with the record into quarantine and back."""
+    """A table whose rows belong to a record. ``moves``: its rows travel with the record into quarantine and back.
+    ``ids``: what the key is; text names a uuid in lower case."""
 
     table: TableName
     key: Identifier
+    ids: Literal["uuid", "text"] = "uuid"
     moves: Annotated[bool, Field(strict=True)] = False
 
 
@@ -77,7 +80,8 @@ class Messages(Frozen):
 class Records(Frozen):
     """Records in an ordinary PostgreSQL table, disposed of row by row (scores, feedback, training examples).
 
-    ``tier_is``: the tier of all of them, where rules differ by tier. ``stages``: what of a row goes before the row.
+    ``tier_is``: the tier of all of them, where rules differ by tier; ``tiers``: what tells each row's own.
+    ``stages``: what of a row goes before the row.
     ``children``, ``copies``: what goes with a row. ``refresh``: materialized views to refresh after rows went.
     """
 
@@ -90,6 +94,7 @@ class Records(Frozen):
     clock: ClockField
     tier: Identifier | None = None
     tier_is: Tier | None = None
+    tiers: Tiers | None = None
     record: Identifier | None = None
     group: Identifier | None = None
     basis: Identifier | None = None
@@ -122,9 +127,15 @@ class Records(Frozen):
         return self.id
 
     @property
-    def ruled_as(self) -> Tier:
-        """The tier whose rules decide; where rules do not differ by tier, any of them."""
-        return self.tier_is or Tier.CONSUMER
+    def share_of(self) -> TierShare | None:
+        """Which tier's share of a table of several tiers this is, if it is one."""
+        return None
+
+    @property
+    def ruled_as(self) -> Tier | None:
+        """The tier whose rules decide; where rules do not differ by tier, any of them. None: an unknown one."""
+        share = self.share_of
+        return share.tier if share is not None else self.tier_is or Tier.CONSUMER
 
     @property
     def parts(self) -> tuple[StagedRecords, ...]:
@@ -135,6 +146,13 @@ class Records(Frozen):
     def swept(self) -> tuple[OrphanRecords, ...]:
         """Rows of its children that no record has any more, where they are to go, each as a dataset of its own."""
         return tuple(_swept(self, self.children, self.table, self.referred_key))
+
+    @property
+    def unfolded(self) -> tuple[Records, ...]:
+        """What has a fate of its own in it: its stages, the rows, then what lost its row; tier by tier where told."""
+        from lifecycle.catalog.shares import shares_of
+
+        return tuple(share for each in (*self.parts, self, *self.swept) for share in shares_of(self, each))
 
 
 class StagedRecords(Records):
@@ -264,34 +282,93 @@ class Logs(Frozen):
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]
 
 
-class Flags(Frozen):
+class _Facts(Frozen):
+    """A table of exceptions. ``ids``: what the column is that names records, groups or accounts. ``clocks``: what all
+    of its times are; ``timestamptz`` if not given."""
+
     table: TableName
+    ids: Ids = "uuid"
+    clocks: ClockForm | None = None
+
+
+class Flags(_Facts):
     record: Identifier
     flagged: Identifier
     cleared: Identifier
 
+    @property
+    def named(self) -> str:
+        """The column of ids."""
+        return self.record
 
-class Consents(Frozen):
-    table: TableName
+    @property
+    def times(self) -> tuple[str, ...]:
+        """The columns of times."""
+        return (self.flagged, self.cleared)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """What else is read."""
+        return ()
+
+
+class Consents(_Facts):
     group: Identifier
     given: Identifier
     withdrawn: Identifier
 
+    @property
+    def named(self) -> str:
+        return self.group
 
-class Cases(Frozen):
-    table: TableName
+    @property
+    def times(self) -> tuple[str, ...]:
+        return (self.given, self.withdrawn)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return ()
+
+
+class Cases(_Facts):
     subject: Identifier
     opened: Identifier
     closed: Identifier
 
+    @property
+    def named(self) -> str:
+        return self.subject
 
-class Agreements(Frozen):
-    table: TableName
+    @property
+    def times(self) -> tuple[str, ...]:
+        return (self.opened, self.closed)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return ()
+
+
+class Agreements(_Facts):
     subject: Identifier
     category: Identifier
     retain: Identifier
     effective_from: Identifier
     effective_to: Identifier
+
+    @property
+    def named(self) -> str:
+        return self.subject
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        return (self.effective_from, self.effective_to)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return (self.category, self.retain)
+
+
+FactTable = Flags | Consents | Cases | Agreements
 
 
 class Exceptions(Frozen):
@@ -403,8 +480,8 @@ class Catalog(Frozen):
     @property
     def records(self) -> tuple[Records, ...]:
         """What has a fate of its own in ordinary tables: the stages of a table's rows, the rows themselves, then what
-        lost its row."""
-        return tuple(each for item in self.tables for each in (*item.parts, item, *item.swept))
+        lost its row; each by tier where rows are of several."""
+        return tuple(each for item in self.tables for each in item.unfolded)
 
     @property
     def has_accounts(self) -> bool:

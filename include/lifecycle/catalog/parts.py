@@ -121,6 +121,21 @@ def _children(catalog: Catalog) -> Iterator[Contradiction]:
                 f"{child.table} is dataset {longer[child.table]!r}, which has a period of its own",
                 "Remove it from 'children'",
             )
+    for name in ("flags", "consents", "cases", "agreements"):
+        if getattr(exceptions.exceptions, name).ids == "bigint":
+            yield Contradiction(
+                ("exceptions", name, "ids"),
+                "messages and their accounts are uuids, which no number names",
+                "Write `ids: text` if the column holds them as text, or leave it out",
+            )
+    told = next((child.ids for child in messages.children if child.table == exceptions.flags.table), None)
+    if told is not None and exceptions.flags.ids not in (told, "bigint"):
+        yield Contradiction(
+            ("exceptions", "flags", "ids"),
+            f"ids of {exceptions.flags.table} are {exceptions.flags.ids} here, and {told} among the children of"
+            f" {messages.id!r}",
+            "Say the same in both places",
+        )
     if exceptions.flags.table not in {child.table for child in messages.children}:
         yield Contradiction(
             ("exceptions", "flags", "table"),

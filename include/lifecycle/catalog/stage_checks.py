@@ -21,23 +21,11 @@ def stage_contradictions(catalog: Catalog) -> Iterator[Contradiction]:
         if dataset.type != "table":
             continue
         where = ("datasets", index)
-        yield from _tier(dataset, where)
         yield from _stages(dataset, where)
         yield from _children(dataset, bound, where)
         yield from _orphans(dataset, where)
         for place, copies in _copies(dataset, where):
             yield from _copied(dataset, copies, bound, place)
-
-
-def _tier(dataset: Records, where: Path_) -> Iterator[Contradiction]:
-    """Rules for prompts and outputs differ by tier, so it must be known whose they are."""
-    categories = {dataset.category, *(stage.category for stage in dataset.stages)}
-    if Category.PROMPTS_AND_OUTPUTS in categories and dataset.tier_is is None:
-        yield Contradiction(
-            (*where, "tier_is"),
-            "rules for prompts_and_outputs differ by tier, and nothing says of which tier these rows are",
-            "Add it, for example `tier_is: business`; rows of several tiers need a partitioned_table",
-        )
 
 
 def _stages(dataset: Records, where: Path_) -> Iterator[Contradiction]:
@@ -49,6 +37,7 @@ def _stages(dataset: Records, where: Path_) -> Iterator[Contradiction]:
         dataset.record,
         dataset.group,
         dataset.basis,
+        *_told_by(dataset),
     }
     names: set[str] = set()
     columns: dict[str, str] = {}
@@ -83,6 +72,14 @@ def _stages(dataset: Records, where: Path_) -> Iterator[Contradiction]:
                     "Let each column belong to one stage",
                 )
             columns.setdefault(each.column, stage.name)
+
+
+def _told_by(dataset: Records) -> tuple[str, ...]:
+    """The column of the row that tells its tier, where rows are of several."""
+    tiers = dataset.tiers
+    if tiers is None:
+        return ()
+    return (tiers.column if tiers.table is None else tiers.by or dataset.subject,)
 
 
 def _children(dataset: Records, bound: dict[str, str], where: Path_) -> Iterator[Contradiction]:

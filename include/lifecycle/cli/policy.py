@@ -64,9 +64,11 @@ def _unfit(config: Configuration) -> list[dict[str, Any]]:
     from lifecycle.stores.postgres.columns import misfits
     from lifecycle.stores.postgres.connect import connect
     from lifecycle.stores.postgres.stage_indexes import unfit_for_stages
+    from lifecycle.stores.postgres.tier_columns import unfit_for_tiers
 
     with connect() as conn:
-        found = [*misfits(conn, config.catalog), *unfit_for_stages(conn, config.catalog)]
+        catalog = config.catalog
+        found = [*misfits(conn, catalog), *unfit_for_stages(conn, catalog), *unfit_for_tiers(conn, catalog)]
     return [
         {
             "file": config.catalog_path,
@@ -83,9 +85,11 @@ def _missing_indexes(config: Configuration) -> list[MissingIndex]:
     from lifecycle.stores.postgres.connect import connect
     from lifecycle.stores.postgres.indexes import missing_indexes
     from lifecycle.stores.postgres.stage_indexes import missing_for_stages
+    from lifecycle.stores.postgres.tier_columns import missing_for_tiers
 
     with connect() as conn:
-        return [*missing_indexes(conn, config.catalog), *missing_for_stages(conn, config.catalog)]
+        catalog = config.catalog
+        return [*missing_indexes(conn, catalog), *missing_for_stages(conn, catalog), *missing_for_tiers(conn, catalog)]
 
 
 def print_json(data: Any) -> None:

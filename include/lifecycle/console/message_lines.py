@@ -10,6 +10,7 @@ from lifecycle.console.counting import PROMPTS, RECORDS, cutoff, due_and_kept, h
 from lifecycle.console.model import Line
 from lifecycle.policy.models import Rule, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
+from lifecycle.validation.exceptions import as_read
 from lifecycle.validation.fragments import (
     AT_AS_OF,
     ends,
@@ -100,7 +101,7 @@ def _due_by_shorter_terms(conn: Connection, scene: Scene, tier: Tier, rule: Rule
         ).format(
             **names,
             subject=sql.Identifier(terms.subject),
-            agreements=relation(terms.table),
+            agreements=as_read(terms),
             which=_of_tier(scene, tier),
             end=ends(names["clock"], rule),
             agreed_end=ends_down(names["clock"], agreed),

@@ -24,7 +24,7 @@ from lifecycle.validation.fragments import (
 )
 from lifecycle.validation.models import Check
 from lifecycle.validation.queries import records
-from lifecycle.validation.queries.stages import remains
+from lifecycle.validation.queries.stages import judged_as, remains
 from lifecycle.validation.scene import Scene
 
 
@@ -35,7 +35,7 @@ def record_lines(conn: Connection, scene: Scene) -> Iterator[Line]:
             yield _training(conn, scene, dataset, late)
             continue
         trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
-        rule = scene.policy.rule_for(trigger, dataset.category, _tier_of(dataset))
+        rule = _rule_of(scene, dataset, trigger)
         if rule is None or rule.period is None:
             continue
         is_account = isinstance(dataset, Accounts)
@@ -43,8 +43,9 @@ def record_lines(conn: Connection, scene: Scene) -> Iterator[Line]:
             f"{dataset.id}_past_deadline", f"erased_{dataset.id}_remain")  # fmt: skip
         overdue, _ = late_counts(conn, [late[name] for name in names if name in late])
         due, kept = due_and_kept(_past_end(conn, scene, dataset, rule))
+        share = dataset.share_of if isinstance(dataset, Records) else None
         yield Line(
-            tier="all",
+            tier=share.name if share is not None else "all",
             dataset=dataset.id,
             scope=scene.scope,
             rule=rule.id,
@@ -63,8 +64,11 @@ def record_lines(conn: Connection, scene: Scene) -> Iterator[Line]:
         )
 
 
-def _tier_of(dataset: Records | Accounts) -> Tier:
-    return (dataset.tier_is if isinstance(dataset, Records) else None) or Tier.CONSUMER
+def _rule_of(scene: Scene, dataset: Records | Accounts, trigger: Trigger) -> Rule | None:
+    tier = judged_as(dataset) if isinstance(dataset, Records) else Tier.CONSUMER
+    if tier is None:
+        return scene.policy.strictest(dataset.category)
+    return scene.policy.rule_for(trigger, dataset.category, tier)
 
 
 def _still_personal(dataset: Records | Accounts) -> sql.Composable:

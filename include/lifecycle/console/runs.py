@@ -14,7 +14,8 @@ from lifecycle.ledger import approvals
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.checks import SCOPES
-from lifecycle.validation.fragments import ends, relation
+from lifecycle.validation.exceptions import as_read
+from lifecycle.validation.fragments import ends
 from lifecycle.validation.queries.ledger import CHAIN
 
 RECENT = 20
@@ -92,7 +93,7 @@ def queues(conn: Connection, config: Configuration, as_of: datetime) -> Queues:
     if cases is not None:
         open_cases = sql.SQL(
             "(SELECT count(*) FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s)"
-        ).format(cases=relation(cases.table), closed=sql.Identifier(cases.closed))
+        ).format(cases=as_read(cases), closed=sql.Identifier(cases.closed))
     rule = config.policy.rule_for(Trigger.ERASURE, Category.PROMPTS_AND_OUTPUTS, Tier.CONSUMER)
     end = ends(sql.SQL("e.requested_at"), rule) if rule is not None else sql.SQL("'infinity'::timestamptz")
     row = conn.execute(

@@ -94,7 +94,7 @@ def _exceptions(catalog: Catalog) -> Iterator[Bound]:
     ):
         facts = getattr(exceptions, name)
         if facts is not None:
-            columns = facts.model_dump(exclude={"table"}).values()
+            columns = (facts.named, *facts.times, *facts.others)
             yield _bound(facts.table, part, columns, f"exceptions.{name}")
 
 
@@ -104,7 +104,9 @@ def _datasets(catalog: Catalog) -> Iterator[Bound]:
     for dataset in catalog.tables:
         yield from _beside(dataset)
         columns = (*dataset.key_columns, dataset.subject, column_of(dataset.clock), dataset.tier)
-        more = (dataset.record, dataset.group, dataset.basis)
+        tiers = dataset.tiers
+        told_by = None if tiers is None else tiers.column if tiers.table is None else tiers.by
+        more = (dataset.record, dataset.group, dataset.basis, told_by)
         yield _bound(dataset.table, _part(dataset), (*columns, *more), f"dataset {dataset.id}")
     if catalog.has_accounts:
         accounts = catalog.accounts

@@ -18,6 +18,7 @@ from lifecycle.coverage.facts import NO_CONTENT, Column, Content, Form, Referenc
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.clocks import reading
+from lifecycle.validation.queries.stages import of_its_tier
 
 # Of fewer rows nobody can tell whether a column's values are different by nature.
 FEW_ROWS = 100
@@ -128,15 +129,24 @@ def _with_content(oid: int, relation: Relation, content: Mapping[tuple[int, str]
 
 
 def count_unclassified(conn: Connection, catalog: Catalog) -> dict[str, int]:
-    """Messages of no declared tier; they lie in the default partition, so this reads nothing else."""
+    """Records of no declared tier. Messages of none lie in the default partition, so nothing else is read of them."""
+    found = {}
+    for dataset in catalog.tables:
+        if dataset.tiers is not None:
+            unknown = next(each for each in dataset.unfolded if each.share_of is not None and each.ruled_as is None)
+            counted = sql.SQL("SELECT count(*) FROM {} r WHERE {}").format(
+                sql.Identifier(*dataset.table.split(".", 1)), of_its_tier(unknown, "r")
+            )
+            rows = conn.execute(counted).fetchone()
+            found[dataset.id] = int(rows[0]) if rows else 0
     if not catalog.has_messages:
-        return {}
+        return found
     messages = catalog.messages
     query = sql.SQL("SELECT count(*) FROM {} m WHERE {} <> ALL (%s)").format(
         sql.Identifier(*messages.table.split(".", 1)), sql.Identifier("m", messages.tier)
     )
     row = conn.execute(query, ([tier.value for tier in Tier],)).fetchone()
-    return {messages.id: int(row[0]) if row else 0}
+    return found | {messages.id: int(row[0]) if row else 0}
 
 
 def count_timeless(conn: Connection, catalog: Catalog) -> dict[str, int]:

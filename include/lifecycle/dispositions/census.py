@@ -15,7 +15,7 @@ from psycopg import sql
 from lifecycle.catalog.models import Accounts, Records
 from lifecycle.dispositions.context import ERASURE_SCOPE, RunContext
 from lifecycle.planning.units import Tally
-from lifecycle.policy.decide import horizon
+from lifecycle.policy.decide import UNCLASSIFIED, horizon
 from lifecycle.policy.models import Disposition, Tier
 from lifecycle.stores.postgres import exceptional
 from lifecycle.stores.postgres.candidates import Source, of_records, own_rule
@@ -171,7 +171,7 @@ def count_records(context: RunContext, dataset: Records | Accounts, which: sql.C
         source = replace(source, names=("ctid", *source.names))
         if not exceptional.is_held_whole(context.conn, source, context.params):
             bound = min(rule.period.cutoff_bound(horizon(context.policy, context.run.as_of)), context.run.as_of)
-            ordinary = f"{Disposition.KEEP.value}:{rule.id}"
+            ordinary = f"{Disposition.KEEP.value}:{rule.id if source.tier is not None else UNCLASSIFIED}"
             params = context.params | {"bound": bound}
             return exceptional.record_tallies(context.conn, source, ordinary, params, which)
     rows = context.conn.execute(

@@ -10,6 +10,7 @@ from psycopg import sql
 from lifecycle.catalog.models import Accounts, Records
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, through_gate
+from lifecycle.policy.decide import rule_of_tier
 from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.stores.postgres.fates import Columns, table
 from lifecycle.stores.postgres.guard import AWAITING
@@ -94,7 +95,7 @@ def _remaining(context: RunContext, scope: str) -> Iterable[sql.Composed]:
 def erasable(context: RunContext) -> Iterator[Records]:
     """What a request reaches in ordinary tables: submissions, and content and usage where the policy says so."""
     for dataset in context.catalog.records:
-        asked = context.policy.rule_for(Trigger.ERASURE, dataset.category, dataset.ruled_as) is not None
+        asked = rule_of_tier(context.policy, Trigger.ERASURE, dataset.category, dataset.ruled_as) is not None
         content = dataset.category in (Category.PROMPTS_AND_OUTPUTS, Category.USAGE_RECORDS)
         if dataset.category is Category.FEEDBACK or (content and asked):
             yield dataset

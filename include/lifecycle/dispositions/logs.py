@@ -117,7 +117,7 @@ def survey_logs(context: RunContext) -> Iterator[Unit]:
         reading = Reading(context.s3, dataset, fields_of(dataset), index, prove(context, dataset, facts))
         for day, prefix in _days(context, dataset):
             days.append(day)
-            found = reading.day(day, _objects(context, dataset, prefix), partial(decider, context, facts, day))
+            found = reading.day(day, _objects(context, dataset, prefix), partial(decider, context, dataset, facts, day))
             yield from _cut(context, dataset, day, found)
         index.forget_other_days(days)
 

@@ -21,6 +21,7 @@ from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
 from lifecycle.stores.postgres.references import warn_of_strangers
+from lifecycle.stores.postgres.told import read_from
 from lifecycle.stores.postgres.tree import (
     Partition,
     partitions_of,
@@ -171,7 +172,7 @@ def _to_quarantine(context: RunContext, tier: Tier) -> list[tuple[date, str, int
             name=sql.Literal(tier.value),
             record=sql.Identifier(dataset.record),
             flag=sql.Identifier(flags.record),
-            flags=table(flags.table),
+            flags=read_from(flags),
             cleared=sql.Identifier(flags.cleared),
         ),
         context.params,
@@ -204,10 +205,12 @@ def _record_unit(context: RunContext, dataset: Records | Accounts) -> Unit:
         found = [replace(tally, fate=tally.fate.replace("delete:", "deidentify:")) for tally in found]
     kept = tuple(tally for tally in found if not tally.disposes)
     going = tuple(tally for tally in found if tally.disposes and _in_scope(context, tally))
+    share = dataset.share_of if isinstance(dataset, Records) else None
     return Unit(
         unit=dataset.id,
         dataset=dataset.id,
         method=Method.ACCOUNTS if isinstance(dataset, Accounts) else Method.RECORDS,
         tallies=(*going, *kept),
+        tier=share.tier if share is not None else None,
         cutoff=None,
     )

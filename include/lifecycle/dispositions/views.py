@@ -8,7 +8,7 @@ import time
 import psycopg
 from psycopg import sql
 
-from lifecycle.catalog.models import Records
+from lifecycle.catalog.models import OrphanRecords, Records
 from lifecycle.dispositions.context import RunContext
 from lifecycle.errors import DispositionError
 from lifecycle.stores.postgres.connect import LOCK_TIMEOUT_MS, Connection, one
@@ -63,7 +63,7 @@ def refresh_views(context: RunContext) -> int:
 def _stale(conn: Connection, dataset: Records) -> list[str]:
     if not dataset.refresh:
         return []
-    last = one(conn, _LAST, ([dataset.id, *(part.id for part in dataset.parts)],))
+    last = one(conn, _LAST, ([each.id for each in dataset.unfolded if not isinstance(each, OrphanRecords)],))
     return [name for (name,) in conn.execute(_STALE, (list(dataset.refresh), last)).fetchall()]
 
 

@@ -23,6 +23,23 @@ def records(count: int) -> str:
     return f"{count:,} record{'' if count == 1 else 's'}"
 
 
+def merged(groups: Iterable[Group]) -> list[Group]:
+    """One group for each fate."""
+    by_fate: dict[str, list[Group]] = {}
+    for group in groups:
+        by_fate.setdefault(group.fate, []).append(group)
+    return [
+        Group(
+            fate,
+            sum(each.records for each in same),
+            min((each.first for each in same if each.first is not None), default=None),
+            max((each.last for each in same if each.last is not None), default=None),
+            sum(each.endless for each in same),
+        )
+        for fate, same in by_fate.items()
+    ]
+
+
 def as_rows(groups: Iterable[Group]) -> list[dict[str, Any]]:
     """Groups in a stable form."""
     return [

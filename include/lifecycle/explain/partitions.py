@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle.catalog.models import Logs
 from lifecycle.config import Configuration
-from lifecycle.explain.groups import as_rows, kept_by_exception, records, sentences
+from lifecycle.explain.groups import as_rows, kept_by_exception, merged, records, sentences
 from lifecycle.explain.lead import lead_sentence, lead_terms
 from lifecycle.explain.objects import explain_log_objects
-from lifecycle.explain.records import ABSENT, dataset_of
+from lifecycle.explain.records import ABSENT, dataset_of, shares_of
 from lifecycle.explain.sentences import day
 from lifecycle.planning.risk import earliest
 from lifecycle.planning.spans import span_of
@@ -82,7 +82,8 @@ def _groups(conn: Connection, config: Configuration, dataset: str, rest: str, as
     policy, catalog = config.policy, config.catalog
     ordinary = dataset_of(config, dataset)
     if ordinary is not None and not rest:
-        return record_groups(conn, policy, catalog, ordinary, as_of)
+        shares = shares_of(config, ordinary) or (ordinary,)
+        return merged(group for each in shares for group in record_groups(conn, policy, catalog, each, as_of))
     if not catalog.has_messages:
         raise NoSuchPartitionError
     if dataset == catalog.messages.id and rest.split("/", 1)[0] == "unclassified":

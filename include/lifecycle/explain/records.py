@@ -7,12 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from lifecycle.catalog.models import Accounts, Records, StagedRecords
+from lifecycle.catalog.tiers import UNKNOWN
 from lifecycle.config import Configuration
 from lifecycle.explain.lead import lead_terms
 from lifecycle.explain.sentences import Case, taken_after, tell
 from lifecycle.policy.models import Category, Tier
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.explained import Row, row_of
+from lifecycle.stores.postgres.explained import Row, row_of, share_of_row
 from lifecycle.stores.postgres.facts import message_facts
 from lifecycle.stores.postgres.messages import locate
 
@@ -55,8 +56,18 @@ def as_data(case: Case) -> dict[str, Any]:
 
 
 def dataset_of(config: Configuration, name: str) -> Records | Accounts | None:
-    """The ordinary table of a dataset id."""
-    return next((dataset for dataset in config.catalog.row_by_row if dataset.id == name), None)
+    """The ordinary table of a dataset id, or a part of one; of a table of several tiers also the whole of it."""
+    whole = (each for item in config.catalog.tables for each in (*item.parts, item))
+    return next((each for each in (*config.catalog.row_by_row, *whole) if each.id == name), None)
+
+
+def shares_of(config: Configuration, dataset: Records | Accounts) -> tuple[Records, ...]:
+    """The parts that a dataset of rows of several tiers is judged by; none where it is judged as one."""
+    if not isinstance(dataset, Records) or dataset.tiers is None:
+        return ()
+    return tuple(
+        each for each in config.catalog.records if each.share_of is not None and each.share_of.names[0] == dataset.id
+    )
 
 
 def explain_record(
@@ -66,7 +77,9 @@ def explain_record(
     written with '/' between its parts."""
     head = {"kind": "record", "dataset": dataset.id, "key": key}
     parts = key.split("/") if len(dataset.key_columns) > 1 else [key]
-    row = row_of(conn, config.catalog, dataset, parts, as_of)
+    shares = shares_of(config, dataset)
+    mine = share_of_row(conn, shares, parts) if shares else dataset
+    row = row_of(conn, config.catalog, mine, parts, as_of) if mine is not None else None
     if row is None:
         return head | {"location": ABSENT, "text": f"No row of that key is in {dataset.table}."}
     case = Case(dataset.category, _tier(row), row.clock, row.facts, config.policy, as_of, dataset.table)
@@ -89,8 +102,8 @@ def _stage(dataset: StagedRecords, row: Row, text: str) -> dict[str, Any]:
 
 
 def _tier(row: Row) -> str:
-    """Rules of ordinary tables do not differ by tier."""
-    return row.tier if row.tier in set(Tier) else Tier.CONSUMER.value
+    """Where rows are not told apart by tier, rules do not differ by it."""
+    return row.tier if row.tier in {*Tier, UNKNOWN} else Tier.CONSUMER.value
 
 
 def _training(case: Case, row: Row) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lifecycle.stores.postgres.columns import misfits
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.indexes import missing_indexes
 from lifecycle.stores.postgres.stage_indexes import missing_for_stages, unfit_for_stages
+from lifecycle.stores.postgres.tier_columns import missing_for_tiers, unfit_for_tiers
 from lifecycle.stores.postgres.tree import check_tree
 
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ def check_stores(conn: Connection, s3: S3Client, catalog: Catalog) -> None:
             raise PreconditionError(
                 f"table {name} of dataset {dataset.id} does not exist; run 'lifecycle store create'"
             )
-    unfit = [*misfits(conn, catalog), *unfit_for_stages(conn, catalog)]
+    unfit = [*misfits(conn, catalog), *unfit_for_stages(conn, catalog), *unfit_for_tiers(conn, catalog)]
     if unfit:
         raise PreconditionError("; ".join(map(str, unfit)))
-    for missing in (*missing_indexes(conn, catalog), *missing_for_stages(conn, catalog)):
+    slow = (*missing_indexes(conn, catalog), *missing_for_stages(conn, catalog), *missing_for_tiers(conn, catalog))
+    for missing in slow:
         log.warning("%s", missing)
     check_bucket(s3, catalog.evidence_bucket, versioned=True, object_lock=True)
     if not catalog.has_messages:

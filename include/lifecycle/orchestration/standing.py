@@ -93,7 +93,7 @@ def _names_of(dataset: Dataset) -> tuple[str, ...]:
         return (dataset.id, *(part.id for part in dataset.parts))
     if not isinstance(dataset, Records):
         return (dataset.id,)
-    return (*(part.id for part in dataset.parts), dataset.id, *(part.id for part in dataset.swept))
+    return tuple(each.id for each in dataset.unfolded)
 
 
 def sources(policy: Policy, catalog: Catalog, scope: str) -> Iterator[tuple[str, Source]]:

@@ -139,7 +139,7 @@ def decide(
     considered: list[Considered] = []
     winner: tuple[Rule, _Verdict] | None = None
     for trigger in policy.precedence:
-        rule = _rule(policy, trigger, category, tier if known else None)
+        rule = rule_of_tier(policy, trigger, category, tier if known else None)
         if rule is None:
             continue
         own = trigger is Trigger.DEFAULT or (trigger is Trigger.CONSENT and category is Category.FEEDBACK)
@@ -173,7 +173,8 @@ def _named(
     return Decision(rule.id, verdict.disposition, verdict.due, verdict.deadline, considered)
 
 
-def _rule(policy: Policy, trigger: Trigger, category: Category, tier: str | None) -> Rule | None:
+def rule_of_tier(policy: Policy, trigger: Trigger, category: Category, tier: str | None) -> Rule | None:
+    """The rule of a trigger for records of a tier, or (None) of an unknown one."""
     if tier is not None:
         return policy.rule_for(trigger, category, Tier(tier))
     return rule_for_unknown_tier(policy, trigger, category)

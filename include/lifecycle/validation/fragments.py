@@ -16,6 +16,7 @@ from psycopg import sql
 from lifecycle.catalog.models import Accounts, Catalog, Ids, Logs, Messages, Records
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
+from lifecycle.validation.exceptions import as_read
 
 AT_SETTLED: Final = sql.SQL("%(settled)s::timestamptz")
 AT_AS_OF: Final = sql.SQL("%(as_of)s::timestamptz")
@@ -194,21 +195,21 @@ class Reasons:
         return sql.SQL(
             "EXISTS (SELECT FROM {flags} f WHERE {record} = {message} AND (f.{cleared} IS NULL OR f.{cleared} > {at}))"
         ).format(
-            flags=relation(flags.table),
+            flags=as_read(flags, ids),
             record=comparable(sql.Identifier("f", flags.record), ids),
             cleared=sql.Identifier(flags.cleared),
             message=comparable(message, ids),
             at=at,
         )
 
-    def case_open(self, account: sql.Composable, at: sql.Composable) -> sql.Composable:
+    def case_open(self, account: sql.Composable, at: sql.Composable, ids: Ids = "uuid") -> sql.Composable:
         cases = self.catalog.cases
         return sql.SQL(
             "{account}::text IN (SELECT c.{subject}::text FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > {at})"
         ).format(
             account=account,
             subject=sql.Identifier(cases.subject),
-            cases=relation(cases.table),
+            cases=as_read(cases, ids),
             closed=sql.Identifier(cases.closed),
             at=at,
         )
@@ -222,7 +223,7 @@ class Reasons:
             "EXISTS (SELECT FROM {consents} s WHERE {group} = {conversation}"
             " AND (s.{withdrawn} IS NULL OR s.{withdrawn} > {at}) AND {end} >= {at})"
         ).format(
-            consents=relation(consents.table),
+            consents=as_read(consents, ids),
             group=comparable(sql.Identifier("s", consents.group), ids),
             conversation=comparable(conversation, ids),
             withdrawn=sql.Identifier(consents.withdrawn),
@@ -231,21 +232,26 @@ class Reasons:
         )
 
     def agreed(
-        self, account: sql.Composable, clock: sql.Composable, category: Category, at: sql.Composable
+        self,
+        account: sql.Composable,
+        clock: sql.Composable,
+        category: Category,
+        at: sql.Composable,
+        ids: Ids = "uuid",
     ) -> sql.Composable:
         """The retention agreed with an account at an instant (an interval, null without one): the latest agreement, and
         of equally late ones the one that ends first by the calendar (PostgreSQL takes a year for 360 days)."""
         terms = self.catalog.agreements
         return sql.SQL(
-            "(SELECT a.{retain} FROM {agreements} a WHERE a.{subject} = {account} AND a.{category} = {this}"
+            "(SELECT a.{retain} FROM {agreements} a WHERE {subject} = {account} AND a.{category} = {this}"
             " AND a.{since} <= {at} AND (a.{until} IS NULL OR a.{until} > {at})"
             " AND a.{retain} IS NOT NULL ORDER BY a.{since} DESC, {clock} AT TIME ZONE 'UTC' + a.{retain} LIMIT 1)"
         ).format(
             clock=clock,
             retain=sql.Identifier(terms.retain),
-            agreements=relation(terms.table),
-            subject=sql.Identifier(terms.subject),
-            account=account,
+            agreements=as_read(terms, ids),
+            subject=comparable(sql.Identifier("a", terms.subject), ids),
+            account=comparable(account, ids),
             category=sql.Identifier(terms.category),
             this=sql.Literal(category.value),
             since=sql.Identifier(terms.effective_from),
@@ -288,7 +294,7 @@ class Reasons:
             case Trigger.HOLD:
                 return self.held(of, at)
             case Trigger.CASE:
-                return self.case_open(of.account, at)
+                return self.case_open(of.account, at, of.ids)
             case Trigger.FLAG if of.message is not None:
                 return self.flagged(of.message, at, of.ids)
             case Trigger.CONSENT if of.conversation is not None and category is Category.PROMPTS_AND_OUTPUTS:

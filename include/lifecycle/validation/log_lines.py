@@ -18,7 +18,8 @@ from psycopg import sql
 from lifecycle.catalog.models import Logs
 from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.validation.fragments import AT_AS_OF, AT_SETTLED, ends, relation
+from lifecycle.validation.exceptions import as_read
+from lifecycle.validation.fragments import AT_AS_OF, AT_SETTLED, ends
 from lifecycle.validation.log_content import has_content, parsed
 from lifecycle.validation.scene import Scene
 
@@ -98,7 +99,7 @@ def _with_terms(conn: Connection, scene: Scene, category: Category) -> set[str]:
             " AND (a.{until} IS NULL OR a.{until} > {before})"
         ).format(
             subject=sql.Identifier(terms.subject),
-            agreements=relation(terms.table),
+            agreements=as_read(terms),
             category=sql.Identifier(terms.category),
             since=sql.Identifier(terms.effective_from),
             until=sql.Identifier(terms.effective_to),

@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog
+from lifecycle.catalog.models import Accounts, Catalog, Records
 from lifecycle.policy.models import Policy
 from lifecycle.validation.fragments import Reasons, Subject, relation, subject_of
 
@@ -52,6 +52,13 @@ class Scene:
         if not days:
             return sql.SQL("false")
         return sql.SQL("(({} AT TIME ZONE 'UTC')::date = ANY ({}))").format(clock, sql.Literal(days))
+
+    def awaits_table(self, dataset: Records | Accounts) -> sql.Composable:
+        """The same of an ordinary table, which is one unit, or one for each tier."""
+        share = dataset.share_of if isinstance(dataset, Records) else None
+        tier = share.tier if share is not None else None
+        found = any(name == dataset.id and each == tier for name, each, _ in self.awaiting)
+        return sql.SQL("true") if found else sql.SQL("false")
 
     @property
     def reasons(self) -> Reasons:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from lifecycle.catalog.clocks import column_of
-from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
+from lifecycle.catalog.models import Accounts, Catalog, FactTable, Messages, Records
 from lifecycle.planning.risk import ALL_TIERS, UNCLASSIFIED_TIER
 from lifecycle.policy.counterfactual import KEEPERS, without
+from lifecycle.policy.decide import rule_of_tier
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.deadlines import (
@@ -31,8 +32,9 @@ from lifecycle.stores.postgres.fates import (
     table,
     tier_of,
 )
-from lifecycle.stores.postgres.ids import found_in, named_ids
+from lifecycle.stores.postgres.ids import Ids, found_in, named_ids
 from lifecycle.stores.postgres.present import TRUE, present
+from lifecycle.stores.postgres.told import read_from
 
 AS_OF, BOUND = sql.SQL("%(as_of)s"), sql.SQL("%(bound)s")
 QUARANTINE = table("lifecycle.quarantine")
@@ -65,6 +67,8 @@ class Source:
     @property
     def tier_name(self) -> str:
         """As a standing names it: ``all`` where rules do not differ by tier."""
+        if isinstance(self.dataset, Records) and (share := self.dataset.share_of) is not None:
+            return share.name
         if self.category is not Category.PROMPTS_AND_OUTPUTS or not isinstance(self.dataset, Messages):
             return ALL_TIERS
         return self.tier.value if self.tier is not None else UNCLASSIFIED_TIER
@@ -117,7 +121,7 @@ class Source:
 def own_rule(policy: Policy, dataset: Records | Accounts) -> Rule | None:
     """The rule that ends a dataset's records: its category's default, or for feedback the consent itself."""
     trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
-    return policy.rule_for(trigger, dataset.category, tier_of(dataset))
+    return rule_of_tier(policy, trigger, dataset.category, tier_of(dataset))
 
 
 def of_messages(policy: Policy, catalog: Catalog, tier: Tier | None) -> Source:
@@ -209,18 +213,19 @@ def few_of(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
             yield column, named_ids(ERASURES, scope, asked, columns.ids)
         # What an open hold keeps has no deadline; one whose release is dated has.
         yield column, named_ids(HOLDS, scope, sql.SQL("x.released_at > %(as_of)s"), columns.ids)
-    for subjects in _subjects_of(source):
-        found = found_in(subjects, columns.ids)
+    for subjects, theirs in _subjects_of(source):
+        found = found_in(subjects, columns.ids, theirs)
         if found is not None:
             yield columns.subject, found
 
 
-def _subjects_of(source: Source) -> Iterator[sql.Composable]:
+def _subjects_of(source: Source) -> Iterator[tuple[sql.Composable, Ids]]:
+    """Accounts that cases and agreements name, with what their ids are."""
     if source.rule_of(Trigger.CASE) is not None:
         cases = source.catalog.cases
-        yield ids_of(cases.table, cases.subject, cases.closed, "{0} > %(as_of)s")
+        yield ids_of(cases, cases.closed, "{0} > %(as_of)s", source.columns.ids), cases.ids
     if source.rule_of(Trigger.AGREEMENT) is not None and source.rule.period is not None:
-        yield _parties(source, shorter_than=source.rule.period)
+        yield _parties(source, shorter_than=source.rule.period), source.catalog.agreements.ids
 
 
 def many_of(source: Source) -> Iterator[sql.Composable]:
@@ -230,7 +235,7 @@ def many_of(source: Source) -> Iterator[sql.Composable]:
         return
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
         flags = source.catalog.flags
-        flagged = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
+        flagged = ids_of(flags, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)", "uuid")
         if source.relation == QUARANTINE:
             yield sql.SQL("{} NOT IN {}").format(columns.record, flagged)  # the quarantine's ids are uuids
         else:
@@ -240,7 +245,7 @@ def many_of(source: Source) -> Iterator[sql.Composable]:
                 yield sql.SQL("{} IN {}").format(columns.record, waiting)
     consent = source.rule_of(Trigger.CONSENT)
     if columns.group is not None and consent is not None:
-        ending = found_in(_ending_consents(source, consent), columns.ids)
+        ending = found_in(_ending_consents(source, consent), columns.ids, source.catalog.consents.ids)
         if ending is not None:
             yield sql.SQL("{} IN {}").format(columns.group, ending)
 
@@ -263,7 +268,7 @@ def _parties(source: Source, shorter_than: Period | None = None) -> sql.Composed
         " AND (a.{until} IS NULL OR a.{until} > %(as_of)s) AND {shorter})"
     ).format(
         subject=sql.Identifier(terms.subject),
-        t=table(terms.table),
+        t=read_from(terms, source.columns.ids),
         category=sql.Identifier(terms.category),
         this=sql.Literal(source.category.value),
         since=sql.Identifier(terms.effective_from),
@@ -272,10 +277,11 @@ def _parties(source: Source, shorter_than: Period | None = None) -> sql.Composed
     )
 
 
-def ids_of(name: str, key: str, end: str, condition: str) -> sql.Composed:
+def ids_of(facts: FactTable, end: str, condition: str, ids: Ids) -> sql.Composed:
+    """What exceptions name whose end (``{0}``) is as a condition says, to be compared with ids of a type."""
     return sql.SQL("(SELECT x.{key} FROM {t} x WHERE {condition})").format(
-        key=sql.Identifier(key),
-        t=table(name),
+        key=sql.Identifier(facts.named),
+        t=read_from(facts, ids),
         condition=sql.SQL(condition).format(sql.Identifier("x", end)),
     )
 
@@ -289,7 +295,7 @@ def _ending_consents(source: Source, rule: Rule) -> sql.Composed:
         " AND (x.{withdrawn} IS NULL OR x.{withdrawn} > %(as_of)s))"
     ).format(
         group=sql.Identifier(consents.group),
-        t=table(consents.table),
+        t=read_from(consents, source.columns.ids),
         end=end,
         withdrawn=sql.Identifier(consents.withdrawn),
     )

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from lifecycle.catalog.clocks import Clock, EpochClock, TimestampClock, UlidClock, Uuid7Clock, column_of
-from lifecycle.catalog.models import Accounts, Catalog, Dataset, Logs, Messages, Records
+from lifecycle.catalog.clocks import Clock, EpochClock, TimestampClock, UlidClock, Uuid7Clock, column_of, in_form
+from lifecycle.catalog.models import Accounts, Catalog, Dataset, FactTable, Logs, Messages, Records
 from lifecycle.stores.postgres.clocks import ordered_like_bytes
 from lifecycle.stores.postgres.connect import Connection
 
 ID, CLOCK = "uuid", "timestamp with time zone"
+TIERS, EXCEPTIONS = "tiers", "exceptions"
 _LOCAL, _INTEGERS, _TEXTS = "timestamp without time zone", ("bigint", "integer"), ("text", "character varying")
 _IDS = {ID: (ID,), "text": _TEXTS, "bigint": _INTEGERS}
 _SORTED = "text that sorts like its bytes"
@@ -56,6 +57,10 @@ class Misfit:
     def remedy(self) -> str:
         if self.found is None:
             return "Name another column in the dataset file, or make this one"
+        if self.field == TIERS:
+            return "Name another column, say what it holds (`values: {free: consumer}` below `tiers`), or make it so"
+        if self.field == EXCEPTIONS and (line := _line_of_exceptions(self.found, ids=ID in self.wanted)) is not None:
+            return f"Write `{line}` below exceptions.{self.dataset}: all its columns of that kind are of one type"
         if self.field == "copies":
             return "Name a column that can be emptied, a jsonb one where there is a path, or leave it out of the copies"
         if self.field == "clear":
@@ -116,6 +121,15 @@ def _line(column: str, found: str) -> str | None:
             return None
 
 
+def _line_of_exceptions(found: str, *, ids: bool) -> str | None:
+    """What to write for the ids, or for all times, of a table of exceptions."""
+    if ids:
+        return next((f"ids: {kind}" for kind, types in _IDS.items() if found in types), None)
+    if found == _LOCAL:
+        return "clocks: {is: timestamp, zone: UTC}"
+    return "clocks: {is: epoch, unit: ms}" if found in _INTEGERS else None
+
+
 def _types_of(clock: Clock) -> tuple[str, ...]:
     match clock:
         case TimestampClock():
@@ -134,13 +148,18 @@ def misfits(conn: Connection, catalog: Catalog) -> list[Misfit]:
     """Ids and clocks of the dataset file, and of its exceptions, that runs must not work with."""
     found = []
     for dataset, field, table, column, wanted in _columns(catalog):
-        row = conn.execute(_TYPE, (sql.Identifier(*table.split(".", 1)).as_string(conn), column)).fetchone()
-        kind = None if row is None else str(row[0])
+        kind = type_of(conn, table, column)
         if kind not in wanted:
             found.append(Misfit(dataset, field, table, column, " or ".join(wanted), kind, _is_told(catalog, dataset)))
         elif wanted == _TEXTS and field == "clock" and not _sorted_like_bytes(conn, table, column):
             found.append(Misfit(dataset, field, table, column, _SORTED, "text of another collation"))
     return found
+
+
+def type_of(conn: Connection, table: str, column: str) -> str | None:
+    """The type of a column, as the catalogue writes it; None where there is none of that name."""
+    row = conn.execute(_TYPE, (sql.Identifier(*table.split(".", 1)).as_string(conn), column)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _is_told(catalog: Catalog, name: str) -> bool:
@@ -167,18 +186,16 @@ def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, tuple[str, 
         for field, column, wanted in _fields(dataset):
             if column is not None:
                 yield dataset.id, field, dataset.table, column, wanted
-    facts = catalog.exceptions
-    if (flags := facts.flags) is not None:
-        yield "flags", "exceptions", flags.table, flags.record, (ID,)
-        yield "flags", "exceptions", flags.table, flags.cleared, (CLOCK,)
-    if (consents := facts.consents) is not None:
-        yield "consents", "exceptions", consents.table, consents.group, (ID,)
-        yield "consents", "exceptions", consents.table, consents.withdrawn, (CLOCK,)
-    if (cases := facts.cases) is not None:
-        yield "cases", "exceptions", cases.table, cases.subject, (ID,)
-        yield "cases", "exceptions", cases.table, cases.closed, (CLOCK,)
-    if (agreements := facts.agreements) is not None:
-        yield "agreements", "exceptions", agreements.table, agreements.subject, (ID,)
+    for name in ("flags", "consents", "cases", "agreements"):
+        facts: FactTable | None = getattr(catalog.exceptions, name)
+        if facts is None:
+            continue
+        yield name, EXCEPTIONS, facts.table, facts.named, _IDS[facts.ids]
+        for column in facts.times:
+            yield name, EXCEPTIONS, facts.table, column, _types_of(in_form(column, facts.clocks))
+    for child in catalog.messages.children if catalog.has_messages else ():
+        if child.ids != ID:
+            yield catalog.messages.id, "children", child.table, child.key, _IDS[child.ids]
 
 
 def _fields(dataset: Messages | Records | Accounts) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:

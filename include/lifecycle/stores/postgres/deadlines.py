@@ -29,6 +29,7 @@ from lifecycle.stores.postgres.fates import (
     tier_of,
 )
 from lifecycle.stores.postgres.ids import Ids, exactly, folded, other, own
+from lifecycle.stores.postgres.told import read_from
 
 NEVER = sql.SQL("NULL::timestamptz")
 
@@ -167,7 +168,7 @@ def case_until(columns: Columns, catalog: Catalog) -> sql.Composable:
         "(SELECT {last} FROM {cases} x WHERE {subject} = {row} AND ({closed} IS NULL OR {closed} > %(as_of)s))"
     ).format(
         last=_LAST_END.format(end=closed),
-        cases=table(cases.table),
+        cases=read_from(cases, columns.ids),
         subject=other(sql.Identifier("x", cases.subject), columns.ids),
         row=own(columns.subject, columns.ids),
         closed=closed,
@@ -192,7 +193,7 @@ def _consent_end(group: sql.Composable, catalog: Catalog, rule: Rule, ids: Ids) 
         " AND {end} >= %(as_of)s)"
     ).format(
         end=end,
-        t=table(consents.table),
+        t=read_from(consents, ids),
         group=other(sql.Identifier("x", consents.group), ids),
         row=own(group, ids),
         withdrawn=sql.Identifier(consents.withdrawn),

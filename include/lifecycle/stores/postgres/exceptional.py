@@ -20,7 +20,7 @@ from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLD_OPEN, HOLDS, messages_of_held_conversations
 from lifecycle.stores.postgres.ids import Ids, folded, found_in, named_ids, own
 from lifecycle.stores.postgres.messages import is_due
-from lifecycle.stores.postgres.present import TRUE
+from lifecycle.stores.postgres.present import TRUE, of_share
 from lifecycle.stores.postgres.standing import everything_held
 from lifecycle.stores.postgres.tree import Partition
 
@@ -77,14 +77,15 @@ def _few(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
             yield column, named_ids(HOLDS, scope, HOLD_OPEN, columns.ids)
         if source.rule_of(Trigger.ERASURE) is not None:
             yield column, named_ids(ERASURES, scope, TRUE, columns.ids)
-    subjects = []
+    subjects: list[tuple[sql.Composable, Ids]] = []
     if source.rule_of(Trigger.CASE) is not None:
         cases = source.catalog.cases
-        subjects.append(ids_of(cases.table, cases.subject, cases.closed, "({0} IS NULL OR {0} > %(as_of)s)"))
+        still = ids_of(cases, cases.closed, "({0} IS NULL OR {0} > %(as_of)s)", columns.ids)
+        subjects.append((still, cases.ids))
     if source.rule_of(Trigger.AGREEMENT) is not None:
-        subjects.append(parties(source))
-    for query in subjects:
-        found = found_in(query, columns.ids)
+        subjects.append((parties(source), source.catalog.agreements.ids))
+    for query, theirs in subjects:
+        found = found_in(query, columns.ids, theirs)
         if found is not None:
             yield columns.subject, found
 
@@ -94,7 +95,7 @@ def _many(source: Source) -> Iterator[sql.Composable]:
     columns, catalog = source.columns, source.catalog
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
         flags = catalog.flags
-        still = ids_of(flags.table, flags.record, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)")
+        still = ids_of(flags, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)", columns.ids)
         yield sql.SQL("{} IN {}").format(own(columns.record, columns.ids), _as_own(still, columns.ids))
     reached = columns.group is None and columns.record is not None and catalog.has_messages
     if reached and columns.record is not None and source.rule_of(Trigger.HOLD) is not None:
@@ -107,7 +108,7 @@ def _many(source: Source) -> Iterator[sql.Composable]:
     feedback = source.category is Category.FEEDBACK  # whose ordinary rule the consent is
     if columns.group is not None and not feedback and source.rule_of(Trigger.CONSENT) is not None:
         consents = catalog.consents
-        still = ids_of(consents.table, consents.group, consents.withdrawn, "({0} IS NULL OR {0} > %(as_of)s)")
+        still = ids_of(consents, consents.withdrawn, "({0} IS NULL OR {0} > %(as_of)s)", columns.ids)
         yield sql.SQL("{} IN {}").format(own(columns.group, columns.ids), _as_own(still, columns.ids))
 
 
@@ -267,7 +268,9 @@ def record_tallies(
         ordinary=sql.Literal(ordinary),
         which=which,
         # Where every row counts, the whole table minus its past is counted without reading the clocks of the rest.
-        all_young=sql.SQL("") if which == TRUE else sql.SQL(" WHERE {}").format(source.columns.at.since(BOUND)),
+        all_young=sql.SQL("")
+        if which == TRUE
+        else sql.SQL(" WHERE {} AND {}").format(source.columns.at.since(BOUND), of_share(source.dataset)),
         less=sql.SQL("coalesce((SELECT sum(n) FROM past), 0)::bigint - ") if which == TRUE else sql.SQL(""),
     )
     found = conn.execute(query, params).fetchall()

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Catalog, Records
+from lifecycle.catalog.models import Accounts, Catalog, FactTable, Records
+from lifecycle.catalog.tiers import UNKNOWN
 from lifecycle.policy.decide import Fact
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection, one
@@ -35,10 +36,10 @@ from lifecycle.stores.postgres.fates import (
     tier_of,
 )
 from lifecycle.stores.postgres.ids import other, own
-from lifecycle.stores.postgres.present import present
+from lifecycle.stores.postgres.present import of_share, present
+from lifecycle.stores.postgres.told import read_from
 
 QUARANTINE = table("lifecycle.quarantine")
-ALL = sql.SQL("true")
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,11 @@ def quarantine_groups(
 def record_groups(
     conn: Connection, policy: Policy, catalog: Catalog, dataset: Records | Accounts, as_of: datetime
 ) -> list[Group]:
-    """Every row of an ordinary table."""
+    """Every row of an ordinary table, or of one tier's share of it."""
     return groups(
         conn,
         table(dataset.table),
-        ALL,
+        of_share(dataset),
         record_fate(policy, catalog, dataset),
         record_deadline(policy, catalog, dataset),
         fate_parameters(policy, as_of),
@@ -166,19 +167,18 @@ def row_of(
 ) -> Row | None:
     """One row by its key (one text per column), with every hold and request that covers it, ended ones included."""
     columns = Columns.of(dataset)
-    tier: sql.Composable = sql.Literal(tier_of(dataset).value)
-    if dataset.tier is not None and tier_of(dataset) is Tier.CONSUMER:
+    share = dataset.share_of if isinstance(dataset, Records) else None
+    ruled = tier_of(dataset)
+    tier: sql.Composable = sql.Literal(ruled.value if ruled is not None else UNKNOWN)
+    if share is None and dataset.tier is not None and ruled is Tier.CONSUMER:
         tier = sql.Identifier("m", dataset.tier)
     basis: sql.Composable = sql.SQL("NULL")
     flag: sql.Composable = sql.SQL("false")
     personal = present(dataset)
     if isinstance(dataset, Records) and dataset.basis is not None and columns.record is not None:
         basis, flag = sql.Identifier("m", dataset.basis), flagged(columns.record, catalog, columns.ids)
-    params: dict[str, Any] = {"as_of": as_of} | {f"key_{n}": part for n, part in enumerate(key)}
-    which = sql.SQL(" AND ").join(
-        sql.SQL("m.{} = {}").format(sql.Identifier(name), sql.Placeholder(f"key_{n}"))
-        for n, name in enumerate(dataset.key_columns)
-    )
+    params: dict[str, Any] = {"as_of": as_of, **_key_params(key)}
+    which = sql.SQL("{} AND {}").format(_keyed(dataset), of_share(dataset))
     found = conn.execute(
         sql.SQL("SELECT {}, {}, {}, {}, {} FROM {} m WHERE {}").format(
             columns.clock, tier, basis, flag, personal, table(dataset.table), which
@@ -204,23 +204,45 @@ def row_of(
     return Row(found[0], found[1], tuple(facts), found[2], found[3], found[4])
 
 
+def _keyed(dataset: Records | Accounts) -> sql.Composed:
+    return sql.SQL(" AND ").join(
+        sql.SQL("m.{} = {}").format(sql.Identifier(name), sql.Placeholder(f"key_{n}"))
+        for n, name in enumerate(dataset.key_columns)
+    )
+
+
+def _key_params(key: Sequence[str]) -> dict[str, Any]:
+    return {f"key_{n}": part for n, part in enumerate(key)}
+
+
+def share_of_row(conn: Connection, shares: Sequence[Records], key: Sequence[str]) -> Records | None:
+    """Of the shares of a table of several tiers, the one that a row is in; None without such a row."""
+    numbered = sql.SQL(" ").join(
+        sql.SQL("WHEN {} THEN {}").format(of_share(each), sql.Literal(number)) for number, each in enumerate(shares)
+    )
+    query = sql.SQL("SELECT CASE {} END FROM {} m WHERE {}").format(numbered, table(shares[0].table), _keyed(shares[0]))
+    found = conn.execute(query, _key_params(key)).fetchone()
+    return None if found is None else shares[found[0]]
+
+
 def _of_content(
     conn: Connection, catalog: Catalog, dataset: Records, which: sql.Composable, params: Mapping[str, Any]
 ) -> list[Fact]:
     """The exceptions that concern content alone: cases and agreements of its account, consents of its conversation."""
     query = sql.SQL("SELECT x.{}, x.{} FROM {} x, {} m WHERE {} AND {} = {}")
     found: list[Fact] = []
-    named: list[tuple[Trigger, str, str, str, str, str]] = []
+    named: list[tuple[Trigger, FactTable, str]] = []
     if (cases := catalog.exceptions.cases) is not None:
-        named.append((Trigger.CASE, cases.opened, cases.closed, cases.table, cases.subject, dataset.subject))
+        named.append((Trigger.CASE, cases, dataset.subject))
     if (given := catalog.exceptions.consents) is not None and dataset.group is not None:
-        named.append((Trigger.CONSENT, given.given, given.withdrawn, given.table, given.group, dataset.group))
-    for trigger, began, ended, name, key, column in named:
+        named.append((Trigger.CONSENT, given, dataset.group))
+    for trigger, source, column in named:
         composed = query.format(
-            *map(sql.Identifier, (began, ended)),
-            *map(table, (name, dataset.table)),
+            *map(sql.Identifier, source.times),
+            read_from(source, dataset.ids),
+            table(dataset.table),
             which,
-            other(sql.Identifier("x", key), dataset.ids),
+            other(sql.Identifier("x", source.named), dataset.ids),
             own(sql.Identifier("m", column), dataset.ids),
         )
         found += [Fact(trigger, *row) for row in conn.execute(composed, params).fetchall()]
@@ -228,7 +250,7 @@ def _of_content(
         whose = sql.SQL("SELECT m.{}::text FROM {} m WHERE {}").format(
             sql.Identifier(dataset.subject), table(dataset.table), which
         )
-        found += [fact for _, fact in agreements_of(conn, catalog, {}, one(conn, whose, params))]
+        found += [fact for _, fact in agreements_of(conn, catalog, {}, one(conn, whose, params), dataset.ids)]
     return found
 
 
@@ -268,14 +290,14 @@ def about_account(conn: Connection, catalog: Catalog, account: UUID) -> dict[str
         "cases": (
             ("opened_at", "closed_at"),
             sql.SQL("SELECT x.{}, x.{} FROM {} x WHERE x.{} = %(account)s ORDER BY 1").format(
-                *map(sql.Identifier, (cases.opened, cases.closed)), table(cases.table), sql.Identifier(cases.subject)
+                *map(sql.Identifier, cases.times), read_from(cases), sql.Identifier(cases.subject)
             ),
         ),
         "agreements": (
             ("category", "retain", "effective_from", "effective_to"),
             sql.SQL("SELECT x.{}, x.{}::text, x.{}, x.{} FROM {} x WHERE x.{} = %(account)s ORDER BY 3").format(
                 *map(sql.Identifier, (terms.category, terms.retain, terms.effective_from, terms.effective_to)),
-                table(terms.table),
+                read_from(terms),
                 sql.Identifier(terms.subject),
             ),
         ),

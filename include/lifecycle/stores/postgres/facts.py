@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog, Logs
+from lifecycle.catalog.models import Catalog, FactTable, Ids, Logs
 from lifecycle.planning.log_decision import LogFacts
 from lifecycle.policy.decide import Fact
 from lifecycle.policy.models import Category, Trigger
@@ -17,6 +17,7 @@ from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import Located
+from lifecycle.stores.postgres.told import read_from
 
 
 def _period(months: int, days: int, seconds: float) -> Period:
@@ -112,11 +113,11 @@ def _is_uuid(text: str) -> bool:
 def _cases(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> list[tuple[str, Fact]]:
     cases = catalog.cases
     rows = conn.execute(
-        sql.SQL("SELECT {s}::text, {o}, {c} FROM {t} WHERE {c} IS NULL OR {c} > %(as_of)s").format(
+        sql.SQL("SELECT {s}::text, {o}, {c} FROM {t} x WHERE {c} IS NULL OR {c} > %(as_of)s").format(
             s=sql.Identifier(cases.subject),
             o=sql.Identifier(cases.opened),
             c=sql.Identifier(cases.closed),
-            t=table(cases.table),
+            t=read_from(cases),
         ),
         params,
     ).fetchall()
@@ -128,6 +129,7 @@ def agreements_of(
     catalog: Catalog,
     params: Mapping[str, Any],
     subject: UUID | str | None = None,
+    ids: Ids = "uuid",
     *,
     category: Category = Category.PROMPTS_AND_OUTPUTS,
 ) -> list[tuple[str, Fact]]:
@@ -135,7 +137,7 @@ def agreements_of(
     rows = conn.execute(
         sql.SQL(
             "SELECT {s}::text, {f}, {u}, (extract(year FROM {r}) * 12 + extract(month FROM {r}))::int,"
-            " extract(day FROM {r})::int, extract(epoch FROM {r} - date_trunc('day', {r}))::float8 FROM {t}"
+            " extract(day FROM {r})::int, extract(epoch FROM {r} - date_trunc('day', {r}))::float8 FROM {t} x"
             " WHERE {c} = %(category)s AND {r} IS NOT NULL AND (%(subject)s::text IS NULL OR {s}::text = %(subject)s)"
         ).format(
             s=sql.Identifier(terms.subject),
@@ -143,7 +145,7 @@ def agreements_of(
             u=sql.Identifier(terms.effective_to),
             r=sql.Identifier(terms.retain),
             c=sql.Identifier(terms.category),
-            t=table(terms.table),
+            t=read_from(terms, ids),
         ),
         dict(params) | {"category": category.value, "subject": str(subject) if subject else None},
     ).fetchall()
@@ -178,21 +180,15 @@ def message_facts(conn: Connection, catalog: Catalog, record: UUID, found: Locat
     named: list[tuple[Trigger, sql.Composable]] = [
         (
             Trigger.FLAG,
-            _named(facts.flags.table, facts.flags.flagged, facts.flags.cleared, facts.flags.record, "record"),
+            _named(facts.flags, "record"),
         ),
         (
             Trigger.CONSENT,
-            _named(
-                facts.consents.table,
-                facts.consents.given,
-                facts.consents.withdrawn,
-                facts.consents.group,
-                "conversation",
-            ),
+            _named(facts.consents, "conversation"),
         ),
         (
             Trigger.CASE,
-            _named(facts.cases.table, facts.cases.opened, facts.cases.closed, facts.cases.subject, "account"),
+            _named(facts.cases, "account"),
         ),
     ]
     for trigger, query in named:
@@ -201,9 +197,9 @@ def message_facts(conn: Connection, catalog: Catalog, record: UUID, found: Locat
     return gathered
 
 
-def _named(name: str, began: str, ended: str, key: str, param: str) -> sql.Composable:
-    return sql.SQL("SELECT {}, {} FROM {} WHERE {} = {}").format(
-        sql.Identifier(began), sql.Identifier(ended), table(name), sql.Identifier(key), sql.Placeholder(param)
+def _named(facts: FactTable, param: str) -> sql.Composable:
+    return sql.SQL("SELECT {}, {} FROM {} x WHERE x.{} = {}").format(
+        *map(sql.Identifier, facts.times), read_from(facts), sql.Identifier(facts.named), sql.Placeholder(param)
     )
 
 

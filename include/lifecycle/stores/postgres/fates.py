@@ -18,6 +18,7 @@ from lifecycle.policy.models import Category, Disposition, Policy, Rule, Tier, T
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.ids import Ids, exactly, folded, other, own
+from lifecycle.stores.postgres.told import read_from
 
 HOLDS = sql.Identifier("lifecycle", "legal_holds")
 ERASURES = sql.Identifier("lifecycle", "erasure_requests")
@@ -79,8 +80,8 @@ class Columns:
         )
 
 
-def tier_of(dataset: Records | Accounts) -> Tier:
-    """The tier whose rules decide the rows of an ordinary table."""
+def tier_of(dataset: Records | Accounts) -> Tier | None:
+    """The tier whose rules decide the rows of an ordinary table; None where it is unknown."""
     return dataset.ruled_as if isinstance(dataset, Records) else Tier.CONSUMER
 
 
@@ -176,7 +177,7 @@ def flagged(record: sql.Composable, catalog: Catalog, ids: Ids = "uuid") -> sql.
     return sql.SQL(
         "EXISTS (SELECT FROM {t} f WHERE {record} = {row} AND (f.{cleared} IS NULL OR f.{cleared} > %(as_of)s))"
     ).format(
-        t=table(flags.table),
+        t=read_from(flags, ids),
         record=other(sql.Identifier("f", flags.record), ids),
         row=own(record, ids),
         cleared=sql.Identifier(flags.cleared),
@@ -188,7 +189,7 @@ def case_open(columns: Columns, catalog: Catalog) -> sql.Composable:
     return sql.SQL("{row} IN (SELECT {subject} FROM {t} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s)").format(
         row=own(columns.subject, columns.ids),
         subject=other(sql.Identifier("c", cases.subject), columns.ids),
-        t=table(cases.table),
+        t=read_from(cases, columns.ids),
         closed=sql.Identifier(cases.closed),
     )
 
@@ -200,7 +201,7 @@ def consented(group: sql.Composable, catalog: Catalog, rule: Rule, ids: Ids = "u
         "EXISTS (SELECT FROM {t} s WHERE {group} = {row} AND (s.{withdrawn} IS NULL OR s.{withdrawn} > %(as_of)s)"
         " AND lifecycle.period_end(s.{given}, {period}, {up}) >= %(as_of)s)"
     ).format(
-        t=table(consents.table),
+        t=read_from(consents, ids),
         group=other(sql.Identifier("s", consents.group), ids),
         row=own(group, ids),
         withdrawn=sql.Identifier(consents.withdrawn),
@@ -224,7 +225,7 @@ def agreed_end(columns: Columns, catalog: Catalog, category: Category) -> sql.Co
     ).format(
         clock=columns.clock,
         retain=sql.Identifier(terms.retain),
-        t=table(terms.table),
+        t=read_from(terms, columns.ids),
         subject=other(sql.Identifier("a", terms.subject), columns.ids),
         row=own(columns.subject, columns.ids),
         category=sql.Identifier(terms.category),
@@ -301,15 +302,14 @@ def _branches(
             party = sql.SQL("{} IN (SELECT {} FROM {} a)").format(
                 own(columns.subject, columns.ids),
                 other(sql.Identifier("a", terms.subject), columns.ids),
-                table(terms.table),
+                read_from(terms, columns.ids),
             )
             due = sql.SQL("({} AND {} < %(horizon)s AND {})").format(party, end, arrived)
             return [_when(due, delete), _when(sql.SQL("{} AND {} IS NOT NULL").format(party, end), keep)]
         case Trigger.DEFAULT:
             variant = policy.variant_of(rule, tier) if tier is not None else None
             chosen = variant or rule
-            name = chosen.id if tier is not None or category is not Category.PROMPTS_AND_OUTPUTS else UNCLASSIFIED
-            kept = rule.id if tier is not None or category is not Category.PROMPTS_AND_OUTPUTS else UNCLASSIFIED
+            name, kept = (chosen.id, rule.id) if tier is not None else (UNCLASSIFIED, UNCLASSIFIED)
             return [
                 _when(past(columns.clock, rule), _fate(chosen.disposition, name)),
                 _when(sql.SQL("true"), _fate(Disposition.KEEP, kept)),
@@ -325,7 +325,7 @@ def message_fate(policy: Policy, catalog: Catalog, tier: Tier | None, alias: str
 
 
 def record_fate(policy: Policy, catalog: Catalog, dataset: Records | Accounts, alias: str = "m") -> sql.Composable:
-    """The fate of a row of an ordinary table, all of one tier as far as rules differ by it."""
+    """The fate of a row of an ordinary table, or of one tier's share of it: all of one tier as far as rules differ."""
     columns = Columns.of(dataset, alias)
     if dataset.category is Category.TRAINING_USE:
         assert isinstance(dataset, Records)

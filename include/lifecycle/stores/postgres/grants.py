@@ -210,12 +210,18 @@ def _accounts(catalog: Catalog) -> tuple[Accounts, ...]:
     return (catalog.accounts,) if catalog.has_accounts else ()
 
 
+def _telling_tiers(catalog: Catalog) -> list[str]:
+    """Tables in which the tier of other tables' rows is looked up."""
+    return [each.tiers.table for each in catalog.tables if each.tiers is not None and each.tiers.table is not None]
+
+
 def schemas(catalog: Catalog) -> list[str]:
     of_messages = (catalog.messages.table, catalog.messages.research.table) if catalog.has_messages else ()
     names = [
         *of_messages,
         *vacuumed_tables(catalog),
         *locked_tables(catalog),
+        *_telling_tiers(catalog),
         *(child.table for dataset in _accounts(catalog) for child in dataset.referenced_by),
     ]
     names += [view for dataset in catalog.tables for view in dataset.refresh]
@@ -239,6 +245,8 @@ def _tables(catalog: Catalog, role: str) -> Iterator[str]:
         need(dataset.table, *_row_by_row(dataset))
         for name, what in _beside(dataset):
             need(name, "SELECT", what)
+    for name in _telling_tiers(catalog):
+        need(name, "SELECT")
     for each in _accounts(catalog):
         for child in each.referenced_by:
             need(child.table, "SELECT")

@@ -35,15 +35,35 @@ def own(column: sql.Composable, ids: Ids) -> sql.Composable:
 
 
 def other(column: sql.Composable, ids: Ids) -> sql.Composable:
-    """The id column (a uuid) of another table, to be compared with an `own`."""
+    """The id column of another table, to be compared with an `own`."""
     return own(column, ids)
 
 
-def found_in(query: sql.Composable, ids: Ids) -> sql.Composable | None:
-    """A query of uuids as one of the column's type; None where none of them can be in it."""
-    if ids == "uuid":
+def typed(column: sql.Composable, ids: Ids, wanted: Ids) -> sql.Composable:
+    """An id column of another table, of the type that it is compared with; null where it cannot name any of those.
+
+    Text and numbers are only turned into uuids: `own` and `other` compare everything else by its text.
+    """
+    if ids == "uuid" or wanted != "uuid":
+        return column
+    if ids == "bigint":
+        return sql.SQL("NULL::uuid")
+    return sql.SQL("CASE WHEN lower(btrim({column})) ~ {uuid} THEN lower(btrim({column}))::uuid END").format(
+        column=column, uuid=_IS_UUID
+    )
+
+
+def found_in(query: sql.Composable, ids: Ids, theirs: Ids = "uuid") -> sql.Composable | None:
+    """A query of ids, as `typed` makes them, as one of the column's type; None where none of them can be in it."""
+    if ids in ("uuid", theirs):
         return query
-    return sql.SQL("(SELECT z.id::text FROM {} z(id))").format(query) if ids == "text" else None
+    if ids == "text":
+        return sql.SQL("(SELECT z.id::text FROM {} z(id))").format(query)
+    if theirs == "uuid":
+        return None
+    return sql.SQL("(SELECT CASE WHEN z.id ~ '^(0|-?[1-9][0-9]{{0,17}})$' THEN z.id::bigint END FROM {} z(id))").format(
+        query
+    )
 
 
 def folded(column: sql.Composable, ids: Ids) -> sql.Composable:

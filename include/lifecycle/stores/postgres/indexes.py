@@ -44,20 +44,30 @@ def missing_indexes(conn: Connection, catalog: Catalog) -> list[MissingIndex]:
         if dataset.category is Category.TRAINING_USE:
             continue  # what it stands on decides, not its clock
         if isinstance(dataset, Messages | Records | Accounts) and _exists(conn, dataset.table):
-            tier = dataset.tier if isinstance(dataset, Messages) else None
+            tier = _fixed(dataset)
             if not has_clock_index(conn, dataset.table, column_of(dataset.clock), filtered_by=tier):
                 found.append(_missing(conn, dataset))
     return found
 
 
-def has_clock_index(conn: Connection, table: str, clock: str, *, filtered_by: str | None = None) -> bool:
+def _fixed(dataset: Messages | Records | Accounts) -> str | None:
+    """The column of its own whose value each query of a tier fixes."""
+    if isinstance(dataset, Records):
+        return dataset.tiers.column if dataset.tiers is not None and dataset.tiers.table is None else None
+    return dataset.tier if isinstance(dataset, Messages) else None
+
+
+def has_clock_index(
+    conn: Connection, table: str, clock: str, *, filtered_by: str | None = None, always: bool = False
+) -> bool:
     """Whether rows can be found in the order of their clock by an index.
 
     Args:
         filtered_by: a column that queries fix to one value; an index may begin with it.
+        always: it must.
     """
     rows = conn.execute(_KEYS, (_quoted(table),)).fetchall()
-    return any(serves(keys, clock, filtered_by) for (keys,) in rows)
+    return any(serves(keys, clock, filtered_by) for (keys,) in rows if not always or keys[:1] == [filtered_by])
 
 
 def serves(keys: list[str | None], clock: str, filtered_by: str | None) -> bool:

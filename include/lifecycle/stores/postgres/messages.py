@@ -14,6 +14,7 @@ from lifecycle.catalog.models import Catalog, Child, Messages
 from lifecycle.planning.units import Tally
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import HOLDS, table
+from lifecycle.stores.postgres.ids import own
 
 Params = dict[str, Any]
 GOING = ("delete", "deidentify")
@@ -102,12 +103,13 @@ def due_rows(
 
 
 def _child_columns(child: Child) -> dict[str, sql.Composable]:
-    return {"child": table(child.table), "key": sql.Identifier(child.key)}
+    as_key = sql.SQL("::text[]" if child.ids == "text" else "")
+    return {"child": table(child.table), "key": sql.Identifier(child.key), "as_key": as_key}
 
 
 def _not_held(catalog: Catalog, child: Child) -> sql.Composable:
     """A hold on the child's own table or dataset keeps its rows, whatever becomes of the records they belong to."""
-    named = [child.table, *(item.id for item in catalog.records if item.table == child.table)]
+    named = [child.table, *(name for item in catalog.records if item.table == child.table for name in item.names)]
     return sql.SQL(
         "NOT EXISTS (SELECT FROM {holds} h WHERE h.scope = 'dataset' AND btrim(h.target) = ANY({names})"
         " AND (h.released_at IS NULL OR h.released_at > %(as_of)s))"
@@ -119,7 +121,7 @@ def delete_children(conn: Connection, catalog: Catalog, records: Sequence[UUID],
     gone = 0
     for child in catalog.messages.children:
         gone += conn.execute(
-            sql.SQL("DELETE FROM {child} WHERE {key} = ANY(%(records)s) AND {free}").format(
+            sql.SQL("DELETE FROM {child} WHERE {key} = ANY(%(records)s::uuid[]{as_key}) AND {free}").format(
                 free=_not_held(catalog, child), **_child_columns(child)
             ),
             params | {"records": list(records)},
@@ -132,9 +134,8 @@ def delete_moved_children(conn: Connection, dataset: Messages, records: Sequence
     gone = 0
     for child in dataset.children:
         if child.moves:
-            gone += conn.execute(
-                sql.SQL("DELETE FROM {child} WHERE {key} = ANY(%s)").format(**_child_columns(child)), (list(records),)
-            ).rowcount
+            query = sql.SQL("DELETE FROM {child} WHERE {key} = ANY(%s::uuid[]{as_key})").format(**_child_columns(child))
+            gone += conn.execute(query, (list(records),)).rowcount
     return gone
 
 
@@ -151,9 +152,9 @@ def delete_children_of_dropped(
     gone = 0
     for child in catalog.messages.children:
         gone += conn.execute(
-            sql.SQL("DELETE FROM {child} c USING {leaf} m WHERE c.{key} = m.{record} AND {going} AND {free}").format(
+            sql.SQL("DELETE FROM {child} c USING {leaf} m WHERE c.{key} = {record} AND {going} AND {free}").format(
                 leaf=leaf,
-                record=sql.Identifier(catalog.messages.record),
+                record=own(sql.Identifier("m", catalog.messages.record), child.ids),
                 going=going,
                 free=_not_held(catalog, child),
                 **_child_columns(child),

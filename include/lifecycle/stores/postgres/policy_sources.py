@@ -11,14 +11,15 @@ from typing import Any
 from psycopg import sql
 
 from lifecycle.catalog.clocks import column_of
-from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
+from lifecycle.catalog.models import Accounts, Catalog, FactTable, Messages, Records
 from lifecycle.planning.due_clocks import Interval, due_clocks
-from lifecycle.policy.decide import UNCLASSIFIED, rule_for_unknown_tier
+from lifecycle.policy.decide import UNCLASSIFIED, rule_of_tier
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.stores.postgres.fates import HOLDS, Columns, fate_parameters, message_fate, record_fate, table, tier_of
 from lifecycle.stores.postgres.guard import as_old, old_params
-from lifecycle.stores.postgres.ids import found_in, named_ids
+from lifecycle.stores.postgres.ids import Ids, found_in, named_ids
 from lifecycle.stores.postgres.present import TRUE, present
+from lifecycle.stores.postgres.told import read_from
 
 # Rules of these triggers are maxima that the lead moves.
 _LED = (Trigger.FLAG, Trigger.AGREEMENT)
@@ -69,14 +70,12 @@ class Source:
 
     @property
     def tier_name(self) -> str:
-        if self.category is not Category.PROMPTS_AND_OUTPUTS or self.whole:
+        if self.whole:
             return "all"
         return self.tier.value if self.tier else UNCLASSIFIED
 
     def rule(self, policy: Policy, trigger: Trigger) -> Rule | None:
-        if self.category is Category.PROMPTS_AND_OUTPUTS and self.tier is None:
-            return rule_for_unknown_tier(policy, trigger, self.category)
-        return policy.rule_for(trigger, self.category, self.tier or Tier.CONSUMER)
+        return rule_of_tier(policy, trigger, self.category, self.tier)
 
     def differs(self, trigger: Trigger) -> bool:
         """Whether the two policies can treat what this trigger names differently."""
@@ -94,8 +93,7 @@ class Source:
             return Fates((), f"delete:{UNCLASSIFIED}", f"keep:{UNCLASSIFIED}")
         variant = policy.variant_of(rule, self.tier) if self.tier is not None and self.own is Trigger.DEFAULT else None
         chosen = variant or rule
-        unknown = self.tier is None and self.category is Category.PROMPTS_AND_OUTPUTS
-        name, kept = (UNCLASSIFIED, UNCLASSIFIED) if unknown else (chosen.id, rule.id)
+        name, kept = (UNCLASSIFIED, UNCLASSIFIED) if self.tier is None else (chosen.id, rule.id)
         due = due_clocks(rule, policy, self.pair.as_of)
         return Fates(due, f"{chosen.disposition.value}:{name}", f"keep:{kept}")
 
@@ -145,7 +143,7 @@ def records_source(pair: Pair, dataset: Records | Accounts) -> Source:
         as_old(record_fate(pair.old, pair.old_catalog, dataset)),
         record_fate(pair.new, pair.new_catalog, dataset),
         tuple(sql.Identifier(name) for name in dict.fromkeys(wanted)),
-        whole=True,
+        whole=not isinstance(dataset, Records) or dataset.share_of is None,
     )
 
 
@@ -158,18 +156,19 @@ def named(source: Source) -> Iterator[tuple[Trigger, sql.Composable, sql.Composa
             for scope, column in scopes.items():
                 if column is not None:
                     yield trigger, column, named_ids(table(f"lifecycle.{ledger}"), scope, TRUE, of.ids)
-    others: list[tuple[Trigger, sql.Composable, sql.Composable]] = []
+    others: list[tuple[Trigger, sql.Composable, sql.Composable, Ids]] = []
     if _ruled(source, Trigger.HOLD) and of.group is None and of.record is not None and pair.new_catalog.has_messages:
-        others.append((Trigger.HOLD, of.record, _of_held_conversations(pair.new_catalog)))
+        others.append((Trigger.HOLD, of.record, _of_held_conversations(pair.new_catalog), "uuid"))
     for catalog in _catalogs(pair):
         others += _from_tables(source, catalog)
-    for trigger, column, keys in others:
-        found = found_in(sql.SQL("({})").format(keys), of.ids)
+    for trigger, column, keys, theirs in others:
+        found = found_in(sql.SQL("({})").format(keys), of.ids, theirs)
         if found is not None:
             yield trigger, column, found
 
 
-def _from_tables(source: Source, catalog: Catalog) -> Iterator[tuple[Trigger, sql.Composable, sql.Composable]]:
+def _from_tables(source: Source, catalog: Catalog) -> Iterator[tuple[Trigger, sql.Composable, sql.Composable, Ids]]:
+    """As `named`, with what the ids of the exceptions are."""
     of = source.columns
     own = source.own is Trigger.CONSENT
 
@@ -177,15 +176,15 @@ def _from_tables(source: Source, catalog: Catalog) -> Iterator[tuple[Trigger, sq
         return catalog.knows(trigger, source.category) and _ruled(source, trigger)
 
     if of.record is not None and asked(Trigger.FLAG):
-        yield Trigger.FLAG, of.record, _open(catalog.flags.table, catalog.flags.record, catalog.flags.cleared)
+        yield Trigger.FLAG, of.record, _open(catalog.flags, catalog.flags.cleared, of.ids), catalog.flags.ids
     if of.group is not None and not own and asked(Trigger.CONSENT):
         given = catalog.consents
-        yield Trigger.CONSENT, of.group, _open(given.table, given.group, given.withdrawn)
+        yield Trigger.CONSENT, of.group, _open(given, given.withdrawn, of.ids), given.ids
     if asked(Trigger.CASE):
-        yield Trigger.CASE, of.subject, _open(catalog.cases.table, catalog.cases.subject, catalog.cases.closed)
+        yield Trigger.CASE, of.subject, _open(catalog.cases, catalog.cases.closed, of.ids), catalog.cases.ids
     if asked(Trigger.AGREEMENT):
         terms = catalog.agreements
-        yield Trigger.AGREEMENT, of.subject, _open(terms.table, terms.subject, terms.effective_to)
+        yield Trigger.AGREEMENT, of.subject, _open(terms, terms.effective_to, of.ids), terms.ids
 
 
 def _catalogs(pair: Pair) -> tuple[Catalog, ...]:
@@ -210,7 +209,7 @@ def _of_held_conversations(catalog: Catalog) -> sql.Composable:
     )
 
 
-def _open(name: str, key: str, ended: str) -> sql.Composable:
+def _open(facts: FactTable, ended: str, ids: Ids) -> sql.Composable:
     return sql.SQL(
         "SELECT x.{key} FROM {t} x WHERE x.{key} IS NOT NULL AND (x.{ended} IS NULL OR x.{ended} > %(as_of)s)"
-    ).format(key=sql.Identifier(key), t=table(name), ended=sql.Identifier(ended))
+    ).format(key=sql.Identifier(facts.named), t=read_from(facts, ids), ended=sql.Identifier(ended))

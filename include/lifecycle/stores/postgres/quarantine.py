@@ -18,6 +18,8 @@ from lifecycle.catalog.models import Catalog, Messages
 from lifecycle.policy.models import Policy, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import quarantine_fate, table
+from lifecycle.stores.postgres.ids import own
+from lifecycle.stores.postgres.told import read_from
 
 Params = dict[str, Any]
 
@@ -68,12 +70,12 @@ def _children(dataset: Messages) -> sql.Composable:
             parts.append(
                 sql.SQL(
                     "{name}, coalesce((SELECT jsonb_agg(to_jsonb(c) ORDER BY to_jsonb(c)::text) FROM {t} c"
-                    " WHERE c.{key} = m.{record}), '[]'::jsonb)"
+                    " WHERE c.{key} = {record}), '[]'::jsonb)"
                 ).format(
                     name=sql.Literal(child.table),
                     t=table(child.table),
                     key=sql.Identifier(child.key),
-                    record=sql.Identifier(dataset.record),
+                    record=own(sql.Identifier("m", dataset.record), child.ids),
                 )
             )
     return sql.SQL("jsonb_build_object({})").format(sql.SQL(", ").join(parts))
@@ -94,7 +96,7 @@ def _select(catalog: Catalog, fate: sql.Composable) -> sql.Composable:
         key=sql.Identifier(dataset.objects.column),
         fate=fate,
         flagged_at=sql.Identifier(flags.flagged),
-        flags=table(flags.table),
+        flags=read_from(flags),
         flag=sql.Identifier(flags.record),
         children=_children(dataset),
         t=table(dataset.table),
@@ -135,7 +137,7 @@ def candidates(
             of_day=of_day(dataset, tier),
             record=sql.Identifier(dataset.record),
             flag=sql.Identifier(flags.record),
-            flags=table(flags.table),
+            flags=read_from(flags),
             moving=_is_quarantine(fate),
         ),
         params | {"day": day, "after": after, "limit": limit},

@@ -223,7 +223,7 @@ def _remedy(reference: Reference) -> str:
 
 
 def _is_held(conn: Connection, catalog: Catalog, table: str, as_of: datetime) -> bool:
-    named = [table, *(item.id for item in catalog.records if item.table == table)]
+    named = [table, *(name for item in catalog.records if item.table == table for name in item.names)]
     return bool(
         one(
             conn,

@@ -15,6 +15,7 @@ from lifecycle.stores.postgres.columns import Misfit
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.indexes import MissingIndex, has_clock_index
 from lifecycle.stores.postgres.present import holds_any
+from lifecycle.stores.postgres.tier_columns import own_tiers
 
 _KNOWS_INPUT = 160_000
 _PARTIAL = (
@@ -34,6 +35,8 @@ def missing_for_stages(conn: Connection, catalog: Catalog) -> Iterator[MissingIn
     for dataset in catalog.tables:
         for part in dataset.parts:
             column = column_of(part.clock)
+            if any(each.id.startswith(f"{part.id}.") for each in own_tiers(dataset)):
+                continue  # each tier's rows have one
             if not _has_partial(conn, part.table, column):
                 yield MissingIndex(part.id, part.table, column, _partial(conn, part), _WHERE)
         for name, key in keyed_tables(dataset):

@@ -13,6 +13,7 @@ from typing import Any
 
 from psycopg import sql
 
+from lifecycle.catalog.models import FactTable
 from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.risk import Late, Standing, earliest
 from lifecycle.policy.decide import UNCLASSIFIED, horizon
@@ -20,9 +21,10 @@ from lifecycle.policy.models import Category, Kind, Rule, Trigger
 from lifecycle.stores.postgres.candidates import AS_OF, BOUND, Source, parties
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.deadlines import ends, holding
-from lifecycle.stores.postgres.fates import HOLDS, fate_parameters, held, interval, table
+from lifecycle.stores.postgres.fates import HOLDS, fate_parameters, held, interval
 from lifecycle.stores.postgres.ids import Ids, other, own
 from lifecycle.stores.postgres.present import TRUE
+from lifecycle.stores.postgres.told import read_from
 from lifecycle.stores.postgres.windows import in_windows
 
 # An end that no successful run has seen yet.
@@ -246,9 +248,7 @@ def _ended_keepers(source: Source) -> list[sql.Composable]:
     found: list[sql.Composable] = [last_release]
     if source.rule_of(Trigger.CASE) is not None:
         cases = catalog.cases
-        found.append(
-            _last_end(cases.table, cases.subject, columns.subject, sql.Identifier("x", cases.closed), columns.ids)
-        )
+        found.append(_last_end(cases, columns.subject, sql.Identifier("x", cases.closed), columns.ids))
     return found
 
 
@@ -260,14 +260,12 @@ def _ended_others(source: Source) -> list[sql.Composable]:
     found: list[sql.Composable] = []
     if columns.record is not None and source.rule_of(Trigger.FLAG) is not None:
         flags = catalog.flags
-        found.append(
-            _last_end(flags.table, flags.record, columns.record, sql.Identifier("x", flags.cleared), columns.ids)
-        )
+        found.append(_last_end(flags, columns.record, sql.Identifier("x", flags.cleared), columns.ids))
     consent = source.rule_of(Trigger.CONSENT)
     if columns.group is not None and consent is not None:
         given, withdrawn = (sql.Identifier("x", name) for name in (catalog.consents.given, catalog.consents.withdrawn))
         end = sql.SQL("least({}, {})").format(withdrawn, ends(given, consent))
-        found.append(_last_end(catalog.consents.table, catalog.consents.group, columns.group, end, columns.ids))
+        found.append(_last_end(catalog.consents, columns.group, end, columns.ids))
     if source.rule_of(Trigger.AGREEMENT) is not None:
         terms = catalog.agreements
         for change in (terms.effective_from, terms.effective_to):
@@ -275,17 +273,17 @@ def _ended_others(source: Source) -> list[sql.Composable]:
                 sql.Identifier(terms.category), sql.Literal(source.category.value)
             )
             changed = sql.Identifier("x", change)
-            found.append(_last_end(terms.table, terms.subject, columns.subject, changed, columns.ids, of_category))
+            found.append(_last_end(terms, columns.subject, changed, columns.ids, of_category))
     return found
 
 
 def _last_end(
-    name: str, key: str, row: sql.Composable, end: sql.Composable, ids: Ids, only: sql.Composable = TRUE
+    facts: FactTable, row: sql.Composable, end: sql.Composable, ids: Ids, only: sql.Composable = TRUE
 ) -> sql.Composable:
     return sql.SQL("(SELECT max({end}) FROM {t} x WHERE {key} = {row} AND {since} AND {only})").format(
         end=end,
-        t=table(name),
-        key=other(sql.Identifier("x", key), ids),
+        t=read_from(facts, ids),
+        key=other(sql.Identifier("x", facts.named), ids),
         row=own(row, ids),
         since=_SINCE.format(end=end),
         only=only,

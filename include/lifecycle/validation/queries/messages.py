@@ -8,6 +8,7 @@ from typing import Any
 from psycopg import sql
 
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
+from lifecycle.validation.exceptions import as_read
 from lifecycle.validation.fragments import (
     AT_AS_OF,
     AT_SETTLED,
@@ -15,7 +16,6 @@ from lifecycle.validation.fragments import (
     ends,
     ends_down,
     interval,
-    relation,
     subject_of,
 )
 from lifecycle.validation.models import Check, Promise, Severity
@@ -107,7 +107,7 @@ def _never_agreed(scene: Scene) -> sql.Composable:
     return sql.SQL(
         "NOT EXISTS (SELECT FROM {agreements} a WHERE a.{subject} = {account} AND a.{category} = {this})"
     ).format(
-        agreements=relation(terms.table),
+        agreements=as_read(terms),
         subject=sql.Identifier(terms.subject),
         account=sql.Identifier("m", scene.catalog.messages.subject),
         category=sql.Identifier(terms.category),
@@ -132,7 +132,7 @@ def _past_agreement(scene: Scene, tier: Tier, default: Rule) -> Iterator[Check]:
         " WHERE {tier} = %(tier)s AND {clock} < %(settled)s AND {now} < %(as_of)s"
     ).format(
         **names,
-        agreements=relation(terms.table),
+        agreements=as_read(terms),
         subject=sql.Identifier(terms.subject),
         category=sql.Identifier(terms.category),
         now=end_at(AT_AS_OF),
@@ -167,7 +167,7 @@ def _flagged_in_store(scene: Scene, tier: Tier) -> Check:
         " AND f.{flagged} < %(settled)s AND {clock} < %(settled)s AND {kept} IS NOT TRUE"
     ).format(
         **names,
-        flags=relation(flags.table),
+        flags=as_read(flags),
         record=sql.Identifier(flags.record),
         cleared=sql.Identifier(flags.cleared),
         flagged=sql.Identifier(flags.flagged),

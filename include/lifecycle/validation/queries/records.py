@@ -9,6 +9,7 @@ from psycopg import sql
 from lifecycle.catalog.models import Accounts, OrphanRecords, Records, StagedRecords
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
 from lifecycle.validation.clocks import perhaps_before, reading
+from lifecycle.validation.exceptions import id_of
 from lifecycle.validation.fragments import (
     AT_SETTLED,
     TARGET_UUID,
@@ -21,7 +22,9 @@ from lifecycle.validation.fragments import (
 from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.queries.stages import (
     agreement_checks,
+    judged_as,
     keeps_content,
+    of_its_tier,
     orphan_checks,
     refresh_checks,
     remains,
@@ -57,7 +60,9 @@ def record_checks(scene: Scene) -> Iterator[Check]:
 def erasure_checks(scene: Scene) -> Iterator[Check]:
     """What erasure requests ask of records and accounts."""
     for dataset in scene.catalog.records:
-        rule = scene.reasons.rule(Trigger.ERASURE, dataset.category, dataset.tier_is)
+        share = dataset.share_of
+        tier = share.tier if share is not None else dataset.tier_is
+        rule = scene.reasons.rule(Trigger.ERASURE, dataset.category, tier)
         if rule is not None:
             yield _erased_remain(scene, dataset, rule)
     if not scene.catalog.has_accounts:
@@ -81,14 +86,17 @@ def _stays(scene: Scene, dataset: Records | Accounts, trigger: Trigger = Trigger
     held = scene.reasons.held(subject, AT_SETTLED)
     if isinstance(dataset, Records) and dataset.category is Category.PROMPTS_AND_OUTPUTS:
         held = keeps_content(scene, dataset, subject, trigger)
-    waits = scene.awaits(reading(dataset.clock, "r"), dataset.id, None)
+    waits = scene.awaits_table(dataset)
     return sql.SQL("({} OR {})").format(held, waits) if scene.awaiting else held
 
 
 def _own_rule(scene: Scene, dataset: Records) -> Rule | None:
     """The rule that ends a dataset's records: its category's default, or for feedback the consent itself."""
     trigger = Trigger.CONSENT if dataset.category is Category.FEEDBACK else Trigger.DEFAULT
-    return scene.policy.rule_for(trigger, dataset.category, dataset.tier_is or Tier.CONSUMER)
+    tier = judged_as(dataset)
+    if tier is None:
+        return scene.policy.strictest(dataset.category)
+    return scene.policy.rule_for(trigger, dataset.category, tier)
 
 
 def _without_clock(dataset: Records) -> Check:
@@ -101,7 +109,7 @@ def _without_clock(dataset: Records) -> Check:
             relation(dataset.table),
             reading(dataset.clock, "r"),
             # A row that has its record goes with it, whatever its own clock says.
-            remains(dataset, "r") if isinstance(dataset, OrphanRecords) else sql.SQL("true"),
+            remains(dataset, "r") if isinstance(dataset, OrphanRecords) else of_its_tier(dataset, "r"),
         ),
     )
 
@@ -125,7 +133,7 @@ def _past_deadline(scene: Scene, dataset: Records, rule: Rule) -> Check:
         Severity.CRITICAL,
         f"{spoken(dataset)} is older than {rule.period} (rule {rule.id}) without a reason to stay"
         if isinstance(dataset, StagedRecords)
-        else f"No row of {dataset.table} is older than {rule.period} (rule {rule.id}) without a legal hold",
+        else f"{spoken(dataset)} is older than {rule.period} (rule {rule.id}) without a legal hold",
         query,
         {"settled": scene.settled},
     )
@@ -225,7 +233,7 @@ def _child_checks(scene: Scene) -> Iterator[Check]:
             Severity.CRITICAL if child.moves else Severity.WARNING,
             f"No row of {child.table} outlives its message",
             sql.SQL("SELECT 1 AS violation FROM {} c WHERE {}").format(
-                relation(child.table), _message_is_gone(scene, sql.Identifier("c", child.key))
+                relation(child.table), _message_is_gone(scene, id_of(sql.Identifier("c", child.key), child.ids))
             ),
         )
 
