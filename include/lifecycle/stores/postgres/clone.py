@@ -7,9 +7,11 @@ so that no index, constraint or statistics object needs to be renamed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import sql
 
 from lifecycle.errors import LifecycleError
@@ -62,15 +64,15 @@ def begin_clone(conn: Connection, schema: str, name: str) -> Clone:
         (oid,),
     ).fetchone() or ("p", None, "")
     _use_tablespace(conn, space)
-    conn.execute(
-        sql.SQL("CREATE {kind} TABLE {made} (LIKE {source} {parts}) USING {method}").format(
-            kind=sql.SQL("UNLOGGED" if persistence == "u" else ""),
-            made=clone.made,
-            source=clone.source,
-            parts=sql.SQL(_parts(conn)),
-            method=sql.Identifier(method or "heap"),
-        )
+    statement = sql.SQL("CREATE {kind} TABLE {made} (LIKE {source} {parts}) USING {method}").format(
+        kind=sql.SQL("UNLOGGED" if persistence == "u" else ""),
+        made=clone.made,
+        source=clone.source,
+        parts=sql.SQL(_parts(conn)),
+        method=sql.Identifier(method or "heap"),
     )
+    with _reproducing(clone):
+        conn.execute(statement)
     _apply(conn, clone, clone_sql.EMPTY_TABLE, clone.made)
     if not _identity_is_shared(conn):
         _copy_positions(conn, clone)
@@ -204,6 +206,13 @@ def _grant(conn: Connection, clone: Clone, grants: Sequence[str]) -> None:
     _run(conn, clone, grants)
 
 
+def attach(conn: Connection, clone: Clone, parent: sql.Identifier, bound: str) -> None:
+    """Make the clone, in its source's place, a partition. ``bound``: ``FOR VALUES ...`` or ``DEFAULT``."""
+    statement = sql.SQL("ALTER TABLE {} ATTACH PARTITION {} ").format(parent, clone.source).as_bytes(conn)
+    with _reproducing(clone):
+        conn.execute(statement + bound.encode())
+
+
 def settle_in(conn: Connection, clone: Clone, rest: Remainder) -> None:
     """The last touches, once the clone is a partition again."""
     conn.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS lifecycle_bounds").format(clone.source))
@@ -247,9 +256,25 @@ def _run(conn: Connection, clone: Clone, statements: Iterable[str | None]) -> No
 def _execute(conn: Connection, clone: Clone, statement: str | None) -> None:
     if statement is None:
         raise CloneError(
-            f"{clone.schema}.{clone.name}", "a definition of it has a form that this version does not know"
+            f"{clone.schema}.{clone.name}",
+            "a definition of it has a form that this version does not know, or a right on it was given by a role for"
+            " which this one may not act",
         )
-    conn.execute(statement.encode())
+    with _reproducing(clone):
+        conn.execute(statement.encode())
+
+
+@contextmanager
+def _reproducing(clone: Clone) -> Iterator[None]:
+    """What the server will not do to another table is a reason to leave the partition where it is, not to fail.
+
+    These errors speak of definitions and rights; those that speak of rows are of other classes.
+    """
+    try:
+        yield
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+        said = error.diag.message_primary or type(error).__name__
+        raise CloneError(f"{clone.schema}.{clone.name}", f"it cannot be reproduced ({said})") from None
 
 
 def _use_tablespace(conn: Connection, name: str) -> None:
