@@ -80,7 +80,8 @@ def test_where_it_lies_how_it_is_stored_and_who_gave_which_right_is_what_it_was(
 
 def test_a_number_of_its_own_goes_on_where_it_stood(nastier: tuple[str, Connection]) -> None:
     _, conn = nastier
-    write = """INSERT INTO parts."Day one" (tier, at, tenant, body) VALUES ('gold', '2026-01-01', 1, '{}') RETURNING points"""
+    write = """INSERT INTO parts."Day one" (tier, at, tenant, body) VALUES ('gold', '2026-01-01', 1, '{}')
+               RETURNING points"""
     (first,) = conn.execute(write.encode()).fetchone() or (0,)
     swap(conn)
     (second,) = conn.execute(write.encode()).fetchone() or (0,)
@@ -99,7 +100,8 @@ def test_a_right_given_by_somebody_for_whom_we_may_not_act_is_not_given_by_us_in
                GRANT CREATE ON TABLESPACE nastier_space TO nastier_runner;
                DROP PUBLICATION nastier_part; ALTER TABLE mart.events_gold OWNER TO nastier_owner;
                ALTER TABLE mart.events_rest OWNER TO nastier_owner;
-               GRANT SELECT ON mart.events TO nastier_runner; GRANT REFERENCES ON mart.tenants TO nastier_owner, nastier_runner;
+               GRANT SELECT ON mart.events TO nastier_runner;
+               GRANT REFERENCES ON mart.tenants TO nastier_owner, nastier_runner;
                ALTER TABLE parts."Day one" NO FORCE ROW LEVEL SECURITY"""
         )
         old = oid(conn)

@@ -64,8 +64,9 @@ def begin_clone(conn: Connection, schema: str, name: str) -> Clone:
         (oid,),
     ).fetchone() or ("p", None, "")
     _use_tablespace(conn, space)
+    unlogged = persistence == "u" or everything_is_published(conn)
     statement = sql.SQL("CREATE {kind} TABLE {made} (LIKE {source} {parts}) USING {method}").format(
-        kind=sql.SQL("UNLOGGED" if persistence == "u" else ""),
+        kind=sql.SQL("UNLOGGED" if unlogged else ""),
         made=clone.made,
         source=clone.source,
         parts=sql.SQL(_parts(conn)),
@@ -77,6 +78,15 @@ def begin_clone(conn: Connection, schema: str, name: str) -> Clone:
     if not _identity_is_shared(conn):
         _copy_positions(conn, clone)
     return clone
+
+
+def everything_is_published(conn: Connection) -> bool:
+    """Whether a row written to any table is told to subscribers, as the rows of a clone must not be.
+
+    They know its rows already, and no table of its name: replication would stop there. An unlogged table is published
+    nowhere, and making it a logged one is told to nobody.
+    """
+    return bool(one(conn, "SELECT EXISTS (SELECT FROM pg_publication WHERE puballtables AND pubinsert)"))
 
 
 def _parts(conn: Connection) -> str:
@@ -146,6 +156,7 @@ def finish_clone(conn: Connection, clone: Clone, *, bounds: bool = False) -> Non
     Args:
         bounds: it will be attached with the source's bounds; then its rows are held against them now.
     """
+    _apply(conn, clone, [clone_sql.LOGGED], clone.made)
     for query in clone_sql.INDEXES:
         for space, statement in _rows(conn, clone, query, clone.made):
             _use_tablespace(conn, space)

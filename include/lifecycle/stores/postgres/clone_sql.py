@@ -130,6 +130,12 @@ SELECT format('ALTER STATISTICS %%s.%%I SET STATISTICS %%s', %(schema)s::text, s
 FROM pg_statistic_ext s WHERE s.stxrelid = %(source)s AND s.stxstattarget >= 0
 """
 
+# A clone is unlogged while it is filled where all tables are published.
+LOGGED = """
+SELECT format('ALTER TABLE %%s SET LOGGED', %(target)s::text) FROM pg_class s JOIN pg_class c
+ON c.oid = to_regclass(%(target)s) WHERE s.oid = %(source)s AND s.relpersistence = 'p' AND c.relpersistence = 'u'
+"""
+
 # So that ATTACH need not read the rows once more while it holds its locks.
 BOUNDS = """
 SELECT format('ALTER TABLE %%s ADD CONSTRAINT lifecycle_bounds CHECK (%%s)', %(target)s::text, d.def)
