@@ -6,7 +6,14 @@ set -euo pipefail
 : "${AIRFLOW_HOME:?}" "${AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE:?}" "${ADMIN_PASSWORD:?set it in .env}"
 
 airflow db migrate
-airflow pools import "${POOLS_FILE:-$AIRFLOW_HOME/pools.json}"
+if [ -n "${LIFECYCLE_STORES:-}" ]; then
+  pools=$(mktemp)
+  trap 'rm -f "$pools"' EXIT
+  lifecycle stores pools > "$pools"
+  airflow pools import "$pools"
+else
+  airflow pools import "${POOLS_FILE:-$AIRFLOW_HOME/pools.json}"
+fi
 
 # Before the API server starts, or it would invent a password and print it.
 umask 077
@@ -14,5 +21,6 @@ mkdir -p "$(dirname "$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE")"
 python -c 'import json, os; print(json.dumps({"admin": os.environ["ADMIN_PASSWORD"]}))' \
   > "$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
 
-# Schemas and buckets. Where the product's store exists already, only what is missing is added.
-lifecycle store create
+# Schemas and buckets of the product's store. Where it exists already, only what is missing is added; other stores of a
+# file of stores are there before us.
+LIFECYCLE_STORES='' lifecycle store create

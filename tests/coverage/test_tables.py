@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from coverage.covering import AS_OF, REASON, cover, only, with_text
@@ -200,3 +202,23 @@ def test_an_excluded_column_of_a_table_nobody_bound(store: Store, tmp_path: Path
     assert only(cover(store, with_text(tmp_path, more=entry))).suspected == (
         "column phone (text) is named like personal data",
     )
+
+
+def test_a_partition_that_is_half_detached(store: Store) -> None:
+    """Nobody who reads the root sees its rows any more, no plan has it, and it is a partition all the same."""
+    store.insert_message(tier="beta", received_at=AS_OF - timedelta(days=3))
+    ((leaf, parent, default),) = store.sql(
+        "SELECT i.inhrelid::regclass::text, i.inhparent::regclass::text, p.partdefid::regclass::text"
+        " FROM app.messages m JOIN pg_inherits i ON i.inhrelid = m.tableoid"
+        " JOIN pg_partitioned_table p ON p.partrelid = i.inhparent"
+    )
+    assert leaf == default, "of the other kind none can be detached so while there is a default partition"
+    store.sql(f"ALTER TABLE {parent} DETACH PARTITION {leaf}")
+    store.sql(f"ALTER TABLE {parent} ATTACH PARTITION {leaf} FOR VALUES FROM (MINVALUE) TO (MAXVALUE)")
+    with psycopg.connect(store.conninfo) as reader, store.connect() as conn:
+        reader.execute(f"SELECT FROM {parent}".encode())
+        conn.execute("SET statement_timeout = '300ms'")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            conn.execute(f"ALTER TABLE {parent} DETACH PARTITION {leaf} CONCURRENTLY".encode())
+    assert store.value("SELECT count(*) FROM app.messages") == 0
+    assert {item.name for item in cover(store).differences} == {leaf}

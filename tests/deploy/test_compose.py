@@ -28,6 +28,8 @@ COMPOSE = ROOT / "docker-compose.yaml"
 AIRFLOW_SERVICES = ["airflow-apiserver", "airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"]
 VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>[A-Z][A-Z0-9_]*)(?::\?[^}]*)?\}")
 
+NOWHERE = "postgres://nobody@127.0.0.1:1/nothing"
+
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -143,16 +145,39 @@ def test_the_init_script_prepares_metadata_pools_login_and_store(store: Store, t
     }
     home.mkdir()
     script = ["bash", str(ROOT / "scripts" / "compose_init.sh")]
-    for _ in range(2):  # a second `docker compose up` runs it again
-        done = subprocess.run(script, env=env, capture_output=True, text=True, check=False, timeout=250)
+    several = {"LIFECYCLE_STORES": str(a_second_store(tmp_path)), "AIRFLOW_CONN_LIFECYCLE_POSTGRES_ANNEX": NOWHERE}
+    for more in ({}, several):  # a second `docker compose up` runs it again, here with a second store
+        done = subprocess.run(script, env={**env, **more}, capture_output=True, text=True, check=False, timeout=250)
         assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(passwords.read_text()) == {"admin": "a 'quoted\" password"}
     assert passwords.stat().st_mode & 0o077 == 0
     listed = subprocess.run(
         [BIN / "airflow", "pools", "list", "-o", "json"], env=env, capture_output=True, text=True, check=True
     )
-    assert {"retention_postgres", "retention_s3"} <= {pool["pool"] for pool in json.loads(listed.stdout)}
+    pools = {pool["pool"] for pool in json.loads(listed.stdout)}
+    assert {"retention_postgres", "retention_s3", "retention_annex_postgres", "retention_annex_s3"} <= pools
     assert store.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'lifecycle'") > 0
+
+
+def a_second_store(folder: Path) -> Path:
+    """A file of stores: the product's, and one whose database cannot be reached."""
+    path = folder / "stores.yaml"
+    datasets = ROOT / "include" / "datasets"
+    path.write_text(
+        f"version: 1\npolicy: {ROOT / 'include' / 'policies' / 'retention.yaml'}\nstores:\n"
+        f"  - {{name: default, datasets: {datasets / 'reference_store.yaml'}, postgres: lifecycle_postgres}}\n"
+        f"  - {{name: annex, datasets: {datasets / 'litellm.yaml'}, postgres: lifecycle_postgres_annex}}\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_a_file_of_stores_and_its_connections_reach_every_airflow_service() -> None:
+    """By a file that need not be there; what compose itself sets cannot be overridden by it."""
+    for name in [*AIRFLOW_SERVICES, "airflow-init"]:
+        assert services()[name]["env_file"] == [{"path": "stores.env", "required": False}]
+        assert "LIFECYCLE_STORES" not in services()[name]["environment"]
+    assert "stores.env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines(), "it holds passwords"
 
 
 def test_the_init_service_runs_that_script() -> None:

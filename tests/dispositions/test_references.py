@@ -127,9 +127,10 @@ def test_a_foreign_key_that_comes_after_the_plan_is_seen_in_the_transaction_that
     assert bench.value("SELECT count(*) FROM app.stranger") == 1
 
 
-@pytest.mark.parametrize("action", ["NO ACTION", "CASCADE"])
+@pytest.mark.parametrize("action", ["NO ACTION", "CASCADE", "NO ACTION DEFERRABLE INITIALLY DEFERRED"])
 def test_a_configured_child_goes_first_and_survivors_keep_theirs(bench: Bench, action: str) -> None:
-    age, account = 104 if action == "CASCADE" else 105, uuid4()
+    """A check that is deferred to the end of the transaction, too, sees the survivors where they are by then."""
+    age, account = next(AGES), uuid4()
     bench.day(age)
     tools(bench, action)
     going, staying = bench.write(age, 5), bench.write(age, 2, account=account)
@@ -144,6 +145,27 @@ def test_a_configured_child_goes_first_and_survivors_keep_theirs(bench: Bench, a
     with pytest.raises(Exception, match="tools_message"):
         bench.sql("UPDATE app.message_tools SET message_id = gen_random_uuid()")
     bench.sql("DELETE FROM app.message_tools")
+
+
+def test_messages_that_refer_to_messages_are_refused_by_name(bench: Bench) -> None:
+    """An answer that refers to its prompt: which of them falls due first is nothing that a partition could know."""
+    age = next(AGES)
+    bench.day(age)
+    old = bench.write(age, 2)
+    bench.sql("ALTER TABLE app.messages ADD parent uuid")
+    bench.sql(
+        "ALTER TABLE app.messages ADD CONSTRAINT answers FOREIGN KEY (tier, received_at, parent)"
+        " REFERENCES app.messages (tier, received_at, message_id) ON DELETE CASCADE"
+    )
+    try:
+        with bench.connect() as conn:
+            context, (unit,) = bench.plan(conn, age)
+            with pytest.raises(ReferencedError, match=r"constraint answers of table app\.messages ON DELETE CASCADE"):
+                expire(context, unit)
+        assert bench.records(age) == set(old)
+    finally:
+        bench.sql("ALTER TABLE app.messages DROP COLUMN parent")
+    assert bench.expire(age)[DUE]["records"] == 2
 
 
 def test_a_child_that_would_notice_being_carried_has_its_rows_left_in_place(bench: Bench) -> None:

@@ -13,9 +13,12 @@ import pytest
 import yaml
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog
+from lifecycle.catalog.models import Catalog, Messages
+from lifecycle.policy.models import Tier
 from lifecycle.shipped import SHIPPED_DATASETS, shipped
 from lifecycle.stores.postgres.grants import grants_script
+from lifecycle.stores.postgres.swap import keep_still, swap_in
+from lifecycle.stores.postgres.tree import partitions_of
 from oracle.busy import AS_OF, busy_world
 from oracle.compare import differences, report
 from oracle.endstate import judge_run
@@ -62,6 +65,10 @@ def role(servers: Servers, world: object) -> Iterator[AsRole]:
             drop_role(admin, name)
 
 
+def shipped_messages() -> Messages:
+    return Catalog.model_validate(yaml.safe_load(shipped(SHIPPED_DATASETS).read_text(encoding="utf-8"))).messages
+
+
 def drop_role(admin: Store, name: str) -> None:
     """Roles belong to the whole server, which later tests share."""
     with admin.connect() as conn:
@@ -80,11 +87,40 @@ def test_a_whole_run_succeeds_as_the_role(role: AsRole, world: object) -> None:
     done = full_run(role.store, AS_OF)
     assert done.code == 0, str(done)
     assert {"delete", "deidentify", "quarantine"} <= done.disposed().keys()
-    for command in ("status", "coverage", "audit"):
-        looked = role.store.cli(command, "--as-of", at(AS_OF), check=False)
-        assert (looked.returncode, "permission" in looked.stdout + looked.stderr) == (0, False), looked.stdout
+    as_of = ("--as-of", at(AS_OF))
+    for words in (
+        *((command, *as_of) for command in ("status", "coverage", "audit")),
+        *(("postgres", "physical"), ("policy", "validate", "--connect"), ("policy", "status"), ("ledger", "verify")),
+        *(("hold", "list"), ("s3", "reconcile", *as_of), ("s3", "shield", *as_of), ("s3", "unclassified")),
+    ):
+        looked = role.store.cli(*words, check=False)
+        said = looked.stdout + looked.stderr
+        denied = "permission denied" in said or "InsufficientPrivilege" in said
+        assert (looked.returncode, denied) == (0, False), f"{' '.join(words)}: {said}"
     found = differences(judge_run(world, AS_OF), look(role.admin))  # type: ignore[arg-type]
     assert not found, report(found)
+
+
+def test_a_partition_refers_to_what_it_referred_to_after_the_role_has_replaced_it(role: AsRole) -> None:
+    """A foreign key to a table that the dataset file does not name takes a right of its own to be made again."""
+    role.admin.sql("CREATE TABLE app.tiers (tier text PRIMARY KEY)")
+    role.admin.sql("INSERT INTO app.tiers SELECT DISTINCT tier FROM app.messages")
+    role.admin.sql("ALTER TABLE app.messages ADD CONSTRAINT known FOREIGN KEY (tier) REFERENCES app.tiers")
+    with role.admin.connect() as conn:
+        conn.execute(role.admin.cli("postgres", "grants", "--role", role.name).stdout.encode())
+        ((leaf,),) = conn.execute(
+            "SELECT tableoid::regclass::text FROM app.messages WHERE tier = 'consumer' GROUP BY 1 LIMIT 1"
+        ).fetchall()
+    with role.store.connect() as conn, conn.transaction():
+        found = next(
+            each
+            for each in partitions_of(conn, shipped_messages(), Tier.CONSUMER)
+            if f"{each.schema}.{each.name}" == leaf
+        )
+        keep_still(conn, found)
+        assert swap_in(conn, found, sql.SQL("true"), {}) > 0
+    with pytest.raises(psycopg.errors.ForeignKeyViolation, match="known"):
+        role.admin.sql("DELETE FROM app.tiers WHERE tier = 'consumer'")
 
 
 def test_the_role_can_upgrade_its_own_schema_and_owns_nothing_of_the_application(role: AsRole) -> None:

@@ -25,7 +25,8 @@ FEW_ROWS = 100
 _FORMS = {"r": Form.TABLE, "p": Form.TABLE, "v": Form.VIEW, "m": Form.COPY, "f": Form.FOREIGN}
 _OWN_TABLE = re.compile(rb"CREATE TABLE IF NOT EXISTS (lifecycle\.\w+)")
 _STAGED = re.compile(r"lifecycle\.audit_\d+_(objects|logs|facts)")
-# Partitions are folded into their root; what an extension made is the extension's.
+# Partitions are folded into their root, through which they are read. One whose DETACH ... CONCURRENTLY did not end is
+# a partition in name only: nobody who reads the root sees its rows. What an extension made is the extension's.
 _RELATIONS = """
     SELECT c.oid::bigint, n.nspname || '.' || c.relname, c.relkind::text,
            (SELECT coalesce(sum(CASE WHEN p.reltuples >= 0 THEN p.reltuples ELSE pg_relation_size(p.oid) / 100 END), 0)
@@ -34,7 +35,8 @@ _RELATIONS = """
            )::bigint,
            has_any_column_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+       AND (NOT c.relispartition OR EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhdetachpending))
        AND n.nspname <> 'information_schema' AND left(n.nspname, 3) <> 'pg_'
        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
                           AND d.deptype = 'e')

@@ -7,9 +7,11 @@ so that no index, constraint or statistics object needs to be renamed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import sql
 
 from lifecycle.errors import LifecycleError
@@ -62,19 +64,29 @@ def begin_clone(conn: Connection, schema: str, name: str) -> Clone:
         (oid,),
     ).fetchone() or ("p", None, "")
     _use_tablespace(conn, space)
-    conn.execute(
-        sql.SQL("CREATE {kind} TABLE {made} (LIKE {source} {parts}) USING {method}").format(
-            kind=sql.SQL("UNLOGGED" if persistence == "u" else ""),
-            made=clone.made,
-            source=clone.source,
-            parts=sql.SQL(_parts(conn)),
-            method=sql.Identifier(method or "heap"),
-        )
+    unlogged = persistence == "u" or everything_is_published(conn)
+    statement = sql.SQL("CREATE {kind} TABLE {made} (LIKE {source} {parts}) USING {method}").format(
+        kind=sql.SQL("UNLOGGED" if unlogged else ""),
+        made=clone.made,
+        source=clone.source,
+        parts=sql.SQL(_parts(conn)),
+        method=sql.Identifier(method or "heap"),
     )
+    with _reproducing(clone):
+        conn.execute(statement)
     _apply(conn, clone, clone_sql.EMPTY_TABLE, clone.made)
     if not _identity_is_shared(conn):
         _copy_positions(conn, clone)
     return clone
+
+
+def everything_is_published(conn: Connection) -> bool:
+    """Whether a row written to any table is told to subscribers, as the rows of a clone must not be.
+
+    They know its rows already, and no table of its name: replication would stop there. An unlogged table is published
+    nowhere, and making it a logged one is told to nobody.
+    """
+    return bool(one(conn, "SELECT EXISTS (SELECT FROM pg_publication WHERE puballtables AND pubinsert)"))
 
 
 def _parts(conn: Connection) -> str:
@@ -144,6 +156,7 @@ def finish_clone(conn: Connection, clone: Clone, *, bounds: bool = False) -> Non
     Args:
         bounds: it will be attached with the source's bounds; then its rows are held against them now.
     """
+    _apply(conn, clone, [clone_sql.LOGGED], clone.made)
     for query in clone_sql.INDEXES:
         for space, statement in _rows(conn, clone, query, clone.made):
             _use_tablespace(conn, space)
@@ -204,6 +217,13 @@ def _grant(conn: Connection, clone: Clone, grants: Sequence[str]) -> None:
     _run(conn, clone, grants)
 
 
+def attach(conn: Connection, clone: Clone, parent: sql.Identifier, bound: str) -> None:
+    """Make the clone, in its source's place, a partition. ``bound``: ``FOR VALUES ...`` or ``DEFAULT``."""
+    statement = sql.SQL("ALTER TABLE {} ATTACH PARTITION {} ").format(parent, clone.source).as_bytes(conn)
+    with _reproducing(clone):
+        conn.execute(statement + bound.encode())
+
+
 def settle_in(conn: Connection, clone: Clone, rest: Remainder) -> None:
     """The last touches, once the clone is a partition again."""
     conn.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS lifecycle_bounds").format(clone.source))
@@ -247,9 +267,25 @@ def _run(conn: Connection, clone: Clone, statements: Iterable[str | None]) -> No
 def _execute(conn: Connection, clone: Clone, statement: str | None) -> None:
     if statement is None:
         raise CloneError(
-            f"{clone.schema}.{clone.name}", "a definition of it has a form that this version does not know"
+            f"{clone.schema}.{clone.name}",
+            "a definition of it has a form that this version does not know, or a right on it was given by a role for"
+            " which this one may not act",
         )
-    conn.execute(statement.encode())
+    with _reproducing(clone):
+        conn.execute(statement.encode())
+
+
+@contextmanager
+def _reproducing(clone: Clone) -> Iterator[None]:
+    """What the server will not do to another table is a reason to leave the partition where it is, not to fail.
+
+    These errors speak of definitions and rights; those that speak of rows are of other classes.
+    """
+    try:
+        yield
+    except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+        said = error.diag.message_primary or type(error).__name__
+        raise CloneError(f"{clone.schema}.{clone.name}", f"it cannot be reproduced ({said})") from None
 
 
 def _use_tablespace(conn: Connection, name: str) -> None:

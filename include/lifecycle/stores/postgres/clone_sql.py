@@ -67,6 +67,11 @@ SELECT format('%%s %%s %%s %%s', relpersistence, relam, reltablespace, relreplid
 FROM pg_class WHERE oid = %(source)s
 """
 
+_REQUIRED = """
+SELECT format('%%I NOT NULL', attname) FROM pg_attribute
+WHERE attrelid = %(source)s AND attnum > 0 AND NOT attisdropped AND attnotnull
+"""
+
 _EXCLUSIONS = """
 SELECT coalesce(s.spcname, ''),
     format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %(target)s::text, k.conname, pg_get_constraintdef(k.oid))
@@ -123,6 +128,12 @@ WHERE s.stxrelid = %(source)s
 UNION ALL
 SELECT format('ALTER STATISTICS %%s.%%I SET STATISTICS %%s', %(schema)s::text, s.stxname, s.stxstattarget)
 FROM pg_statistic_ext s WHERE s.stxrelid = %(source)s AND s.stxstattarget >= 0
+"""
+
+# A clone is unlogged while it is filled where all tables are published.
+LOGGED = """
+SELECT format('ALTER TABLE %%s SET LOGGED', %(target)s::text) FROM pg_class s JOIN pg_class c
+ON c.oid = to_regclass(%(target)s) WHERE s.oid = %(source)s AND s.relpersistence = 'p' AND c.relpersistence = 'u'
 """
 
 # So that ATTACH need not read the rows once more while it holds its locks.
@@ -194,7 +205,7 @@ WHERE oid = %(source)s AND relforcerowsecurity
 
 _PUBLICATIONS = """
 SELECT format('ALTER PUBLICATION %%I ADD TABLE ONLY %%s', p.pubname, %(target)s::text)
-    || coalesce((SELECT format(' (%%s)', string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum))
+    || coalesce((SELECT ' (' || string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')'
         FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY(r.prattrs::int2[])), '')
     || coalesce(' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')', '')
 FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE r.prrelid = %(source)s
@@ -205,20 +216,29 @@ SELECT format('ALTER PUBLICATION %%I ADD TABLE ONLY %%s', p.pubname, %(target)s:
 FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE r.prrelid = %(source)s
 """
 
+# A right is given by whom it was given, so that it goes when his own goes. NULL: this role may not act for him.
 _GRANTS = """
 SELECT format('REVOKE ALL ON TABLE %%s FROM %%I', %(target)s::text, pg_get_userbyid(relowner))
 FROM pg_class WHERE oid = %(source)s AND relacl IS NOT NULL
-UNION ALL
-SELECT format('GRANT %%s%%s ON TABLE %%s TO %%s%%s', g.privilege_type, g.columns, %(target)s::text,
-    CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
-    CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+UNION ALL (
+SELECT CASE WHEN g.grantor = g.relowner THEN d.def
+    WHEN pg_has_role(session_user, g.grantor,
+            CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+        AND has_schema_privilege(g.grantor, g.relnamespace, 'USAGE')
+    THEN format('SET LOCAL ROLE %%I; %%s; SET LOCAL ROLE %%I', pg_get_userbyid(g.grantor), d.def, current_user) END
 FROM (
-    SELECT '' AS columns, x.grantee, x.privilege_type, x.is_grantable
-    FROM pg_class c, aclexplode(c.relacl) x WHERE c.oid = %(source)s
+    SELECT c.relowner, c.relnamespace, '' AS columns, x.*
+    FROM pg_class c, aclexplode(c.relacl) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place)
+    WHERE c.oid = %(source)s
     UNION ALL
-    SELECT format(' (%%I)', a.attname), x.grantee, x.privilege_type, x.is_grantable
-    FROM pg_attribute a, aclexplode(a.attacl) x WHERE a.attrelid = %(source)s AND a.attnum > 0 AND NOT a.attisdropped
-) g
+    SELECT c.relowner, c.relnamespace, format(' (%%I)', a.attname), x.*
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid,
+        aclexplode(a.attacl) WITH ORDINALITY x(grantor, grantee, privilege_type, is_grantable, place)
+    WHERE c.oid = %(source)s AND a.attnum > 0 AND NOT a.attisdropped
+) g, LATERAL (SELECT format('GRANT %%s%%s ON TABLE %%s TO %%s%%s', g.privilege_type, g.columns, %(target)s::text,
+    CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END,
+    CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) AS def) d
+ORDER BY g.grantor <> g.relowner, NOT g.is_grantable, g.place)
 """
 
 # Once it is a partition again: what comes from the parent has its own state, and everything has its comment.
@@ -292,7 +312,7 @@ def in_place(server_version: int) -> tuple[str, ...]:
 def alike(server_version: int) -> tuple[str, ...]:
     """What tells two partitions of one parent apart, beside their rows, bounds and names."""
     own = (_TABLE_OPTIONS, _COLUMN_SETTINGS, _OWN_INDEXES, _KIND, _OWNER, _GRANTS, _CHECKS, _STATES, _COMMENTS, _LABELS)
-    return (*own, _STATISTICS, *in_place(server_version)[2:])
+    return (*own, _REQUIRED, _STATISTICS, *in_place(server_version)[2:])
 
 
 OWNER, GRANTS = _OWNER, _GRANTS

@@ -53,6 +53,21 @@ BEGIN
     END LOOP;
 END $do$;
 """
+_REFERRED_WHY = """
+-- What the tree refers to by a foreign key: a partition that is replaced refers to it as before.
+"""
+_REFERRED = """\
+DO $do$
+DECLARE
+    name regclass;
+BEGIN
+    FOR name IN SELECT DISTINCT k.confrelid::regclass FROM pg_partition_tree({tree}) t
+                JOIN pg_constraint k ON k.conrelid = t.relid AND k.contype = 'f' AND k.conparentid = 0
+                WHERE k.confrelid NOT IN (SELECT relid FROM pg_partition_tree({tree})) LOOP
+        EXECUTE format('GRANT REFERENCES ON %s TO {role}', name);
+    END LOOP;
+END $do$;
+"""
 _SCHEMA_WHY = """
 -- Its own schema: plans, ledger, holds, requests. Who places holds and requests keeps the rights that it has.
 """
@@ -177,7 +192,10 @@ def _tree(catalog: Catalog, names: dict[str, str], inside: dict[str, str]) -> It
     yield _TREE_WHY.format(**names)
     yield member
     yield _GRANT_BESIDE.format(**names, schema=_name(_schema(catalog.messages.table)))
-    yield _TREE.format(**names | inside | {"tree": _text(_table(catalog.messages.table))})
+    tree = names | inside | {"tree": _text(_table(catalog.messages.table))}
+    yield _TREE.format(**tree)
+    yield _REFERRED_WHY
+    yield _REFERRED.format(**tree)
 
 
 def _views(catalog: Catalog, inside: dict[str, str]) -> Iterator[str]:

@@ -10,7 +10,14 @@ from psycopg import sql
 from lifecycle.catalog.models import Messages
 from lifecycle.errors import VerificationError
 from lifecycle.policy.models import Tier
-from lifecycle.stores.postgres.clone import Clone, begin_clone, copy_rows, fingerprint, finish_clone
+from lifecycle.stores.postgres.clone import (
+    Clone,
+    begin_clone,
+    copy_rows,
+    everything_is_published,
+    fingerprint,
+    finish_clone,
+)
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import at_a_free_moment
 from lifecycle.stores.postgres.partitions import NameTakenError
@@ -133,6 +140,9 @@ def _take_over(
         clock=sql.Identifier(dataset.clock), lower=lower, upper=upper
     )
     strays = copy_rows(conn, clone, default.identifier, of_span) if default is not None else 0
+    if default is not None and strays and everything_is_published(conn):
+        why = f"{strays} row(s) of {default.schema}.{default.name}, whose copy a publication of all tables would tell"
+        raise NotSwappableError(f"{parts[-1].schema}.{name}", [why])
 
     def empty_default() -> None:
         if default is None or not strays:

@@ -45,7 +45,10 @@ ORDER BY 2, 3, 1
 _OUTGOING = """
 SELECT DISTINCT n.nspname, c.relname FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE k.conrelid = %(target)s::regclass AND k.contype = 'f'
-AND NOT c.relispartition ORDER BY 1, 2
+AND NOT c.relispartition AND (has_table_privilege(c.oid, 'UPDATE') OR has_table_privilege(c.oid, 'DELETE')
+    OR CASE WHEN current_setting('server_version_num')::int >= 170000
+        THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END)
+ORDER BY 1, 2
 """
 _DEPENDENTS = """
 SELECT DISTINCT pg_describe_object(o.classid, o.objid, 0) FROM (
@@ -237,7 +240,10 @@ def _is_held(conn: Connection, catalog: Catalog, table: str, as_of: datetime) ->
 
 
 def partners(conn: Connection, leaf: Partition) -> tuple[list[sql.Identifier], list[sql.Identifier]]:
-    """The tables whose foreign keys refer to a partition, and those that it refers to."""
+    """The tables whose foreign keys refer to a partition, and those that it refers to.
+
+    Of the latter only what this role may lock; the others are locked by the statement that needs them.
+    """
     target = {"target": leaf.identifier.as_string(conn)}
     referring = {(reference.schema, reference.name) for reference in incoming(conn, leaf.schema, leaf.name)}
     referred = conn.execute(_OUTGOING.encode(), target).fetchall()

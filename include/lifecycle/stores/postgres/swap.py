@@ -12,6 +12,7 @@ from psycopg import sql
 from lifecycle.errors import LifecycleError, VerificationError
 from lifecycle.stores.postgres.clone import (
     Clone,
+    attach,
     begin_clone,
     copy_rows,
     discard,
@@ -225,10 +226,7 @@ def exchange(
     for leaf in leaves:
         _remove(conn, leaf, detach=bool(references))
     take_place(conn, clone, rest)
-    conn.execute(
-        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} ").format(first.parent_identifier, clone.source).as_bytes(conn)
-        + bound.encode()
-    )
+    attach(conn, clone, first.parent_identifier, bound)
     settle_in(conn, clone, rest)
     if name is not None and name != clone.name:
         rename(conn, clone, name)
