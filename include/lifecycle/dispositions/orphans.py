@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import islice
 
-from lifecycle.dispositions.context import RunContext
+from lifecycle.dispositions.context import RunContext, UnitRow
 from lifecycle.dispositions.gate import Gate, take_lease, through_gate
 from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, record_progress, write_intents
 from lifecycle.errors import DispositionError
@@ -24,6 +24,7 @@ from lifecycle.stores.postgres import orphans as store
 
 log = logging.getLogger(__name__)
 FATE = "delete:orphan"
+HELD = "keep:hold"
 LANDING = "landing"
 PAGE = 1_000
 # So many keys are listed before any of them is touched.
@@ -42,13 +43,13 @@ class Place:
 
 def survey_orphans(context: RunContext, tier: Tier | None) -> Iterator[Unit]:
     """One unit for a tier, or for landing (None), if anything there has no row and is old enough."""
-    count = 0 if context.waits(context.messages.id) else _count(context, tier)
-    if count:
+    free, held = (0, 0) if context.waits(context.messages.id) else _count(context, tier)
+    if free:
         yield Unit(
             unit=f"orphans/{tier.value if tier else LANDING}",
             dataset=context.messages.id,
             method=Method.ORPHANS,
-            tallies=(Tally(FATE, count, count),),
+            tallies=(Tally(FATE, free, free), *kept_by_hold(held, held)),
             tier=tier.value if tier else None,
             deadline=context.run.as_of,
         )
@@ -73,8 +74,7 @@ def expire_orphans(context: RunContext, unit: str) -> Progress:
     if failed:
         mark(context.conn, context.run.run_id, unit, "failed")
         raise DispositionError(unit, failed, {"objects failed": failed})
-    # Counted by what is left, so that a kill between a request and its commit loses no count (promise 4).
-    gone = max(0, row.planned[FATE]["objects"] - _count(context, tier))
+    gone = gone_of(row, _count(context, tier))
 
     def close(gate: Gate) -> None:
         record_progress(gate.conn, context.run.run_id, unit, {FATE: {"records": gone, "objects": gone}})
@@ -84,18 +84,37 @@ def expire_orphans(context: RunContext, unit: str) -> Progress:
     return load_unit(context.conn, context.run.run_id, unit).progress
 
 
+def kept_by_hold(records: int, objects: int = 0) -> tuple[Tally, ...]:
+    """What a hold keeps of what no row names, where there is any."""
+    return (Tally(HELD, records, objects),) if records else ()
+
+
+def gone_of(row: UnitRow, left: tuple[int, int]) -> int:
+    """How many of what was planned are gone.
+
+    Counted by what is left, so that a kill between a request and its commit loses no count (promise 4); what came
+    under a hold since the plan is left too (promise 5).
+    """
+    planned = sum(counts["records"] for counts in row.planned.values())
+    return max(0, planned - sum(left))
+
+
 def _destroy(context: RunContext, keys: Sequence[str], gate: Gate) -> int:
     from lifecycle.stores.s3.destroy import destroy_keys
 
-    still = _unnamed(context, keys)
+    still = _unnamed(context, keys).free
     found = destroy_keys(context.s3, gate, context.messages.objects.bucket, still)
     if found.held:
         log.warning("%d orphan object(s) are under an S3 lock and stay", len(found.held))
     return len(found.failed)
 
 
-def _count(context: RunContext, tier: Tier | None) -> int:
-    return sum(map(len, _orphans(context, tier)))
+def _count(context: RunContext, tier: Tier | None) -> tuple[int, int]:
+    """How many keys without a row are old enough: those that may go, and those that a hold keeps."""
+    free = held = 0
+    for page in _pages(context, tier):
+        free, held = free + len(page.free), held + len(page.held)
+    return free, held
 
 
 def _places(context: RunContext, tier: Tier | None) -> Iterator[Place]:
@@ -119,10 +138,13 @@ def _places(context: RunContext, tier: Tier | None) -> Iterator[Place]:
 
 def _orphans(context: RunContext, tier: Tier | None) -> Iterator[list[str]]:
     """Keys that are old enough and that no row names, a page at a time. Who takes them may destroy them meanwhile."""
+    return (page.free for page in _pages(context, tier) if page.free)
+
+
+def _pages(context: RunContext, tier: Tier | None) -> Iterator[store.Unnamed]:
     for window in _windows(context, tier):
         for begin in range(0, len(window), PAGE):
-            if unnamed := _unnamed(context, window[begin : begin + PAGE]):
-                yield unnamed
+            yield _unnamed(context, window[begin : begin + PAGE])
 
 
 def _windows(context: RunContext, tier: Tier | None) -> Iterator[list[str]]:
@@ -167,7 +189,6 @@ def _behind_cutoff(context: RunContext, place: Place) -> bool:
     return bool(end <= context.cutoff(place.tier))
 
 
-def _unnamed(context: RunContext, keys: Sequence[str]) -> list[str]:
-    """Of some keys, those that no row names and no hold covers."""
+def _unnamed(context: RunContext, keys: Sequence[str]) -> store.Unnamed:
     records = [(key, found.group(0) if (found := _UUID.search(key)) else None) for key in keys]
     return store.unnamed(context.conn, context.messages, context.run.as_of, records)

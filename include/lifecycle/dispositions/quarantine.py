@@ -199,7 +199,7 @@ def _cut(context: RunContext, unit: str, tier: Tier, day: date, copies: Sequence
                 "children": children,
             }
             record_progress(gate.conn, context.run.run_id, unit, {fate: counts})
-    _withdraw(context, gate, (*stale, *(copy for copy in stuck if copy not in failed)))
+    _withdraw(context, gate, tier, (*stale, *(copy for copy in stuck if copy not in failed)))
     return len(failed)
 
 
@@ -228,16 +228,20 @@ def moved_rows(moved: Sequence[Copied]) -> list[dict[str, Any]]:
     ]
 
 
-def _withdraw(context: RunContext, gate: Gate, copies: Sequence[Copied]) -> None:
+def _withdraw(context: RunContext, gate: Gate, tier: Tier, copies: Sequence[Copied]) -> None:
     """Take back the copies of messages that turned out to stay (a hold, a clear, a change, a locked object)."""
     from lifecycle.stores.s3.copy import copy_verified, exists
     from lifecycle.stores.s3.destroy import destroy_keys
 
     objects, quarantine = context.messages.objects.bucket, context.messages.quarantine.bucket
+    those = [(copy.candidate.record, copy.candidate.clock) for copy in copies]
+    named = rows.keys_named(gate.conn, context.messages, tier.value, those)
     for copy in copies:
         source = copy.candidate.object_key
-        # A kill after the source went, then a hold: the copy is the only one left, so it goes back first.
-        if source is not None and copy.object_sha256 is not None and not exists(context.s3, objects, source):
+        still_named = source is not None and named.get(copy.candidate.record) == source
+        # A kill after the source went, then a hold: the copy is the only one left, so it goes back first. What has no
+        # row any more was disposed of since, and is not brought back (case 15).
+        if source and still_named and copy.object_sha256 is not None and not exists(context.s3, objects, source):
             copy_verified(context.s3, quarantine, f"{copy.prefix}object", objects, source)
     keys = [f"{copy.prefix}{name}" for copy in copies for name in ("record.json", "object")]
     if keys:

@@ -15,6 +15,7 @@ from lifecycle.dispositions.erasure import erasable
 from lifecycle.dispositions.logs import survey_logs
 from lifecycle.dispositions.native import would_leave
 from lifecycle.dispositions.orphans import survey_orphans
+from lifecycle.dispositions.uploads import survey_uploads
 from lifecycle.planning.units import Method, Tally, Unit, choose_method, in_order
 from lifecycle.policy.models import Tier, Trigger
 from lifecycle.policy.periods import Period
@@ -48,6 +49,7 @@ def survey(context: RunContext) -> list[Unit]:
         units.extend(survey_logs(context))
         if context.catalog.has_messages:
             units.extend(survey_orphans(context, None))
+        units.extend(survey_uploads(context))
     if context.run.scope == ERASURE_SCOPE:
         units.extend(_record_unit(context, dataset) for dataset in erasable(context))
     if context.run.scope in (RECORDS_SCOPE, ERASURE_SCOPE) and context.catalog.has_accounts:

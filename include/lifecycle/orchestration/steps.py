@@ -38,6 +38,7 @@ from lifecycle.dispositions.records import expire_accounts, expire_records
 from lifecycle.dispositions.rollup import roll_up
 from lifecycle.dispositions.shield import known_to, shield_run
 from lifecycle.dispositions.survey import survey
+from lifecycle.dispositions.uploads import UPLOADS, expire_uploads
 from lifecycle.dispositions.views import refresh_views
 from lifecycle.errors import DispositionError, PreconditionError, ValidationFailedError
 from lifecycle.ledger import runs
@@ -254,7 +255,7 @@ def expire(run_id: int, unit: str, conversations: dict[str, list[str]] | None = 
             case Method.LOGS:
                 progress = expire_logs(context, unit, conversations)
             case Method.ORPHANS:
-                progress = expire_orphans(context, unit)
+                progress = (expire_uploads if unit.startswith(UPLOADS) else expire_orphans)(context, unit)
             case Method.RECORDS:
                 progress = expire_records(context, unit)
             case _:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lifecycle.policy.models import Policy
 
 # Words that ledger and plan use in the place of a rule's id.
-RESERVED = frozenset({"unclassified", "object_lock", "awaiting_approval", "not_due", "orphan", "partition"})
+RESERVED = frozenset({"unclassified", "object_lock", "awaiting_approval", "not_due", "orphan", "partition", "upload"})
 
 
 def more_contradictions(policy: Policy) -> Iterator[Contradiction]:

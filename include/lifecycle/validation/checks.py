@@ -13,6 +13,7 @@ from lifecycle.validation.queries import ledger, logs, messages, objects, quaran
 from lifecycle.validation.queries.backstop import backstop_checks, native_check
 from lifecycle.validation.queries.coverage import coverage_checks
 from lifecycle.validation.scene import Scene
+from lifecycle.validation.uploads import FACT as UPLOADS
 
 RECORDS, ERASURE = "records", "erasure"
 SCOPES: tuple[str, ...] = (*(tier.value for tier in Tier), RECORDS, ERASURE)
@@ -91,6 +92,12 @@ def _records(conn: Connection, scene: Scene) -> Iterator[Check]:
         return
     yield from messages.unclassified_checks(scene)
     yield from objects.elsewhere_checks(scene)
+    yield ledger.fact(
+        scene,
+        UPLOADS,
+        Promise.NEVER_LATE,
+        f"No unfinished upload older than {scene.policy.thresholds.orphan_margin} is left, unless a row names its key",
+    )
     for dataset in scene.catalog.log_records:
         yield from logs.log_checks(scene, dataset)
         yield ledger.fact(

@@ -22,6 +22,8 @@ from lifecycle.validation.queries.ledger import CHAIN
 from lifecycle.validation.recheck import recheck
 from lifecycle.validation.scene import Scene, Stage
 from lifecycle.validation.staging import add_fact, load_objects, top_prefixes
+from lifecycle.validation.uploads import FACT as UPLOADS
+from lifecycle.validation.uploads import left_unfinished
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -68,6 +70,7 @@ def prepare(
         elif scene.scope == RECORDS:
             for dataset in config.catalog.log_records:
                 add_fact(conn, stage, f"{dataset.id}_unreadable", stage_lines(conn, s3, scene, dataset))
+            add_fact(conn, stage, UPLOADS, left_unfinished(conn, s3, scene))
     if config.catalog.has_messages and (tiers or RECORDS in scopes):
         recheck(conn, s3, scenes[0], [tier.value for tier in tiers])
     chain = walk(conn)

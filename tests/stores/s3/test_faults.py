@@ -19,7 +19,7 @@ from lifecycle.stores.s3 import destroy, requests
 from lifecycle.stores.s3.copy import copy_verified
 from lifecycle.stores.s3.destroy import destroy_keys
 from lifecycle.stores.s3.reconciliation import Reconciliation
-from lifecycle.stores.s3.requests import Upload, abort_upload, delete_versions, iter_uploads
+from lifecycle.stores.s3.requests import abort_upload, delete_versions, iter_uploads
 from lifecycle.stores.s3.versions import ObjectVersion, iter_versions
 from oracle.s3proxy import Proxy, Reply, Request, error_reply, proxied
 from stores.s3 import VERSIONED
@@ -329,7 +329,8 @@ def test_case_27_further_tries_of_the_client_itself_need_the_permit_too(
 def test_case_27_an_abort_that_the_client_tries_again_needs_the_permit_too(faulty: Faulty, s3: S3Client) -> None:
     """As above, for an unfinished upload."""
     patient = impatient(S3Server(faulty.client.meta.endpoint_url), tries=4)
-    upload = Upload("odd/1", s3.create_multipart_upload(Bucket=VERSIONED, Key="odd/1")["UploadId"])
+    s3.create_multipart_upload(Bucket=VERSIONED, Key="odd/1")
+    (upload,) = iter_uploads(s3, VERSIONED, "odd/")
     strikes = faulty.nth(destroys)
     faulty.proxy.instead = lambda request: error_reply(503, "SlowDown") if strikes(request) else None
     with pytest.raises(FencedOutError):

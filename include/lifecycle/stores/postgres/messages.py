@@ -265,3 +265,23 @@ def has_objects(conn: Connection, dataset: Messages, leaf: sql.Composable) -> bo
 
 def is_empty(conn: Connection, leaf: sql.Composable) -> bool:
     return conn.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(leaf)).fetchone() is None
+
+
+def keys_named(
+    conn: Connection, dataset: Messages, tier: str, rows: Sequence[tuple[UUID, datetime]]
+) -> dict[UUID, str | None]:
+    """Of some messages (record, clock) those that still have a row, each with the key that it names."""
+    found = conn.execute(
+        sql.SQL(
+            "SELECT m.{record}, m.{key} FROM unnest(%s::uuid[], %s::timestamptz[]) AS k (record, clock) JOIN {t} m"
+            " ON m.{record} = k.record AND m.{clock} = k.clock AND m.{tier} = %s"
+        ).format(
+            record=sql.Identifier(dataset.record),
+            key=sql.Identifier(dataset.objects.column),
+            clock=sql.Identifier(dataset.clock),
+            tier=sql.Identifier(dataset.tier),
+            t=table(dataset.table),
+        ),
+        ([record for record, _ in rows], [clock for _, clock in rows], tier),
+    ).fetchall()
+    return dict(found)

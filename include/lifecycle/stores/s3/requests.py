@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
@@ -167,6 +168,7 @@ class Upload:
 
     key: str
     upload_id: str
+    begun_at: datetime
 
 
 def iter_uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[Upload]:
@@ -192,7 +194,7 @@ def _uploads(s3: S3Client, bucket: str, prefix: str, *, encoded: bool) -> Iterat
             for entry in page.get("Uploads", []):
                 key = unquote_plus(entry["Key"]) if encoded else entry["Key"]
                 if key.startswith(prefix):
-                    yield Upload(key, entry["UploadId"])
+                    yield Upload(key, entry["UploadId"], entry["Initiated"])
 
 
 def abort_upload(s3: S3Client, permit: Permit, bucket: str, upload: Upload) -> bool:
