@@ -231,13 +231,13 @@ def test_it_is_told_in_words_and_on_the_page(done: Done) -> None:
     name = "requests/date=2023-01-01/part-7.jsonl.gz"
     done.store.put_object(LOGS, name, body)
     try:
-        said = json.loads(done.store.cli("explain", "object", LOGS, name, "--as-of", at(AS_OF), "--json").stdout)
+        said = json.loads(done.store.cli("explain", "object", f"{LOGS}/{name}", "--as-of", at(AS_OF), "--json").stdout)
         assert said["due"] == {"usage": 1}
-        assert said["stages"]["content"]["due"]["consumer_default"] == 2
+        assert said["stages"]["content"]["due"]["consumer_default"] == 3
         assert "to lose their content (prompt, request.messages)" in said["text"]
         day = ("explain", "partition", "request_logs.content/2023-01-01", "--as-of", at(AS_OF), "--json")
         told = json.loads(done.store.cli(*day).stdout)
-        assert told["due"]["consumer_default"] == 2
+        assert told["due"]["consumer_default"] == 3
     finally:
         for one in done.store.versions(LOGS, name):
             done.store.s3.delete_object(Bucket=LOGS, Key=name, VersionId=one.version_id)
@@ -265,5 +265,7 @@ def test_the_auditor_is_red_when_a_due_field_is_still_there(done: Done) -> None:
         "business": 1,
         "unclassified": 1,
     }
+    absent = [each["violations"] for each in told["checks"] if each["name"] == "request_logs.content_fields_absent"]
+    assert absent == [0]
     for one in done.store.versions(LOGS, "requests/date=2023-01-01/part-9"):
         done.store.s3.delete_object(Bucket=LOGS, Key=one.key, VersionId=one.version_id)
