@@ -231,20 +231,37 @@ def test_it_is_told_in_words_and_on_the_page(done: Done) -> None:
     name = "requests/date=2023-01-01/part-7.jsonl.gz"
     done.store.put_object(LOGS, name, body)
     try:
-        said = json.loads(done.store.cli("explain", "object", LOGS, name, "--as-of", at(AS_OF), "--json").stdout)
+        said = json.loads(done.store.cli("explain", "object", f"{LOGS}/{name}", "--as-of", at(AS_OF), "--json").stdout)
         assert said["due"] == {"usage": 1}
-        assert said["stages"]["content"]["due"]["consumer_default"] == 2
+        assert said["stages"]["content"]["due"]["consumer_default"] == 3
         assert "to lose their content (prompt, request.messages)" in said["text"]
         day = ("explain", "partition", "request_logs.content/2023-01-01", "--as-of", at(AS_OF), "--json")
         told = json.loads(done.store.cli(*day).stdout)
-        assert told["due"]["consumer_default"] == 2
+        assert told["due"]["consumer_default"] == 3
     finally:
         for one in done.store.versions(LOGS, name):
             done.store.s3.delete_object(Bucket=LOGS, Key=name, VersionId=one.version_id)
-    with run_context(steps.begin("records", AS_OF + timedelta(minutes=2))) as context:
-        config = load_configuration()
-        found = standings(context.conn, context.s3, config.policy, config.catalog, AS_OF, ["records"])
+    config = load_configuration()
+    with done.store.connect() as conn:
+        found = standings(conn, done.store.s3, config.policy, config.catalog, AS_OF, ["records"])
     assert [each.rule for each in found if each.dataset == "request_logs.content"] == ["business_default"]
+
+
+def test_a_required_column_is_left_in_place_and_named_with_its_remedy(done: Done) -> None:
+    """Case 23: a null cannot be written there; whoever may read the bucket is told which object it is."""
+    rows = pa.Table.from_pylist([record("content")])
+    fields = [field.with_nullable(field.name != "prompt") for field in rows.schema]
+    sink = io.BytesIO()
+    pq.write_table(rows.cast(pa.schema(fields)), sink)
+    name = "requests/date=2023-01-01/part-8.parquet"
+    done.store.put_object(LOGS, name, sink.getvalue())
+    told = json.loads(done.store.cli("s3", "unclassified", "--json", check=False).stdout)
+    assert [(each["key"], each["fault"]) for each in told["objects"] if each["fault"]] == [
+        (name, "a Parquet object has a required column that is to be emptied")
+    ]
+    assert told["objects"][0]["remedy"].startswith("have it written as an optional column")
+    for one in done.store.versions(LOGS, name):
+        done.store.s3.delete_object(Bucket=LOGS, Key=name, VersionId=one.version_id)
 
 
 def test_the_auditor_is_red_when_a_due_field_is_still_there(done: Done) -> None:
@@ -265,5 +282,7 @@ def test_the_auditor_is_red_when_a_due_field_is_still_there(done: Done) -> None:
         "business": 1,
         "unclassified": 1,
     }
+    absent = [each["violations"] for each in told["checks"] if each["name"] == "request_logs.content_fields_absent"]
+    assert absent == [0]
     for one in done.store.versions(LOGS, "requests/date=2023-01-01/part-9"):
         done.store.s3.delete_object(Bucket=LOGS, Key=one.key, VersionId=one.version_id)

@@ -116,3 +116,16 @@ def test_a_stage_of_which_no_rule_speaks_is_refused(tmp_path: Path) -> None:
     policy.write_text(yaml.safe_dump(told))
     with pytest.raises(ConfigurationError, match="no rule of trigger 'default' for 'usage_records'"):
         load_configuration(policy, file)
+
+
+def test_a_stage_is_never_left_to_a_cluster(tmp_path: Path) -> None:
+    """What a cluster prepares is records that go whole; the run itself empties fields."""
+    staging = {"bucket": "staging", "prefix": "rests/"}
+    _, file = write_configuration(tmp_path, lambda logs: logs.update(prepared=staging))
+    records, content = read_catalog(file).require().log_records
+    assert (records.id, records.clear, records.prepared is not None) == ("request_logs", (), True)
+    assert (content.id, content.clear, content.prepared) == (
+        "request_logs.content",
+        ("prompt", "request.messages"),
+        None,
+    )

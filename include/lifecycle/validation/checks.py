@@ -8,6 +8,7 @@ from psycopg import sql
 
 from lifecycle.policy.models import Category, Tier
 from lifecycle.stores.postgres.connect import Connection
+from lifecycle.validation.log_lines import ABSENT
 from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.queries import ledger, logs, messages, objects, quarantine, records, runs
 from lifecycle.validation.queries.backstop import backstop_checks, native_check
@@ -108,6 +109,14 @@ def _records(conn: Connection, scene: Scene) -> Iterator[Check]:
         )
         if not dataset.clear:
             yield objects.hidden_log_versions(scene, dataset)
+            continue
+        yield ledger.fact(
+            scene,
+            f"{dataset.id}{ABSENT}",
+            Promise.CLASSIFIED,
+            f"Each field that is emptied ({', '.join(dataset.clear)}) is in some record that was read, empty or not",
+            Severity.WARNING,
+        )
     yield ledger.holds_without_records(scene)
     strays = messages.default_partition_check(
         scene, _defaults_of(conn, scene, None), messages.KNOWN_TIERS, "strays_in_default_partition.unclassified"

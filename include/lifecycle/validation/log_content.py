@@ -20,20 +20,24 @@ def parsed(raw: bytes) -> Pairs | None:
     return found if isinstance(found, Pairs) else None
 
 
-def has_content(record: Any, fields: Sequence[str]) -> bool:
-    """Whether anything but null stands in one of the fields, by their paths with dots; lists add nothing to a path."""
-    return any(True for _ in _found(record, "", fields))
+def fields_in(record: Any, fields: Sequence[str]) -> dict[str, bool]:
+    """The fields that a record has, by their paths with dots (lists add nothing to one), and whether anything but null
+    is in them."""
+    found: dict[str, bool] = {}
+    for field, held in _found(record, "", fields):
+        found[field] = found.get(field, False) or held
+    return found
 
 
-def _found(value: Any, path: str, fields: Sequence[str]) -> Iterator[str]:
+def _found(value: Any, path: str, fields: Sequence[str]) -> Iterator[tuple[str, bool]]:
     if isinstance(value, list) and not _is_map(value):
         for each in value:
             yield from _found(each, path, fields)
         return
     for key, held in _items(value):
         here = f"{path}.{key}" if path else str(key)
-        if here in fields and held is not None:
-            yield here
+        if here in fields:
+            yield here, held is not None
         elif any(field.startswith(f"{here}.") for field in fields):
             yield from _found(held, here, fields)
 

@@ -20,13 +20,16 @@ from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.exceptions import as_read
 from lifecycle.validation.fragments import AT_AS_OF, AT_SETTLED, ends
-from lifecycle.validation.log_content import has_content, parsed
+from lifecycle.validation.log_content import fields_in, parsed
 from lifecycle.validation.scene import Scene
+from lifecycle.validation.staging import add_fact
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
+# Ends the name of the count of a stage's fields that no record has.
+ABSENT = "_fields_absent"
 _COPY = "COPY {} (dataset, message, account, account_id, tier, clock, broken) FROM STDIN"
 # A downloaded Parquet file stays in memory up to this size, then on disk.
 _SPOOL_BYTES = 32 << 20
@@ -44,6 +47,8 @@ class Line:
     clock: datetime | None
     broken: bool
     content: bool = True
+    fields: frozenset[str] = frozenset()
+    """Of a stage's fields those that the record has, empty or not."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,8 @@ def _with_terms(conn: Connection, scene: Scene, category: Category) -> set[str]:
 def stage_lines(conn: Connection, s3: S3Client, scene: Scene, dataset: Logs) -> int:
     """Read every version that may hold overdue lines. Returns how many objects could not be read."""
     wanted = suspects(conn, scene, dataset)
-    unreadable = 0
+    unreadable = read = 0
+    fields: frozenset[str] = frozenset()
     versions = _versions(conn, scene, dataset, wanted)
     with conn.cursor() as cursor, cursor.copy(sql.SQL(_COPY).format(scene.stage.logs)) as sink:
         for key, version, day in versions:
@@ -123,6 +129,7 @@ def stage_lines(conn: Connection, s3: S3Client, scene: Scene, dataset: Logs) -> 
             try:
                 for line in read_lines(s3, dataset, key, version):
                     clock = line.clock or fallback
+                    read, fields = read + 1, fields | line.fields
                     if line.content and wanted.include(line, clock):
                         account_id = _uuid(line.account)
                         sink.write_row(
@@ -131,6 +138,8 @@ def stage_lines(conn: Connection, s3: S3Client, scene: Scene, dataset: Logs) -> 
             except UnreadableError as error:
                 log.warning("an object of %s cannot be read (%s)", dataset.id, error.kind)
                 unreadable += 1
+    if dataset.clear:
+        add_fact(conn, scene.stage, f"{dataset.id}{ABSENT}", len(set(dataset.clear) - fields) if read else 0)
     return unreadable
 
 
@@ -204,8 +213,9 @@ def _json_lines(lines: Any, dataset: Logs) -> Iterator[Line]:
             continue
         if dataset.clear:
             found = parsed(raw)
-            told = None if found is None else _line(dict(found), dataset, has_content(found, dataset.clear))
-            yield told or Line(None, None, None, None, True)
+            there = None if found is None else fields_in(found, dataset.clear)
+            broken = Line(None, None, None, None, True)
+            yield broken if found is None or there is None else _line(dict(found), dataset, there)
             continue
         try:
             record = json.loads(raw)
@@ -230,7 +240,7 @@ def _parquet_rows(file: IO[bytes], dataset: Logs, pq: Any) -> Iterator[Line]:
     columns = [name for name in table.schema_arrow.names if name in wanted or _begins(name, dataset)]
     for batch in table.iter_batches(_BATCH_ROWS, columns=columns):
         for record in batch.to_pylist():
-            yield _line(record, dataset, not dataset.clear or has_content(record, dataset.clear))
+            yield _line(record, dataset, fields_in(record, dataset.clear) if dataset.clear else None)
 
 
 def _begins(name: str, dataset: Logs) -> bool:
@@ -238,7 +248,7 @@ def _begins(name: str, dataset: Logs) -> bool:
     return any(field == name or field.startswith(f"{name}.") for field in dataset.clear)
 
 
-def _line(record: Mapping[str, Any], dataset: Logs, content: bool = True) -> Line:
+def _line(record: Mapping[str, Any], dataset: Logs, there: Mapping[str, bool] | None = None) -> Line:
     clock = _clock(record.get(dataset.clock))
     return Line(
         message=_text(record.get(dataset.record)),
@@ -246,7 +256,8 @@ def _line(record: Mapping[str, Any], dataset: Logs, content: bool = True) -> Lin
         tier=_text(record.get(dataset.tier)),
         clock=clock,
         broken=clock is None,
-        content=content,
+        content=there is None or any(there.values()),
+        fields=frozenset(there or ()),
     )
 
 

@@ -21,7 +21,10 @@ FIELDS = LogFields("message_id", "account_id", "tier", "received_at", CLEAR)
 NESTED = {
     "prompt": lambda names: pa.array(names).dictionary_encode(),
     "request": lambda names: pa.array(
-        [None if n % 5 == 4 else {"messages": [name] if n % 3 else None, "model": name[:4]} for n, name in enumerate(names)]
+        [
+            None if n % 5 == 4 else {"messages": [name] if n % 3 else None, "model": name[:4]}
+            for n, name in enumerate(names)
+        ]
     ),
     "choices": lambda names: pa.array(
         [

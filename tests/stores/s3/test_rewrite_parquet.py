@@ -333,7 +333,7 @@ def test_a_form_that_cannot_be_given_again_fails_before_anything_is_written(
     s3.put_object(Bucket=LOGS, Key="a.parquet", Body=bytes_of(table(PATTERN)))
     before, permit = key_versions(s3, LOGS, "a.parquet"), CountingPermit()
     real = parquet_form.settings
-    monkeypatch.setattr(parquet_form, "settings", lambda file: {**real(file), **change})
+    monkeypatch.setattr(parquet_form, "settings", lambda file, emptied: {**real(file, emptied), **change})
     with pytest.raises(VerificationError, match="6 due record"):
         rewrite_object(s3, permit, LOGS, "a.parquet", FIELDS, QUICK)
     assert key_versions(s3, LOGS, "a.parquet") == before
