@@ -3,7 +3,8 @@
     .venv/bin/python tests/benchmarks/log_ranges.py --objects 240 --milliseconds 20
 
 Servers of its own, in a temporary folder; each request is held back in the client, as on the way to a distant server.
-Prints objects a second for gates that take turns, and for gates that are open beside each other.
+Prints objects a second for plans that read one object at a time and several, for gates that take turns, and for gates
+that are open beside each other.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=240)
     parser.add_argument("--ranges", type=int, default=16)
     parser.add_argument("--milliseconds", type=float, default=20.0)
+    parser.add_argument("--only-plans", action="store_true")
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("lifecycle").setLevel(logging.WARNING)
@@ -59,9 +61,14 @@ def main() -> None:
         create_schemas(_database(postgres))
         os.environ["AIRFLOW_CONN_LIFECYCLE_POSTGRES"] = json.dumps(postgres.airflow_connection("bench"))
         os.environ["AIRFLOW_CONN_LIFECYCLE_S3"] = json.dumps(s3.airflow_connection())
-        os.environ["LIFECYCLE_DATASETS"] = str(_cut_datasets(two, -(-chosen.objects // chosen.ranges)))
         pause = chosen.milliseconds / 1000
         shared_s3_client().meta.events.register("before-send.s3", lambda **_: time.sleep(pause))
+        for read_ahead in (1, 4, 8, 16):
+            os.environ["LIFECYCLE_DATASETS"] = str(_datasets(two, read_ahead=read_ahead))
+            _measure_plan(s3, chosen.objects, read_ahead)
+        if chosen.only_plans:
+            return
+        os.environ["LIFECYCLE_DATASETS"] = str(_datasets(two, shards={"objects": -(-chosen.objects // chosen.ranges)}))
         for beside, workers in ((False, 1), (False, 4), (True, 4), (True, 8)):
             _measure(s3, chosen.objects, workers, beside)
 
@@ -72,12 +79,26 @@ def _database(postgres: Postgres) -> str:
     return postgres.conninfo("bench")
 
 
-def _cut_datasets(folder: Path, objects: int) -> Path:
+def _datasets(folder: Path, **settings: Any) -> Path:
     datasets = yaml.safe_load(shipped(SHIPPED_DATASETS).read_text(encoding="utf-8"))
-    next(each for each in datasets["datasets"] if each["type"] == "logs")["shards"] = {"objects": objects}
+    next(each for each in datasets["datasets"] if each["type"] == "logs").update(settings)
     path = folder / "datasets.yaml"
     path.write_text(yaml.safe_dump(datasets), encoding="utf-8")
     return path
+
+
+def _measure_plan(server: S3Server, objects: int, read_ahead: int) -> None:
+    client = server.client()
+    catalog = Catalog.model_validate(yaml.safe_load(shipped(SHIPPED_DATASETS).read_text(encoding="utf-8")))
+    fresh_buckets(server, client, bucket_specs(catalog))
+    _fill(client, objects)
+    run = steps.begin("records", AS_OF, run_key=f"bench/{time.monotonic_ns()}")
+    began, worked = time.monotonic(), time.process_time()
+    planned = steps.plan(run)
+    seconds, processor = time.monotonic() - began, time.process_time() - worked
+    steps.fail(run)
+    told = "plan, %d object(s) at once: %.1f objects/s, %.1f ms of processor an object (%d lines due)"
+    log.info(told, read_ahead, objects / seconds, 1000 * processor / objects, planned["disposed"]["delete"])
 
 
 def _measure(server: S3Server, objects: int, workers: int, beside: bool) -> None:

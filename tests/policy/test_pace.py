@@ -69,6 +69,23 @@ def test_a_change_of_pace_decides_nobodys_fate_and_waits_for_no_approval(tmp_pat
     assert not any(differs(dataset, before) for dataset in changed.datasets)
 
 
+def test_how_many_log_objects_are_read_at_once_is_bounded_and_waits_for_no_approval(tmp_path: Path) -> None:
+    text = shipped(SHIPPED_DATASETS).read_text(encoding="utf-8")
+    file, before = tmp_path / "datasets.yaml", load_catalog(shipped(SHIPPED_DATASETS))
+    assert {dataset.read_ahead for dataset in before.logs} == {8}
+    file.write_text(text.replace("    type: logs\n", "    type: logs\n    read_ahead: 32\n"), encoding="utf-8")
+    changed = load_catalog(file)
+    assert {dataset.read_ahead for dataset in changed.logs} == {32}
+    assert not any(differs(dataset, before) for dataset in changed.datasets)
+    for wrong in ("0", "33", "1.5", "many"):
+        file.write_text(
+            text.replace("    type: logs\n", f"    type: logs\n    read_ahead: {wrong}\n"), encoding="utf-8"
+        )
+        (problem,) = read_catalog(file).problems
+        assert problem.field.endswith(".read_ahead")
+        assert problem.remedy
+
+
 @given(
     st.timedeltas(timedelta(milliseconds=20), timedelta(seconds=30)).map(
         lambda t: timedelta(milliseconds=t // timedelta(milliseconds=1))

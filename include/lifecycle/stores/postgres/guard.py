@@ -128,7 +128,7 @@ def differs(dataset: Dataset, other: Catalog) -> bool:
 
 def _binding(dataset: Dataset) -> dict[str, Any]:
     """Everything that decides a fate; not what is made ahead, how fast it goes, by whom, and what S3 may do."""
-    own = {"create_ahead": True, "pace": True, "shards": True, "prepared": True, "expire": True}
+    own = dict.fromkeys(("create_ahead", "pace", "shards", "prepared", "read_ahead", "expire"), True)
     return dataset.model_dump(exclude={**own, "objects": {"backstop", "expire"}})
 
 
