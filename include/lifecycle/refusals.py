@@ -158,7 +158,7 @@ def _explain(
             return (
                 "must be the name of a column of type timestamptz: other clocks are for datasets of type table"
                 " and accounts",
-                f"Write for example `clock: {like}`",
+                f"Write for example `clock: {like}`, or bind it as `type: table`: its rows then go in batches",
             )
         case "string_pattern_mismatch":
             return _pattern(str(detail["ctx"]["pattern"]), given, like)
