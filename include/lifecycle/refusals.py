@@ -90,7 +90,7 @@ def _plain_path(detail: ErrorDetails) -> Path_:
     """Without the tag that pydantic puts behind the index of a member of a union (``datasets``, 0, ``table``, …)."""
     location = detail["loc"]
     if detail["type"] == "union_tag_invalid":
-        return _without_tags((*location, "is")) if location[-1:] == ("clock",) else (*location, "type")
+        return _without_tags((*location, "is")) if location[-1:] in (("clock",), ("clocks",)) else (*location, "type")
     return _without_tags(location)
 
 
@@ -100,6 +100,8 @@ def _without_tags(location: tuple[int | str, ...]) -> Path_:
         tags = {"clock": TAGS, "key": (ONE, SEVERAL)}.get(str(location[2]), ()) if len(location) >= 4 else ()
         if tags and location[3] in tags:
             location = (*location[:3], *location[4:])
+    if len(location) >= 4 and location[0] == "exceptions" and location[2] == "clocks" and location[3] in TAGS:
+        location = (*location[:3], *location[4:])
     if "orphans" in location[:-2]:
         # As above, at whatever depth a child stands.
         at = location.index("orphans") + 1
@@ -131,6 +133,8 @@ def _explain(
         case "union_tag_invalid":
             tags = [tag for tag in re.findall(r"'([^']*)'", str(detail["ctx"]["expected_tags"])) if tag != BARE]
             tag = given.get("type") if isinstance(given, dict) else detail["ctx"]["tag"]
+            if name == "is" and not isinstance(given, dict):
+                return f"must be a mapping of keys to values, not {_shown(given)}", f"Write for example {_FORM}"
             if name == "is":
                 return f"{_shown(given.get('is'))} is no kind of clock", _did_you_mean(
                     given.get("is"), tags, "Write one of"
@@ -138,6 +142,8 @@ def _explain(
             return f"type {_shown(tag)} is not known", _did_you_mean(tag, tags, "Write one of")
         case "union_tag_not_found" if name == "clock":
             return "does not say what it is", f"Write a column of type timestamptz, or for example {_TOLD}"
+        case "union_tag_not_found" if name == "clocks":
+            return "does not say what they are", f"Write for example {_FORM}"
         case "union_tag_not_found":
             return "has no type", "Add one, for example `type: table`"
         case "zone":
@@ -152,7 +158,7 @@ def _explain(
             return (
                 "must be the name of a column of type timestamptz: other clocks are for datasets of type table"
                 " and accounts",
-                f"Write for example `clock: {like}`",
+                f"Write for example `clock: {like}`, or bind it as `type: table`: its rows then go in batches",
             )
         case "string_pattern_mismatch":
             return _pattern(str(detail["ctx"]["pattern"]), given, like)
@@ -247,6 +253,7 @@ def _pattern(pattern: str, given: Any, like: str) -> tuple[str, str]:
 
 
 # One line that shows the form of a clock which is no timestamptz.
+_FORM = "`clocks: {is: timestamp, zone: UTC}`"
 _TOLD = "`clock: {column: startTime, is: timestamp, zone: UTC}`"
 
 

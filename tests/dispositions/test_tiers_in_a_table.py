@@ -16,12 +16,17 @@ import pytest
 import yaml
 from psycopg import sql
 
+from lifecycle.catalog.models import Catalog
 from lifecycle.config import load_configuration
 from lifecycle.console.data import overview
-from lifecycle.dispositions import records
+from lifecycle.dispositions import records, walks
 from lifecycle.policy.decide import decide
+from lifecycle.policy.periods import Period
 from lifecycle.shipped import SHIPPED_DATASETS, SHIPPED_POLICY, shipped
 from lifecycle.stores.postgres.fates import fate_parameters, record_fate, table
+from lifecycle.stores.postgres.grants import grants_script
+from lifecycle.stores.postgres.policy_diff import measure
+from lifecycle.stores.postgres.policy_sources import Pair
 from lifecycle.stores.postgres.present import present
 from lifecycle.stores.postgres.tier_columns import missing_for_tiers, unfit_for_tiers
 from lifecycle.validation.queries.stages import remains
@@ -117,14 +122,13 @@ def fill(store: Store) -> None:
         chat(store, f"{plan} old", plan, CONTENT[tier] + TICK)
         chat(store, f"{plan} young", plan, CONTENT[tier])
     for tier in ("consumer", "business", "unclassified"):
-        for name, age in (("old", USAGE + TICK), ("young", USAGE)):
-            call(store, f"{tier} {name}", tier, age)
-        for name, age in (("said", CONTENT[tier] + TICK), ("just said", CONTENT[tier])):
+        ages = {"old": USAGE + TICK, "young": USAGE, "said": CONTENT[tier] + TICK, "just said": CONTENT[tier]}
+        for name, age in ages.items():
             call(store, f"{tier} {name}", tier, age)
     # Cases and agreements (here of one day) count for business only; a hold and a request for everybody.
     for plan in ("free", "team"):
-        for name, age in (("case", 100), ("agreed", 2), ("held", 100), ("asked", 1)):
-            chat(store, f"{plan} {name}", plan, age * DAY)
+        for name, days in (("case", 100), ("agreed", 2), ("held", 100), ("asked", 1)):
+            chat(store, f"{plan} {name}", plan, days * DAY)
         account = f"account of {plan}"
         store.insert("app.enforcement_cases", case_id=ident(plan), account_id=ident(f"{account} case"),
                      opened_at=AS_OF - DAY, closed_at=None)  # fmt: skip
@@ -276,7 +280,7 @@ def test_sql_the_core_and_the_auditor_agree_about_every_row(store: Store) -> Non
 def test_a_row_that_changes_its_tier_is_judged_as_it_is_then(store: Store) -> None:
     """Planned as a business row, a consumer's when its batch comes: it stays."""
     chat(store, "moving", "team", 40 * DAY)
-    real = records.walks_of
+    real = walks.walks_of
 
     def moving(context: Any, dataset: Any, **how: Any) -> Any:
         store.sql("UPDATE app.chats SET \"Plan\" = 'free' WHERE chat_id = %s", ident("chat of moving"))
@@ -360,6 +364,43 @@ def test_each_tier_wants_an_index_of_its_rows_and_the_walk_uses_it(store: Store)
                     sql.SQL("EXPLAIN SELECT at, chat_id FROM app.chats m WHERE {} AND at < {} ORDER BY 1, 2 LIMIT 500")
                     .format(present(share), sql.Literal(AS_OF - 25 * DAY))).fetchall())  # fmt: skip
                 assert "chats_at_chat_id" in plan and "Filter" not in plan, plan
+
+
+def test_a_change_of_policy_is_counted_for_the_tier_that_it_is_about(store: Store) -> None:
+    """Business chats of 20 days would go under 14 days; those of others are not counted."""
+    catalog = load_configuration().catalog
+    for plan in ("free", "team", "team", "preview"):
+        store.sql("INSERT INTO app.chats VALUES (gen_random_uuid(), gen_random_uuid(), NULL, %s, %s)",
+                  AS_OF - 20 * DAY, plan)  # fmt: skip
+    with store.connect() as conn:
+        old = load_configuration().policy
+        rules = [rule.model_copy(update={"period": Period(days=14)}) if rule.id == "business_default" else rule
+                 for rule in old.rules]  # fmt: skip
+        pair = Pair(old, catalog, old.model_copy(update={"rules": tuple(rules)}), catalog, AS_OF)
+        found = [each for each in measure(conn, pair, ()) if each.dataset.startswith("chats")]
+    assert [(each.dataset, each.tier, each.before, each.after, each.records) for each in found] == [
+        ("chats.business", "business", "keep:business_default", "delete:business_default", 2)]  # fmt: skip
+
+
+def test_a_configuration_of_several_tiers_is_the_same_when_it_is_read_back() -> None:
+    """As approvals keep it."""
+    catalog = Catalog.model_validate(files()[1])
+    assert Catalog.model_validate(json.loads(json.dumps(catalog.model_dump(mode="json")))) == catalog
+
+
+def test_the_role_may_read_what_tells_the_tier() -> None:
+    datasets = files()[1]
+    told = next(each for each in datasets["datasets"] if each["id"] == "calls")["tiers"]
+    told |= {"table": "crm.customers", "key": "id", "column": "plan"}
+    written = grants_script(Catalog.model_validate(datasets), "runner")
+    assert 'GRANT SELECT ON "crm"."customers"' in written and 'SCHEMA "crm"' in written
+
+
+def test_a_hold_may_name_the_rows_of_one_tier(store: Store) -> None:
+    words = ("hold", "place", "--scope", "dataset", "--reason", "r")
+    assert store.cli(*words, "--target", "chats.business", check=False).returncode == 0
+    assert store.cli(*words, "--target", "chats.gold", check=False).returncode == 2
+    store.sql("DELETE FROM lifecycle.legal_holds WHERE target = 'chats.business'")
 
 
 def test_a_hold_on_one_tier_s_share_keeps_that_tier_s_rows_only(store: Store) -> None:

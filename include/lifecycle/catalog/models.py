@@ -94,7 +94,7 @@ class Records(Frozen):
     clock: ClockField
     tier: Identifier | None = None
     tier_is: Tier | None = None
-    tiers: Tiers | None = None
+    tiers: Annotated[Tiers | None, Field(examples=["{column: tier}"])] = None
     record: Identifier | None = None
     group: Identifier | None = None
     basis: Identifier | None = None

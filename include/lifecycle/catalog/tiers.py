@@ -40,7 +40,7 @@ def _values(value: Any) -> Any:
 
 _Values = Annotated[
     tuple[TierValue, ...],
-    Field(min_length=1, examples=["{free: consumer, team: business}"]),
+    Field(min_length=1),
     BeforeValidator(_values),
     WithJsonSchema(
         {
@@ -62,7 +62,7 @@ class Tiers(Frozen):
     """
 
     column: Identifier
-    values: _Values | None = None
+    values: Annotated[_Values | None, Field(examples=["{free: consumer, team: business}"])] = None
     table: TableName | None = None
     key: Identifier | None = None
     by: Identifier | None = None

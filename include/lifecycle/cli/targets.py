@@ -58,7 +58,7 @@ def parse_id(text: str, catalog: Callable[[], Catalog], param_hint: str) -> str:
 
 
 def dataset_name(text: str, catalog: Catalog) -> str:
-    """A dataset by its id, or by its table.
+    """A dataset by its id, or by its table; also a part of one, such as a stage or the rows of one tier.
 
     Raises:
         typer.BadParameter: the dataset file knows neither.
@@ -66,7 +66,8 @@ def dataset_name(text: str, catalog: Catalog) -> str:
     name = text.strip()
     ids = [dataset.id for dataset in catalog.datasets]
     tables = [dataset.table for dataset in catalog.datasets if not isinstance(dataset, Logs)]
-    if name not in (*ids, *tables):
+    parts = [part.id for part in catalog.records]
+    if name not in (*ids, *tables, *parts):
         raise typer.BadParameter(
             f"no such dataset; the dataset file has {', '.join(ids)} (or a table: {', '.join(tables)})",
             param_hint="--target",

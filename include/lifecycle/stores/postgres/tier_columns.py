@@ -60,7 +60,7 @@ def _holds(conn: Connection, value: str, kind: str) -> bool:
     try:
         with conn.transaction():
             # Not an identifier: format_type's own words.
-            return one(conn, f"SELECT CAST(%s AS {kind})::text".encode(), (value,)) == value
+            return bool(one(conn, f"SELECT CAST(%s AS {kind})::text".encode(), (value,)) == value)
     except psycopg.errors.DataError:
         return False
 
