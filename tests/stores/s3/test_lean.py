@@ -93,10 +93,9 @@ def told(request: Any) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module", params=CLIENTS)
-def offline(request: pytest.FixtureRequest) -> Iterator[S3Client]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("botocore.auth.get_current_datetime", lambda *_: AT)
-        yield boto3.client("s3", **CLIENTS[request.param])
+def offline(request: pytest.FixtureRequest) -> S3Client:
+    client: S3Client = boto3.client("s3", **CLIENTS[request.param])
+    return client
 
 
 VALUES = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=8)
@@ -122,10 +121,10 @@ def both(client: S3Client, operation: str, request: dict[str, Any]) -> tuple[Any
     """What the client sends, what we send, and whether that was by ourselves."""
     method: Callable[..., Any] = getattr(client, operation)
     ours: Callable[..., Any] = getattr(lean, operation)
-    for senders in [lean._senders.get(client)]:
-        if senders is not None:
-            senders.forms.clear()
-    with unsent(client) as requests:
+    if (senders := lean._senders.get(client)) is not None:
+        senders.forms.clear()
+    with unsent(client) as requests, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.auth.get_current_datetime", lambda *_: AT)
         for call in (method, lambda **kwargs: ours(client, **kwargs), lambda **kwargs: ours(client, **kwargs)):
             with pytest.raises(Stopped):
                 call(**request)
