@@ -72,13 +72,15 @@ def _same(request: Request, reply: Reply) -> Reply:
 
 @dataclass
 class Proxy:
-    """What a proxy does, changeable while it runs. ``skew`` moves the Date that S3 answers with."""
+    """What a proxy does, changeable while it runs. ``alter`` changes a body
+    but not what describes it; ``skew`` moves the Date that S3 answers with."""
 
     upstream: str
     before: Callable[[Request], None] = _nothing
     after: Callable[[Request], None] = _nothing
     instead: Callable[[Request], Reply | None] = _no_reply
     change: Callable[[Request, Reply], Reply] = _same
+    alter: Callable[[bytes], bytes] = bytes
     skew: timedelta = timedelta(0)
     seen: list[Request] = field(default_factory=list)
 
@@ -117,7 +119,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("connection", "expect")}
             connection.request(self.command, self.path, body=body, headers=headers)
             answer = connection.getresponse()
-            content = answer.read()
+            content = proxy.alter(answer.read())
             connection.close()
             proxy.after(request)
             real = Reply(answer.status, content)

@@ -72,6 +72,19 @@ def test_case_17_all_that_describes_an_object_travels_with_it(s3: S3Client, inli
     assert proof == CopyProof(sha(BODY), len(BODY), there["VersionId"])
 
 
+@pytest.mark.parametrize("kind", ["SHA256", "CRC32"])
+def test_case_17_the_kind_of_checksum_travels_too(s3: S3Client, kind: Any) -> None:
+    """Case 17: whoever relies on the store's own checksum finds it at the copy, and without another request."""
+    name = f"Checksum{kind}"
+    s3.put_object(Bucket=VERSIONED, Key="summed", Body=BODY, ChecksumAlgorithm=kind)
+    source: Any = s3.head_object(Bucket=VERSIONED, Key="summed", ChecksumMode="ENABLED")
+    for target, by_checksum in (("1", False), ("2", True), ("3", True)):
+        copy_verified(s3, VERSIONED, "summed", LOCKED, target, by_checksum=by_checksum)
+        there: Any = s3.head_object(Bucket=LOCKED, Key=target, ChecksumMode="ENABLED")
+        assert there[name] == source[name]
+    copy_verified(s3, VERSIONED, "summed", LOCKED, "parts", inline_bytes=0)
+
+
 def test_case_17_a_second_copy_does_not_reset_the_clock_either(s3: S3Client) -> None:
     """Case 17: into quarantine and back, the first time of writing is still told."""
     original = "2020-02-29T12:00:00+00:00"

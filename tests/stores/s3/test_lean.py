@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import FlexibleChecksumError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +62,8 @@ OF_BODY = {
     "x-amz-decoded-content-length",
     "x-amz-trailer",
     "x-amz-checksum-crc32",
+    "x-amz-checksum-sha1",
+    "x-amz-checksum-sha256",
 }
 
 
@@ -93,10 +96,9 @@ def told(request: Any) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module", params=CLIENTS)
-def offline(request: pytest.FixtureRequest) -> Iterator[S3Client]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("botocore.auth.get_current_datetime", lambda *_: AT)
-        yield boto3.client("s3", **CLIENTS[request.param])
+def offline(request: pytest.FixtureRequest) -> S3Client:
+    client: S3Client = boto3.client("s3", **CLIENTS[request.param])
+    return client
 
 
 VALUES = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=8)
@@ -111,6 +113,7 @@ OPTIONAL: dict[str, st.SearchStrategy[Any]] = {
     "SSEKMSKeyId": VALUES,
     "BucketKeyEnabled": st.booleans(),
     "Metadata": st.dictionaries(NAMES, VALUES, max_size=3),
+    "ChecksumAlgorithm": st.sampled_from(["SHA256", "SHA1", "CRC32"]),
     "Expires": st.just(AT),
 }
 PUTS = st.fixed_dictionaries({"IfNoneMatch": st.just("*")}, optional=OPTIONAL)
@@ -122,10 +125,10 @@ def both(client: S3Client, operation: str, request: dict[str, Any]) -> tuple[Any
     """What the client sends, what we send, and whether that was by ourselves."""
     method: Callable[..., Any] = getattr(client, operation)
     ours: Callable[..., Any] = getattr(lean, operation)
-    for senders in [lean._senders.get(client)]:
-        if senders is not None:
-            senders.forms.clear()
-    with unsent(client) as requests:
+    if (senders := lean._senders.get(client)) is not None:
+        senders.forms.clear()
+    with unsent(client) as requests, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.auth.get_current_datetime", lambda *_: AT)
         for call in (method, lambda **kwargs: ours(client, **kwargs), lambda **kwargs: ours(client, **kwargs)):
             with pytest.raises(Stopped):
                 call(**request)
@@ -133,12 +136,18 @@ def both(client: S3Client, operation: str, request: dict[str, Any]) -> tuple[Any
     return requests[0], requests[-1], by_itself
 
 
-@given(key=ANY_KEY, bucket=st.sampled_from(BUCKETS), version=VERSIONS, etag=st.sampled_from(["", '"0123"']))
+@given(
+    key=ANY_KEY,
+    bucket=st.sampled_from(BUCKETS),
+    version=VERSIONS,
+    etag=st.sampled_from(["", '"0123"']),
+    checksums=st.sampled_from([{}, {"ChecksumMode": "ENABLED"}]),
+)
 @settings(max_examples=25)
 def test_a_reading_is_the_client_s_own_request(
-    offline: S3Client, key: str, bucket: str, version: str | None, etag: str
+    offline: S3Client, key: str, bucket: str, version: str | None, etag: str, checksums: dict[str, str]
 ) -> None:
-    request = {"Bucket": bucket, "Key": key}
+    request = {"Bucket": bucket, "Key": key, **checksums}
     request |= ({} if version is None else {"VersionId": version}) | ({"IfMatch": etag} if etag else {})
     if bucket.startswith("arn:") and "127.0.0.1" in offline.meta.endpoint_url:
         return
@@ -235,6 +244,24 @@ def test_case_17_copies_go_the_short_way(s3: S3Client) -> None:
     before = lean.answered(s3)
     copy_verified(s3, VERSIONED, "second", VERSIONED, "there/3", by_checksum=True)
     assert lean.answered(s3) == before + 2
+
+
+@pytest.mark.parametrize("kind", ["SHA256", "CRC32"])
+def test_a_checksum_that_the_store_keeps_is_compared(way: tuple[Proxy, S3Client], kind: Any) -> None:
+    """As the client does when it is asked for it: what was altered on the way is not taken for the object."""
+    proxy, client = way
+    for key in ("first", "second"):
+        client.put_object(Bucket=VERSIONED, Key=key, Body=BODY, ChecksumAlgorithm=kind)
+    before = lean.answered(client)
+    for _ in range(2):
+        answer = lean.get_object(client, Bucket=VERSIONED, Key="first", ChecksumMode="ENABLED")
+        assert answer["Body"].read() == BODY
+        assert f"Checksum{kind}" in answer
+    assert lean.answered(client) == before + 1
+    proxy.alter = lambda content: content[::-1]
+    altered_answer = lean.get_object(client, Bucket=VERSIONED, Key="first", ChecksumMode="ENABLED")
+    with pytest.raises(FlexibleChecksumError):
+        altered_answer["Body"].read()
 
 
 def test_a_client_with_changed_methods_is_asked_by_them(s3: S3Client) -> None:

@@ -48,11 +48,11 @@ def copy_verified(
 ) -> CopyProof:
     """Copy one version of an object, with all that describes it, and prove the copy by reading it back.
 
-    Content type, encoding, cache control, storage class, tags and user metadata are kept; ``metadata`` is added to
-    the latter, and so is the time of the source. A target that holds the same object already, description included,
-    is a success, so that the call can be repeated. Both ways of writing end in a request with If-None-Match;
-    CopyObject is not used, because some servers ignore that condition there, lose the tags or do not tell the version
-    (ministack, Ceph).
+    Content type, encoding, cache control, storage class, tags, user metadata and (of what is written at once) the kind
+    of checksum are kept; ``metadata`` is added, and so is the time of the source. A target that holds the same object
+    already, description included, is a success, so that the call can be repeated. Both ways of writing end in a request
+    with If-None-Match; CopyObject is not used, because some servers ignore that condition there, lose the tags or do
+    not tell the version (ministack, Ceph).
 
     Within a bucket encryption is kept too. In another bucket that bucket's own default applies: it may have a key of
     its own because it is another bucket, and the source's key may be out of reach there.
@@ -66,8 +66,15 @@ def copy_verified(
         VerificationError: something else stands at the target, or the copy differs from its source.
         StoreError: the source is absent (``absent``) or was overwritten while it was being copied (``conflict``).
     """
-    small = inline_bytes > 0
-    source = read(s3, source_bucket, source_key, version_id=source_version, keep_below=inline_bytes, small=small)
+    source = read(
+        s3,
+        source_bucket,
+        source_key,
+        version_id=source_version,
+        keep_below=inline_bytes,
+        small=inline_bytes > 0,
+        checksums=True,
+    )
     encryption = source.encryption if source_bucket == target_bucket else {}
     known = by_checksum and source.body is not None and is_proven(s3, target_bucket, encryption)
     told = {ORIGINAL_TIME: source.last_modified, **source.metadata, **_lower(metadata)}
@@ -77,6 +84,7 @@ def copy_verified(
         described = {**source.headers, **encryption, **tags, "Metadata": told}
         try:
             if source.body is not None:
+                described = {**source.checksum, **described}
                 written = _put(s3, target_bucket, target_key, source.body, described)
             else:
                 origin = _Origin(source_bucket, source_key, source)

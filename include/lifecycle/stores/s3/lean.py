@@ -42,6 +42,8 @@ _HEADER_NAMES = {
     "ContentEncoding": "content-encoding",
     "ContentLanguage": "content-language",
     "ContentType": "content-type",
+    "ChecksumAlgorithm": "x-amz-sdk-checksum-algorithm",
+    "ChecksumMode": "x-amz-checksum-mode",
     "IfMatch": "if-match",
     "IfNoneMatch": "if-none-match",
     "StorageClass": "x-amz-storage-class",
@@ -130,7 +132,7 @@ class _Senders:
     wire: Wire
     answered: int = 0
     resting: int = 0
-    forms: dict[tuple[str, str], _Form] = field(default_factory=dict)
+    forms: dict[tuple[str, ...], _Form] = field(default_factory=dict)
     _changing: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -138,7 +140,7 @@ class _Senders:
 
         What a handler of "before-send" raises ends the request, unsent, and is raised as it is.
         """
-        form = self.forms.get((operation, request["Bucket"]))
+        form = self.forms.get(_kind(operation, request))
         headers, body = _headers(request), request.get("Body", b"")
         if form is None or headers is None or len(body) > LARGEST_BODY or not self._may():
             return None
@@ -183,11 +185,16 @@ def _learn(model: Any, params: Mapping[str, Any], request_signer: Any, **_: Any)
         return
     senders, operation, request = learning
     form = _form(model, params, request_signer, request)
-    kind = (operation, request["Bucket"])
+    kind = _kind(operation, request)
     if form is not None and senders.wire.reaches(form.base):
         senders.forms[kind] = form
     else:
         senders.forms.pop(kind, None)
+
+
+def _kind(operation: str, request: Mapping[str, Any]) -> tuple[str, ...]:
+    """Requests of one kind are alike in all that the client decides by more than the address of the bucket."""
+    return operation, request["Bucket"], *(str(request.get(name)) for name in ("ChecksumAlgorithm", "ChecksumMode"))
 
 
 def _form(model: Any, params: Mapping[str, Any], signer: Any, request: Mapping[str, Any]) -> _Form | None:

@@ -56,6 +56,7 @@ class Content:
     last_modified: str
     body: bytes | None = field(default=None, repr=False)
     encryption: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    checksum: Mapping[str, Any] = field(default_factory=dict)
 
 
 def pinned(version_id: str | None, etag: str | None = None) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def read(
     into: Path | None = None,
     keep_below: int = 0,
     small: bool = False,
+    checksums: bool = False,
 ) -> Content:
     """Read an object once, in pieces, with its checksum.
 
@@ -87,6 +89,7 @@ def read(
         into: also write the bytes to this file.
         keep_below: keep the bytes in the result if there are at most so many.
         small: it is likely to be; the shorter way of asking is tried first (see `lean`).
+        checksums: ask which kind of checksum the store keeps of it, and have the client compare that, too.
 
     Raises:
         StoreError: absent, changed or unreadable.
@@ -94,7 +97,8 @@ def read(
     digest, size, pieces = hashlib.sha256(), 0, list[bytes]()
     with translated("GetObject"):
         get: Callable[..., Any] = partial(get_object, s3) if small else s3.get_object
-        answer = get(Bucket=bucket, Key=key, **pinned(version_id, etag))
+        told = {"ChecksumMode": "ENABLED"} if checksums else {}
+        answer = get(Bucket=bucket, Key=key, **pinned(version_id, etag), **told)
         keep = answer["ContentLength"] <= keep_below
         with into.open("wb") if into else _nowhere() as target, closing(answer["Body"]) as stream:
             for piece in stream.iter_chunks(CHUNK_BYTES):
@@ -122,6 +126,7 @@ def described_by(answer: Any, sha256: str, size: int, body: bytes | None = None)
         last_modified=described["LastModified"].isoformat(),
         body=body,
         encryption={name: described[name] for name in _ENCRYPTION if described.get(name)},
+        checksum=_kind_of(described),
     )
 
 
@@ -153,6 +158,10 @@ def checksum_kind(s3: S3Client, bucket: str, key: str, content: Content) -> dict
         told: Mapping[str, Any] = s3.head_object(
             Bucket=bucket, Key=key, ChecksumMode="ENABLED", **pinned(content.version_id)
         )
+    return _kind_of(told)
+
+
+def _kind_of(told: Mapping[str, Any]) -> dict[str, Any]:
     return next(({"ChecksumAlgorithm": kind} for name, kind in _CHECKSUMS.items() if told.get(name)), {})
 
 
