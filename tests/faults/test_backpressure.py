@@ -169,7 +169,12 @@ def test_a_replica_that_does_not_replay_is_waited_for_and_no_longer_than_that(
             assert time.monotonic() < give_up, "a replica that does not replay has no lag"
             bench.sql("SELECT pg_logical_emit_message(true, 'a', 'b')")
             time.sleep(0.1)
-        naps.first = lambda: far.execute("SELECT pg_wal_replay_resume()")
+
+        def resume() -> None:
+            time.sleep(LAG_SECONDS * 2)  # so that this is the last lag that is measured, of the last thing written
+            far.execute("SELECT pg_wal_replay_resume()")
+
+        naps.first = resume
         expire_scores(bench)
     assert naps.taken, "it did not wait"
     assert sum(naps.taken) < 8, "it waited for a replica that had caught up"
