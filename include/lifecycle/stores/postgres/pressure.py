@@ -16,8 +16,12 @@ from lifecycle.planning.pacing import Reading
 from lifecycle.stores.postgres.connect import Connection
 
 _PROBES = 3
-# Of a replica that others' eyes may not see, the lag is null; of one that has caught up and is idle, too.
-_LAG = "SELECT extract(epoch FROM max(coalesce(replay_lag, flush_lag, write_lag)))::float8 FROM pg_stat_replication"
+# Of a replica that others' eyes may not see, the lag is null; of one that has caught up and is idle, too. Before that
+# it is for some seconds the last one that was measured, whatever has been replayed since.
+_LAG = (
+    "SELECT extract(epoch FROM max(CASE WHEN replay_lsn >= pg_current_wal_lsn() THEN interval '0'"
+    " ELSE coalesce(replay_lag, flush_lag, write_lag) END))::float8 FROM pg_stat_replication"
+)
 _WAL = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"
 _CHECKPOINTS = "SELECT num_requested FROM pg_stat_checkpointer"
 _CHECKPOINTS_BEFORE_17 = "SELECT checkpoints_req FROM pg_stat_bgwriter"
