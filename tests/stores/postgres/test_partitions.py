@@ -302,3 +302,25 @@ def test_strays_go_where_their_day_is_not_covered_yet_case_12(conn: Connection, 
         "2026-03-05T10:00:00Z..2026-03-06",
         "default",
     ]
+
+
+@pytest.mark.parametrize(
+    "publication",
+    [
+        "FOR ALL TABLES",
+        "FOR TABLE app.messages WITH (publish_via_partition_root)",
+        "FOR TABLE app.messages_beta_default",
+    ],
+)
+def test_strays_stay_where_their_move_would_be_told_as_a_deletion(
+    conn: Connection, messages: Messages, publication: str
+) -> None:
+    """Subscribers, and a warehouse fed by them, would lose rows that are there. So they wait for their deadline."""
+    write(conn, "beta", AS_OF - 5 * DAY, AS_OF)
+    conn.execute(f"CREATE PUBLICATION strays {publication}".encode())
+    assert drain_default(conn, messages, Tier.BETA) == 0
+    create_ahead(conn, messages, Tier.BETA, AS_OF)
+    assert conn.execute("SELECT count(*) FROM app.messages_beta_default").fetchone() == (2,)
+    assert (AS_OF + DAY).date().isoformat() in [label for _, label in labels(conn, messages)]
+    conn.execute("ALTER PUBLICATION strays SET (publish = 'insert, update')")
+    assert drain_default(conn, messages, Tier.BETA) == 2

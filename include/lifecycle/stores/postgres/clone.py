@@ -17,6 +17,7 @@ from psycopg import sql
 from lifecycle.errors import LifecycleError
 from lifecycle.stores.postgres import clone_sql
 from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.published import everything_is_published
 
 WORKSHOP = "lifecycle"
 # From here on identity columns of partitions are those of the parent, and ATTACH refuses any other.
@@ -78,15 +79,6 @@ def begin_clone(conn: Connection, schema: str, name: str) -> Clone:
     if not _identity_is_shared(conn):
         _copy_positions(conn, clone)
     return clone
-
-
-def everything_is_published(conn: Connection) -> bool:
-    """Whether a row written to any table is told to subscribers, as the rows of a clone must not be.
-
-    They know its rows already, and no table of its name: replication would stop there. An unlogged table is published
-    nowhere, and making it a logged one is told to nobody.
-    """
-    return bool(one(conn, "SELECT EXISTS (SELECT FROM pg_publication WHERE puballtables AND pubinsert)"))
 
 
 def _parts(conn: Connection) -> str:

@@ -14,13 +14,13 @@ from lifecycle.stores.postgres.clone import (
     Clone,
     begin_clone,
     copy_rows,
-    everything_is_published,
     fingerprint,
     finish_clone,
 )
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import at_a_free_moment
 from lifecycle.stores.postgres.partitions import NameTakenError
+from lifecycle.stores.postgres.published import deletes_are_published
 from lifecycle.stores.postgres.references import incoming
 from lifecycle.stores.postgres.swap import (
     NotSwappableError,
@@ -140,9 +140,11 @@ def _take_over(
         clock=sql.Identifier(dataset.clock), lower=lower, upper=upper
     )
     strays = copy_rows(conn, clone, default.identifier, of_span) if default is not None else 0
-    if default is not None and strays and everything_is_published(conn):
-        why = f"{strays} row(s) of {default.schema}.{default.name}, whose copy a publication of all tables would tell"
-        raise NotSwappableError(f"{parts[-1].schema}.{name}", [why])
+    if default is not None and strays and deletes_are_published(conn, default):
+        told = (
+            f"{strays} row(s) of {default.schema}.{default.name}, of whose move subscribers would be told as deletions"
+        )
+        raise NotSwappableError(f"{parts[-1].schema}.{name}", [told])
 
     def empty_default() -> None:
         if default is None or not strays:

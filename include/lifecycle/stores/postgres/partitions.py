@@ -15,6 +15,7 @@ from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres.clone import columns_of
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import EXCLUSIVE, QUIET, at_a_free_moment
+from lifecycle.stores.postgres.published import deletes_are_published
 from lifecycle.stores.postgres.references import Carried, can_be_carried, carry_away, carry_back, incoming
 from lifecycle.stores.postgres.tree import Branch, Partition, partitions_of, tier_tree
 
@@ -155,7 +156,7 @@ def adopt(
     """Give a span a partition, and move there what the default partition holds of it.
 
     Returns:
-        how many rows were moved; None when another run was quicker.
+        how many rows were moved; None when another run was quicker, or where rows of the default partition must stay.
 
     Raises:
         NameTakenError: a table outside the tree has its name.
@@ -169,7 +170,7 @@ def adopt(
     tables += [(reference.identifier, QUIET) for reference in references]
 
     def attach() -> int | None:
-        if not _is_free(conn, dataset, tier, span):
+        if not _is_free(conn, dataset, tier, span) or _must_stay(conn, dataset, default, partition):
             return None
         _create(conn, branch, partition)
         moved, carried = 0, list[Carried]()
@@ -187,6 +188,27 @@ def adopt(
 
     with conn.transaction():
         return at_a_free_moment(conn, tables, attach)
+
+
+def _must_stay(conn: Connection, dataset: Messages, default: Partition | None, partition: Partition) -> bool:
+    """Whether rows of a span stay in the default partition until they are due: a move would be told as a deletion."""
+    if default is None:
+        return False
+    rows = one(
+        conn,
+        sql.SQL("SELECT count(*) FROM {} m WHERE {}").format(default.identifier, _span(dataset, partition)),
+    )
+    if not rows or not deletes_are_published(conn, default):
+        return False
+    log.warning(
+        "%s.%s: %d row(s) stay in its default partition until they are due: a publication tells subscribers of what is"
+        " deleted from it, and %s is no part of it yet",
+        default.schema,
+        default.name,
+        rows,
+        partition.name,
+    )
+    return True
 
 
 def _is_free(conn: Connection, dataset: Messages, tier: Tier, span: tuple[datetime, datetime]) -> bool:
