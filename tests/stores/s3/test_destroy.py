@@ -406,8 +406,27 @@ def test_case_15_a_version_written_meanwhile_is_destroyed_too(s3: S3Client) -> N
     """Case 15: the key was overwritten between listing and deletion."""
     put(s3, "a")
     done = destroy_keys(s3, CountingPermit({1: lambda: put(s3, "a")}), VERSIONED, ["a"])
-    assert (done.keys_deleted, done.versions_deleted) == (1, 2)
+    assert (done.keys_deleted, done.versions_deleted, done.keys_rewritten) == (1, 2, 1)
     assert left(s3) == []
+
+
+def test_case_15_without_versions_an_overwrite_is_noticed_before_it_goes(
+    s3: S3Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Case 15: the id "null" is used again, so the request carries the ETag that was listed, and is refused."""
+    put(s3, "a", "b", bucket=PLAIN)
+
+    def overwrite() -> None:
+        s3.put_object(Bucket=PLAIN, Key="a", Body=b"another content")
+
+    permit = CountingPermit({1: overwrite})
+    with caplog.at_level(logging.WARNING, logger="lifecycle"):
+        done = destroy_keys(s3, permit, PLAIN, ["a", "b"])
+    assert (done.keys_deleted, done.versions_deleted, done.keys_rewritten, done.keys_failed) == (2, 2, 1, 0)
+    assert done.bytes_deleted == len(b"another content") + len(b"12345")
+    assert "1 key(s) were written to" in caplog.text
+    assert permit.checks == 2
+    assert left(s3, PLAIN) == []
 
 
 def test_case_15_a_key_that_never_comes_to_rest_is_failed(s3: S3Client) -> None:

@@ -42,6 +42,7 @@ SMALLEST_JOB = 100
 # How often a key is looked at again because something new appeared under it while it was being destroyed.
 ROUNDS = 3
 _DENIED = frozenset({"AccessDenied", "403", "ObjectLocked", "InvalidRequest", "Forbidden"})
+_CHANGED = frozenset({"PreconditionFailed", "412"})
 
 Versions = dict[str, list[ObjectVersion]]
 
@@ -131,12 +132,14 @@ class _Window:
         self.engine = engine
         self.keys = frozenset(keys)
         self.found_keys: set[str] = set()
+        self.rewritten: set[str] = set()
         self.done = _Done()
 
     def run(self) -> Reconciliation:
         open_keys, expected = self.keys, len(self.keys)
-        for _ in range(ROUNDS):
+        for again in range(ROUNDS):
             touched = self._round(open_keys, expected)
+            self.rewritten |= touched if again else set()
             # What completed or was written meanwhile shows itself now (hard cases 14 and 15).
             open_keys, expected = touched - self.done.held - self.done.failed, 0
             if not open_keys:
@@ -217,9 +220,11 @@ class _Window:
             self._abort(job, done)
             spared = done.held | done.failed
             ordered = (v for key in sorted(job.found.keys() - spared) for v in oldest_first(job.found[key]))
-            deletions = delete_versions(engine.s3, engine.permit, engine.bucket, ordered)
+            deletions = delete_versions(engine.s3, engine.permit, engine.bucket, ordered, unchanged=True)
             turn.busy = deletions.busy
         done.count(deletions.done)
+        # What was written meanwhile is listed in the next round, and goes as what it is.
+        deletions.refused = {v: code for v, code in deletions.refused.items() if code not in _CHANGED}
         held, failed = sort_refusals(deletions, engine.locks)
         done.held |= held
         done.failed |= failed
@@ -246,6 +251,8 @@ class _Window:
 
     def _account(self) -> Reconciliation:
         held, failed = frozenset(self.done.held), frozenset(self.done.failed - self.done.held)
+        if self.rewritten:
+            log.warning("%d key(s) were written to while they were being destroyed", len(self.rewritten))
         deleted = self.found_keys - held - failed
         return Reconciliation(
             requested_keys=len(self.keys),
@@ -257,6 +264,7 @@ class _Window:
             markers_deleted=self.done.markers,
             bytes_deleted=self.done.size,
             uploads_aborted=self.done.aborted,
+            keys_rewritten=len(self.rewritten),
             held=held,
             failed=failed,
         )
@@ -289,6 +297,8 @@ def destroy_keys(
     """Destroy every version, marker and unfinished upload of exactly these keys.
 
     A key of which any version is under retention or legal hold is reported as held, and nothing of it is touched.
+    A "null" version goes only while it has the ETag that was listed, as other versions go by an id that is not used
+    again: so what somebody writes in between is noticed, and counted for itself (hard case 15).
     Memory is bounded by the window, not by the number of keys; keys in sorted order need the fewest requests. Safe to
     repeat: what is gone counts as absent. A key named twice within a few thousand counts once.
 

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 from lifecycle.stores.s3.entries import ObjectVersion
 from lifecycle.stores.s3.errors import StoreError
+from lifecycle.stores.s3.legible import made_legible, restored
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -65,7 +66,7 @@ def _take_entries(response_dict: dict[str, Any], customized_response_dict: dict[
     if not _wanted.get() or response_dict["status_code"] != 200:
         return
     try:
-        root = ElementTree.fromstring(response_dict["body"])
+        root = ElementTree.fromstring(made_legible(response_dict["body"]))
     except ElementTree.ParseError:
         return  # the client finds it broken too, and asks again
     try:
@@ -86,6 +87,8 @@ def _split(root: Element) -> tuple[list[ObjectVersion], Element]:
     for element in root:
         is_marker = kinds.get(element.tag)
         if is_marker is None:
+            if element.tag == f"{space}NextKeyMarker" and restored(element.text or "") != (element.text or ""):
+                raise ValueError("a server that does not encode the marker of the next page")
             rest.append(element)
         else:
             entries.append(_entry(element, names, is_marker, encoded))
@@ -96,7 +99,7 @@ def _entry(element: Element, names: list[str], is_marker: bool, encoded: bool) -
     found = {field.tag: field.text or "" for field in element}
     key, version_id, is_latest, size, etag, last_modified = names
     return ObjectVersion(
-        key=_decoded(found[key]) if encoded else found[key],
+        key=_decoded(found[key]) if encoded else restored(found[key]),
         version_id=found.get(version_id) or "null",
         is_marker=is_marker,
         is_latest=found.get(is_latest, "").lower() == "true",

@@ -10,7 +10,8 @@ class Reconciliation:
     """Counts of one call, or of several added up. Always requested = deleted + absent + held + failed.
 
     ``held`` and ``failed`` name keys, for the caller's next step only: they are not shown and must not be logged.
-    Bytes are those of the versions that were destroyed.
+    Bytes are those of the versions that were destroyed. ``keys_rewritten``: of the keys, those to which somebody wrote
+    while they were being destroyed (hard case 15); what was written is accounted for like the rest.
     """
 
     requested_keys: int = 0
@@ -22,6 +23,7 @@ class Reconciliation:
     markers_deleted: int = 0
     bytes_deleted: int = 0
     uploads_aborted: int = 0
+    keys_rewritten: int = 0
     held: frozenset[str] = field(default=frozenset(), repr=False)
     failed: frozenset[str] = field(default=frozenset(), repr=False)
 
@@ -36,6 +38,7 @@ class Reconciliation:
             markers_deleted=self.markers_deleted + other.markers_deleted,
             bytes_deleted=self.bytes_deleted + other.bytes_deleted,
             uploads_aborted=self.uploads_aborted + other.uploads_aborted,
+            keys_rewritten=self.keys_rewritten + other.keys_rewritten,
             held=self.held | other.held,
             failed=self.failed | other.failed,
         )

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus
 
 from lifecycle.stores.permit import Permit
 from lifecycle.stores.s3.errors import StoreError, translated
+from lifecycle.stores.s3.legible import legible, restored
 from lifecycle.stores.s3.permitted import permitted
 from lifecycle.stores.s3.versions import ObjectVersion, fits_xml, listable_prefix
 
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 LARGEST_BATCH = 1000
 # Seconds to wait before each further try of what the server could not do just now.
 BACKOFF = (0.1, 0.4, 1.6, 3.2)
-# The client's code for an answer that is no XML.
-_BROKEN_ANSWER = "500"
 _BUSY = (
     "SlowDown",
     "InternalError",
@@ -177,24 +175,18 @@ def iter_uploads(s3: S3Client, bucket: str, prefix: str) -> Iterator[Upload]:
     Raises:
         StoreError: the uploads cannot be listed.
     """
-    try:
-        yield from _uploads(s3, bucket, prefix, encoded=False)
-    except StoreError as refusal:
-        if refusal.code != _BROKEN_ANSWER:
-            raise
-        # A key that no XML can carry. Not asked for always, since Ceph encodes without saying so.
-        yield from _uploads(s3, bucket, prefix, encoded=True)
-
-
-def _uploads(s3: S3Client, bucket: str, prefix: str, *, encoded: bool) -> Iterator[Upload]:
-    paginator = s3.get_paginator("list_multipart_uploads")
-    form: dict[str, Any] = {"EncodingType": "url"} if encoded else {}
-    with translated("ListMultipartUploads"):
-        for page in paginator.paginate(Bucket=bucket, Prefix=listable_prefix(prefix), **form):
-            for entry in page.get("Uploads", []):
-                key = unquote_plus(entry["Key"]) if encoded else entry["Key"]
-                if key.startswith(prefix):
-                    yield Upload(key, entry["UploadId"], entry["Initiated"])
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": listable_prefix(prefix)}
+    while True:
+        with translated("ListMultipartUploads"), legible(s3, "ListMultipartUploads"):
+            page = s3.list_multipart_uploads(**request)
+        for entry in page.get("Uploads", []):
+            key = restored(entry["Key"])
+            if key.startswith(prefix):
+                yield Upload(key, entry["UploadId"], entry["Initiated"])
+        if not page.get("IsTruncated"):
+            return
+        request["KeyMarker"] = restored(page["NextKeyMarker"])
+        request["UploadIdMarker"] = page["NextUploadIdMarker"]
 
 
 def abort_upload(s3: S3Client, permit: Permit, bucket: str, upload: Upload) -> bool:

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 from lifecycle.stores.s3.errors import StoreError, translated
 from lifecycle.stores.s3.lean import get_object
+from lifecycle.stores.s3.legible import legible
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -196,7 +197,7 @@ class MultipartWrite:
 
     def complete(self, **condition: Any) -> str | None:
         """Make the object appear, or fail with a conflict. Returns its version id where the server tells it."""
-        with translated("CompleteMultipartUpload"):
+        with translated("CompleteMultipartUpload"), legible(self._s3, "CompleteMultipartUpload"):
             answer = self._s3.complete_multipart_upload(
                 **self._target, MultipartUpload={"Parts": self._parts}, **condition
             )
@@ -215,7 +216,7 @@ class MultipartWrite:
 @contextmanager
 def multipart_write(s3: S3Client, bucket: str, key: str, **description: Any) -> Iterator[MultipartWrite]:
     """Begin a multipart write; aborted if the block fails, so that no invisible parts are left (hard case 14)."""
-    with translated("CreateMultipartUpload"):
+    with translated("CreateMultipartUpload"), legible(s3, "CreateMultipartUpload"):
         upload = s3.create_multipart_upload(Bucket=bucket, Key=key, **description)
     write = MultipartWrite(s3, bucket, key, upload["UploadId"])
     try:
