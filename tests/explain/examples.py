@@ -106,6 +106,7 @@ compares them.
     lifecycle explain account ID
     lifecycle explain object BUCKET/KEY                          # product-data, quarantine, product-logs
     lifecycle explain partition messages/consumer/2026-08-01     # any unit, as plans and the ledger write it
+    lifecycle explain partition request_logs.content/2026-08-01  # a stage of log objects: what of the records is emptied
     lifecycle explain record feedback/ID                         # scores, submissions, training examples
     lifecycle explain record logs.content/ID                     # one stage of a row ("content": false once it is gone)
 

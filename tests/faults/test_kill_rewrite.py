@@ -14,6 +14,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -124,28 +125,31 @@ def begin(s3: S3Client, form: str, body: bytes) -> None:
     s3.put_object(Bucket=BUCKET, Key=key_of(form), Body=body)
 
 
-def rewrite(s3: Any, form: str) -> RewriteResult:
-    return rewrite_object(s3, CountingPermit(), BUCKET, key_of(form), FIELDS, JUDGE)
+def rewrite(s3: Any, form: str, clear: tuple[str, ...]) -> RewriteResult:
+    fields = replace(FIELDS, clear=clear)
+    return rewrite_object(s3, CountingPermit(), BUCKET, key_of(form), fields, JUDGE)
 
 
-@pytest.mark.parametrize("form", ["jsonl.gz", "parquet"])
+@pytest.mark.parametrize(("form", "clear"), [("jsonl.gz", ()), ("parquet", ()), ("parquet", ("body",))])
 def test_a_killed_rewrite_that_is_run_again_ends_as_the_oracle_says(
-    s3: S3Client, s3_server: S3Server, form: str
+    s3: S3Client, s3_server: S3Server, form: str, clear: tuple[str, ...]
 ) -> None:
-    body, stays = encoded(form, records()), [one for one in records() if one["received_at"] > "2026-06"]
-    told = RewriteResult("rewritten", ROWS, len(stays), {"beta_default": ROWS - len(stays)}, 0, 1)
+    body, young = encoded(form, records()), [one for one in records() if one["received_at"] > "2026-06"]
+    stays = [one if one in young else one | dict.fromkeys(clear) for one in records() if clear or one in young]
+    told = RewriteResult("rewritten", ROWS, len(young), {"beta_default": ROWS - len(young)}, 0, 1)
     done = RewriteResult("unchanged", len(stays), len(stays))
 
     begin(s3, form, body)
     began = time.monotonic()
-    assert forked(lambda: rewrite(s3_server.client(), form)) == 0
+    assert forked(lambda: rewrite(s3_server.client(), form, clear)) == 0
     seconds = time.monotonic() - began
 
     def is_whole() -> list[str]:
         """What is wrong between the two tries, and after the second."""
         there = decoded(form, s3.get_object(Bucket=BUCKET, Key=key_of(form))["Body"].read())
-        wrong = [] if [one for one in there if one in stays or one["received_at"] > "2026-06"] == stays else ["early"]
-        again = rewrite(s3, form)
+        wrong = [] if [one for one in there if one["received_at"] > "2026-06"] == young else ["early"]
+        wrong += [] if there in (stays, records()) else ["neither as it was nor as it shall be"]
+        again = rewrite(s3, form, clear)
         wrong += [] if again in (told, done) else [str(again)]
         (last,) = key_versions(s3, BUCKET, key_of(form))
         there = decoded(form, s3.get_object(Bucket=BUCKET, Key=last.key)["Body"].read())
@@ -155,7 +159,7 @@ def test_a_killed_rewrite_that_is_run_again_ends_as_the_oracle_says(
     dice, strikes = random.Random(form), Strikes(f"rewrite of {form}", len(points) + INSTANTS)
     for nth, served in points:
         begin(s3, form, body)
-        code = forked(partial(rewrite, Doomed(s3_server.client(), nth, served=served), form))
+        code = forked(partial(rewrite, Doomed(s3_server.client(), nth, served=served), form, clear))
         where = f"{'after' if served else 'before'} request {nth}"
         strikes.add(where, struck=code == -signal.SIGKILL, wrong=is_whole())
         if code == 0:
@@ -163,7 +167,7 @@ def test_a_killed_rewrite_that_is_run_again_ends_as_the_oracle_says(
     for _ in range(strikes.planned - strikes.made if ASKED else INSTANTS):
         begin(s3, form, body)
         delay = dice.uniform(0, seconds)
-        code = forked(lambda: rewrite(s3_server.client(), form), kill_after=delay)
+        code = forked(lambda: rewrite(s3_server.client(), form, clear), kill_after=delay)
         strikes.add(f"{delay:.3f} s of {seconds:.3f}", struck=code == -signal.SIGKILL, wrong=is_whole())
     assert strikes.wrong == []
     assert strikes.alive >= 6, "most had ended before they were killed; the test saw little"
