@@ -6,6 +6,7 @@ The same facts, written in the usual types and in others, send every record the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from uuid import UUID, uuid5
 
 import pytest
 import yaml
+from psycopg import sql
 
 from lifecycle.catalog.load import load_catalog
 from lifecycle.config import load_configuration
 from lifecycle.shipped import SHIPPED_DATASETS, shipped
 from lifecycle.stores.postgres.columns import misfits
+from lifecycle.stores.postgres.told import read_from
 from oracle.stores import Servers, full_run, run
 from support.store import Store
 
@@ -29,6 +32,7 @@ pytestmark = pytest.mark.timeout(240)
 AS_OF = datetime(2026, 6, 1, 12, tzinfo=UTC)
 DAY, TICK = timedelta(days=1), timedelta(microseconds=1)
 NAMES = UUID(int=24)
+ROOT = Path(__file__).resolve().parents[2]
 # Each table in types of its own; all of them exact to the microsecond.
 OTHERS = """
 ALTER TABLE app.safety_flags ALTER message_id TYPE text,
@@ -198,6 +202,24 @@ def test_the_auditor_s_own_reading_finds_the_same(both: tuple[Seen, Seen]) -> No
 def test_the_explanation_is_the_same(both: tuple[Seen, Seen], name: str) -> None:
     usual, other = both
     assert other.explained[name] == usual.explained[name]
+
+
+def test_the_index_that_the_documents_name_finds_a_text_id(servers: Servers) -> None:
+    """Else each question reads the whole table of flags."""
+    flags = load_configuration().catalog.flags.model_copy(update={"ids": "text"})
+    wanted = re.search(r"`(CREATE INDEX ON app\.flags .*?)`", (ROOT / "docs" / "adopters.md").read_text("utf-8"))
+    assert wanted is not None
+    with servers.store() as store, store.connect() as conn:
+        conn.execute("ALTER TABLE app.safety_flags ALTER message_id TYPE text")
+        conn.execute(wanted.group(1).replace("app.flags", "app.safety_flags").encode())
+        conn.execute("INSERT INTO app.safety_flags SELECT gen_random_uuid(), gen_random_uuid(), 'c', now(), NULL"
+                     " FROM generate_series(1, 5000)")  # fmt: skip
+        conn.execute("ANALYZE app.safety_flags")
+        asked = sql.SQL("EXPLAIN SELECT FROM {} f WHERE f.message_id = {}::uuid").format(
+            read_from(flags), sql.Literal(str(ident("one")))
+        )
+        plan = str(conn.execute(asked).fetchall())
+    assert "Index" in plan and "Seq Scan" not in plan, plan
 
 
 # -- an ordinary table whose ids, and those of its exceptions, are no uuids

@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from lifecycle.catalog.buckets import Bucket, Expire, Objects, Prefix, Quarantine, ReadAhead, Research, Shards, Staging
-from lifecycle.catalog.clocks import ClockField, ClockForm
+from lifecycle.catalog.clocks import ClockField
+from lifecycle.catalog.facts import Agreements, Cases, Consents, Flags
 from lifecycle.catalog.identifiers import Identifier, KeyField, TableName, parts_of
 from lifecycle.catalog.pace import Pace
 from lifecycle.catalog.stages import Copy, Descendant, LogStage, OrphanPart, Stage, StagePart
@@ -280,95 +281,6 @@ class Logs(Frozen):
 
 
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]
-
-
-class _Facts(Frozen):
-    """A table of exceptions. ``ids``: what the column is that names records, groups or accounts. ``clocks``: what all
-    of its times are; ``timestamptz`` if not given."""
-
-    table: TableName
-    ids: Ids = "uuid"
-    clocks: ClockForm | None = None
-
-
-class Flags(_Facts):
-    record: Identifier
-    flagged: Identifier
-    cleared: Identifier
-
-    @property
-    def named(self) -> str:
-        """The column of ids."""
-        return self.record
-
-    @property
-    def times(self) -> tuple[str, ...]:
-        """The columns of times."""
-        return (self.flagged, self.cleared)
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        """What else is read."""
-        return ()
-
-
-class Consents(_Facts):
-    group: Identifier
-    given: Identifier
-    withdrawn: Identifier
-
-    @property
-    def named(self) -> str:
-        return self.group
-
-    @property
-    def times(self) -> tuple[str, ...]:
-        return (self.given, self.withdrawn)
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        return ()
-
-
-class Cases(_Facts):
-    subject: Identifier
-    opened: Identifier
-    closed: Identifier
-
-    @property
-    def named(self) -> str:
-        return self.subject
-
-    @property
-    def times(self) -> tuple[str, ...]:
-        return (self.opened, self.closed)
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        return ()
-
-
-class Agreements(_Facts):
-    subject: Identifier
-    category: Identifier
-    retain: Identifier
-    effective_from: Identifier
-    effective_to: Identifier
-
-    @property
-    def named(self) -> str:
-        return self.subject
-
-    @property
-    def times(self) -> tuple[str, ...]:
-        return (self.effective_from, self.effective_to)
-
-    @property
-    def others(self) -> tuple[str, ...]:
-        return (self.category, self.retain)
-
-
-FactTable = Flags | Consents | Cases | Agreements
 
 
 class Exceptions(Frozen):

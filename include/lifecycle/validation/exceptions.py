@@ -5,7 +5,8 @@ from __future__ import annotations
 from psycopg import sql
 
 from lifecycle.catalog.clocks import in_form
-from lifecycle.catalog.models import FactTable, Ids
+from lifecycle.catalog.facts import FactTable
+from lifecycle.catalog.models import Ids
 from lifecycle.validation.clocks import reading
 
 _UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"

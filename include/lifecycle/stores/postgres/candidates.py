@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from lifecycle.catalog.clocks import column_of
-from lifecycle.catalog.models import Accounts, Catalog, FactTable, Messages, Records
+from lifecycle.catalog.facts import FactTable
+from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.planning.risk import ALL_TIERS, UNCLASSIFIED_TIER
 from lifecycle.policy.counterfactual import KEEPERS, without
 from lifecycle.policy.decide import rule_of_tier

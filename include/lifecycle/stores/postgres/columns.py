@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from lifecycle.catalog.clocks import Clock, EpochClock, TimestampClock, UlidClock, Uuid7Clock, column_of, in_form
-from lifecycle.catalog.models import Accounts, Catalog, Dataset, FactTable, Logs, Messages, Records
+from lifecycle.catalog.facts import FactTable
+from lifecycle.catalog.models import Accounts, Catalog, Dataset, Logs, Messages, Records
 from lifecycle.stores.postgres.clocks import ordered_like_bytes
 from lifecycle.stores.postgres.connect import Connection
 
@@ -192,7 +193,10 @@ def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, tuple[str, 
             continue
         yield name, EXCEPTIONS, facts.table, facts.named, _IDS[facts.ids]
         for column in facts.times:
-            yield name, EXCEPTIONS, facts.table, column, _types_of(in_form(column, facts.clocks))
+            wanted = _types_of(in_form(column, facts.clocks))
+            if facts.clocks is None and column != facts.ends:
+                wanted = (CLOCK, _LOCAL)  # sessions are in UTC, and a beginning decides about no deadline
+            yield name, EXCEPTIONS, facts.table, column, wanted
     for child in catalog.messages.children if catalog.has_messages else ():
         if child.ids != ID:
             yield catalog.messages.id, "children", child.table, child.key, _IDS[child.ids]

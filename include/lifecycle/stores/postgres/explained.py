@@ -10,7 +10,8 @@ from uuid import UUID
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Catalog, FactTable, Records
+from lifecycle.catalog.facts import FactTable
+from lifecycle.catalog.models import Accounts, Catalog, Records
 from lifecycle.catalog.tiers import UNKNOWN
 from lifecycle.policy.decide import Fact
 from lifecycle.policy.models import Category, Policy, Tier, Trigger

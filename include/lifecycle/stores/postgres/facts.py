@@ -9,7 +9,8 @@ from uuid import UUID
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog, FactTable, Ids, Logs
+from lifecycle.catalog.facts import FactTable
+from lifecycle.catalog.models import Catalog, Ids, Logs
 from lifecycle.planning.log_decision import LogFacts
 from lifecycle.policy.decide import Fact
 from lifecycle.policy.models import Category, Trigger

@@ -11,7 +11,8 @@ from typing import Any
 from psycopg import sql
 
 from lifecycle.catalog.clocks import column_of
-from lifecycle.catalog.models import Accounts, Catalog, FactTable, Messages, Records
+from lifecycle.catalog.facts import FactTable
+from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
 from lifecycle.planning.due_clocks import Interval, due_clocks
 from lifecycle.policy.decide import UNCLASSIFIED, rule_of_tier
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger

@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg import sql
 
-from lifecycle.catalog.models import FactTable
+from lifecycle.catalog.facts import FactTable
 from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.risk import Late, Standing, earliest
 from lifecycle.policy.decide import UNCLASSIFIED, horizon

@@ -9,7 +9,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from lifecycle.catalog.clocks import in_form
-from lifecycle.catalog.models import FactTable
+from lifecycle.catalog.facts import FactTable
 from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.ids import Ids, typed
 
