@@ -242,11 +242,30 @@ def test_no_row_is_judged_twice_nor_one_of_the_next_batch(conn: Connection) -> N
     """What a fate costs is most of what we add to a bare DELETE. Rows of one instant, so that many come next."""
     fill(conn, 300)
     conn.execute("UPDATE rows SET at = '2020-01-01Z'")
-    conn.execute("DROP SEQUENCE IF EXISTS judged; CREATE SEQUENCE judged")
-    counting = sql.SQL("(CASE WHEN nextval('judged') > 0 THEN {} END)").format(WALK.fate)
-    steps = walk_on(conn, replace(WALK, fate=counting, placed=True), 50)
+    # Said to be stable, as fates are: nothing keeps PostgreSQL from asking it as often as it is written.
+    conn.execute("CREATE SEQUENCE judgements")
+    conn.execute(
+        "CREATE FUNCTION judged(id bigint, rule text) RETURNS text STABLE LANGUAGE plpgsql AS"
+        " $$BEGIN PERFORM nextval('judgements'); RETURN 'delete:' || rule; END$$"
+    )
+    steps = walk_on(conn, replace(WALK, fate=sql.SQL("judged(m.id, m.rule)"), placed=True), 50)
     assert sum(step.total for step in steps) == 200
-    assert conn.execute("SELECT last_value FROM judged").fetchone() == (300,)
+    assert conn.execute("SELECT last_value FROM judgements").fetchone() == (300,)
+
+
+@either
+def test_what_a_fate_looks_up_is_probed_for_and_not_read_for_each_batch(conn: Connection, walk: Walk) -> None:
+    """Promise 8: a batch costs its rows, not what the tables of exceptions hold."""
+    fill(conn, 5_000, rule="'old'")
+    conn.execute("DROP TABLE IF EXISTS flags; CREATE TABLE flags (id bigint PRIMARY KEY)")
+    conn.execute("INSERT INTO flags SELECT n * 2 FROM generate_series(1, 5000) n")
+    conn.execute("ANALYZE flags")
+    flagged = sql.SQL("(CASE WHEN EXISTS (SELECT FROM flags f WHERE f.id = m.id) THEN 'delete:kept' ELSE {} END)")
+    steps = walk_on(conn, replace(walk, fate=flagged.format(WALK.fate)), 1_000)
+    assert sum(step.total for step in steps) == 2_500
+    flush_statistics(conn)
+    read = conn.execute("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'flags'").fetchone()
+    assert read == (0,), "read whole"
 
 
 def test_rows_lie_in_one_heap_or_are_told_by_their_keys(conn: Connection) -> None:

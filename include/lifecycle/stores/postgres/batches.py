@@ -66,11 +66,20 @@ class Walk:
         return tuple(dict.fromkeys((self.clock, *self.keys)))
 
     @property
+    def judged(self) -> sql.Composable:
+        """The fate and the rest of a row ``m``, as columns of ``d``: asked for once, and by itself, since PostgreSQL
+        would read a table whole instead of probing it for each of the many rows that it expects."""
+        return sql.SQL("(SELECT {} AS fate, {} AS besides OFFSET 0) d").format(self.fate, self.besides)
+
+    @property
     def goes(self) -> sql.Composable:
         """Whether a row ``m`` goes now."""
-        return sql.SQL("({} AND (SELECT {} FROM (SELECT {} AS fate OFFSET 0) d))").format(
-            self.besides, self.due, self.fate
-        )
+        return sql.SQL("(SELECT d.besides AND {} FROM {})").format(self.due, self.judged)
+
+    @property
+    def told(self) -> sql.Composable:
+        """Its fate."""
+        return sql.SQL("(SELECT d.fate FROM {})").format(self.judged)
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,7 @@ def left_due(conn: Connection, walk: Walk, span: Span) -> int:
 def _plain(walk: Walk, span: Span) -> sql.Composed:
     """Without locking first, which would write each row to the log a second time."""
     looked = sql.SQL("look g WHERE {} AND {} RETURNING {} AS fate{}").format(
-        _same(walk, "m", "g"), walk.goes, walk.fate, _needed(walk, "m")
+        _same(walk, "m", "g"), walk.goes, walk.told, _needed(walk, "m")
     )
     return _whole(walk, _rows_of(walk, span), sql.SQL("gone AS ({} {})").format(_change(walk, "m"), looked))
 
@@ -204,18 +213,10 @@ def _once(walk: Walk, span: Span) -> sql.Composed:
     A statement that waited for somebody else's change goes on with the new version of the row, if its conditions hold
     for that one. Here they cannot: a new version has another xmin. So such rows stay, and their keys are returned.
     """
-    columns = sql.SQL(", ").join(map(sql.Identifier, walk.order))
     look = sql.SQL(
-        "SELECT {columns}, ctid, xmin, CASE WHEN d.besides AND {due} THEN d.fate END AS fate FROM"
-        " (SELECT {shown}, m.ctid, m.xmin, {fate} AS fate, {besides} AS besides {looked}) d"
-    ).format(
-        columns=columns,
-        due=walk.due,
-        shown=_names("m", walk.order),
-        fate=walk.fate,
-        besides=walk.besides,
-        looked=_looked(walk, span),
-    )
+        "SELECT {shown}, m.ctid, m.xmin, CASE WHEN d.besides AND {due} THEN d.fate END AS fate FROM"
+        " (SELECT m.*, m.ctid, m.xmin {looked}) m CROSS JOIN LATERAL {judged}"
+    ).format(shown=_names("m", walk.order), due=walk.due, looked=_looked(walk, span), judged=walk.judged)
     gone = sql.SQL(
         "gone AS ({change} look g WHERE m.ctid = g.ctid AND m.xmin = g.xmin AND g.fate IS NOT NULL"
         " RETURNING g.fate, g.ctid AS place{needed})"
@@ -238,7 +239,7 @@ def _skipping(walk: Walk, span: Span) -> sql.Composed:
             " FOR UPDATE OF m SKIP LOCKED), gone AS ({change} going g WHERE {same} RETURNING g.fate{needed})"
         ).format(
             own=_names("m", walk.keys),
-            fate=walk.fate,
+            fate=walk.told,
             relation=walk.relation,
             looked=_same(walk, "m", "w"),
             due=walk.goes,
