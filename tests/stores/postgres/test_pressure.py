@@ -57,12 +57,13 @@ def replicated() -> Iterator[str]:
         data = second / "postgres" / "data"
         data.parent.mkdir(mode=0o711)
         command = [
-            *(str(programs() / "pg_basebackup"), "-D", str(data), "-R", "-X", "stream", "-c", "fast", "--no-sync"),
+            *(str(programs() / "pg_basebackup"), "-D", str(data), "-X", "stream", "-c", "fast", "--no-sync"),
             *("-d", primary.conninfo()),
         ]
         subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
         with (data / "postgresql.auto.conf").open("a") as settings:
-            settings.write("recovery_min_apply_delay = '1s'\n")
+            settings.write(f"primary_conninfo = '{primary.conninfo()}'\nrecovery_min_apply_delay = '1s'\n")
+        (data / "standby.signal").touch()
         owner = (first / "postgres" / "data").stat()
         for path in (data, *data.rglob("*")):
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
