@@ -129,3 +129,15 @@ def test_an_object_that_was_locked_goes_once_it_is_not(in_store: Locked) -> None
     assert in_store.after.app == {}
     assert dict(in_store.after.data) == {}
     assert in_store.final.code == 0, in_store.final.failures()
+
+
+@pytest.mark.parametrize("bucket", ["quarantine", "lifecycle-evidence"])
+def test_case_3_no_run_begins_where_holds_could_not_bite(store: Store, bucket: str) -> None:
+    """Case 3: a bucket without Object Lock is an error with the remedy, before anything is planned."""
+    store.s3.delete_bucket(Bucket=bucket)
+    store.s3.create_bucket(Bucket=bucket)
+    store.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    refused = store.cli("plan", "--as-of", "2026-11-01T00:00:00Z", "--tier", "beta", check=False)
+    assert refused.returncode != 0
+    assert f"bucket '{bucket}' has no Object Lock" in refused.stderr
+    assert "Create it anew with Object Lock enabled" in refused.stderr

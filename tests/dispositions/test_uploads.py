@@ -15,6 +15,7 @@ from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.plan_store import freeze, load_unit
 from lifecycle.dispositions.survey import survey
 from lifecycle.ledger import runs
+from lifecycle.orchestration import steps
 from lifecycle.planning.units import Unit
 from lifecycle.validation.auditor import audit
 from support.store import Store
@@ -59,11 +60,10 @@ def planned(context: RunContext) -> dict[str, Unit]:
 
 
 def carry_out(context: RunContext) -> dict[str, int]:
-    """Plan and act; per unit how many went."""
+    """Plan and act, as the tasks of a run do; per unit how many went."""
     units = planned(context)
     freeze(context.conn, context.run.run_id, units.values())
-    done = {name: uploads.expire_uploads(context, name) for name in units}
-    return {name: progress["delete:upload"]["records"] for name, progress in done.items()}
+    return {name: steps.expire(context.run.run_id, name)["delete:upload"] for name in units}
 
 
 def hold(store: Store, scope: str, target: str) -> None:
