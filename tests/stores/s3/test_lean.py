@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 import pytest
@@ -41,13 +42,14 @@ PLAIN = Config(
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
-KEYS = {"aws_access_key_id": "id", "aws_secret_access_key": "secret", "region_name": "eu-west-1"}
+KEYS: dict[str, Any] = {"aws_access_key_id": "id", "aws_secret_access_key": "secret", "region_name": "eu-west-1"}
+DUALSTACK = {"use_dualstack_endpoint": True, "payload_signing_enabled": True}
 # How clients are made: servers of others, Amazon's own with their checksums, and odder addresses and credentials.
 CLIENTS: dict[str, dict[str, Any]] = {
     "path": KEYS | {"endpoint_url": "http://127.0.0.1:1", "config": PLAIN},
     "aws": KEYS,
     "token": KEYS | {"aws_session_token": "token", "config": Config(retries={"mode": "adaptive"})},
-    "dualstack": KEYS | {"config": Config(s3={"use_dualstack_endpoint": True, "payload_signing_enabled": True})},
+    "dualstack": KEYS | {"config": Config(s3=cast(Any, DUALSTACK))},
 }
 BUCKETS = ("some-bucket", "arn:aws:s3:eu-west-1:123456789012:accesspoint/point")
 # The client's own marks of a try, and what it asks before it sends a body; none of it is signed.
@@ -124,12 +126,12 @@ VERSIONS = st.one_of(st.none(), st.text("abc.-_~/+ 09", min_size=1, max_size=9))
 def both(client: S3Client, operation: str, request: dict[str, Any]) -> tuple[Any, Any, bool]:
     """What the client sends, what we send, and whether that was by ourselves."""
     method: Callable[..., Any] = getattr(client, operation)
-    ours: Callable[..., Any] = getattr(lean, operation)
+    ours: Callable[..., Any] = partial(getattr(lean, operation), client)
     if (senders := lean._senders.get(client)) is not None:
         senders.forms.clear()
     with unsent(client) as requests, pytest.MonkeyPatch.context() as patch:
         patch.setattr("botocore.auth.get_current_datetime", lambda *_: AT)
-        for call in (method, lambda **kwargs: ours(client, **kwargs), lambda **kwargs: ours(client, **kwargs)):
+        for call in (method, ours, ours):
             with pytest.raises(Stopped):
                 call(**request)
         by_itself = bool(lean._senders[client].forms)
@@ -224,16 +226,20 @@ def put_twice(s3: S3Client, **request: Any) -> None:
 def test_an_answer_is_told_as_the_client_tells_it(s3: S3Client) -> None:
     before = lean.answered(s3)
     put_twice(s3, ContentType="x/odd", CacheControl="max-age=7", Metadata={"Kept": "yes"}, Tagging="a=b")
-    for version in ({}, {"VersionId": s3.head_object(Bucket=VERSIONED, Key="second")["VersionId"]}):
+    versions: list[dict[str, Any]] = [
+        {},
+        {"VersionId": s3.head_object(Bucket=VERSIONED, Key="second")["VersionId"]},
+    ]
+    for version in versions:
         lean.get_object(s3, Bucket=VERSIONED, Key="second")
         theirs = s3.get_object(Bucket=VERSIONED, Key="second", **version)
         assert read(lean.get_object(s3, Bucket=VERSIONED, Key="second", **version)) == read(theirs)
     assert read(theirs)["Metadata"] == {"kept": "yes"}
     assert lean.answered(s3) >= before + 3
-    theirs = s3.put_object(Bucket=VERSIONED, Key="third", Body=BODY)
+    written = s3.put_object(Bucket=VERSIONED, Key="third", Body=BODY)
     ours = lean.put_object(s3, Bucket=VERSIONED, Key="third", Body=BODY)
-    assert ours.keys() == theirs.keys()
-    assert ours["ETag"] == theirs["ETag"] and ours["VersionId"] == key_versions(s3, VERSIONED, "third")[0].version_id
+    assert ours.keys() == written.keys()
+    assert ours["ETag"] == written["ETag"] and ours["VersionId"] == key_versions(s3, VERSIONED, "third")[0].version_id
 
 
 def test_case_17_copies_go_the_short_way(s3: S3Client) -> None:

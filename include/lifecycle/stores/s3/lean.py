@@ -100,7 +100,8 @@ def _senders_of(s3: S3Client) -> _Senders | None:
     """None for what is not a client itself, such as one with changed methods: those are meant to be called."""
     from botocore.client import BaseClient
 
-    if not isinstance(s3, BaseClient):
+    client: Any = s3
+    if not isinstance(client, BaseClient):
         return None
     with _lock:
         if (senders := _senders.get(s3)) is None:
@@ -284,12 +285,13 @@ def _parsed(form: _Form, reply: Reply) -> dict[str, Any]:
         if reply.content:
             raise UnexpectedAnswerError(trouble=False)  # an error may come in a good answer
         return parsed
-    told = {
+    told: dict[str, Any] = {
         "headers": reply.headers,
-        "body": StreamingBody(reply.raw, len(reply.content)),  # type: ignore[arg-type]
+        "body": StreamingBody(reply.raw, len(reply.content)),
         "context": {},
     }
-    handle_checksum_body(reply, told, form.context, form.model)
+    answer: Any = reply
+    handle_checksum_body(answer, told, form.context, form.model)
     parsed[fields.body] = told["body"]
     return parsed
 

@@ -71,9 +71,10 @@ class Wire:
         connection = self._taken(scheme, place)
         kept = False
         try:
-            if connection.sock is None:
+            if not _is_open(connection):
                 connection.connect()
-                connection.sock.settimeout(self.config.read_timeout)
+            # The client's two time-outs: of connecting, given when it was made, and of each reading.
+            connection.sock.settimeout(self.config.read_timeout)
             connection.request(method, f"{path}?{query}" if query else path, body=body, headers=dict(headers))
             response = connection.getresponse()
             if response.status != 200 or response.length is None or response.length > LARGEST_BODY:
@@ -125,11 +126,15 @@ def _by_name(response: http.client.HTTPResponse) -> dict[str, str]:
     return headers
 
 
+def _is_open(connection: http.client.HTTPConnection) -> bool:
+    return connection.sock is not None
+
+
 def _dropped(connection: http.client.HTTPConnection) -> bool:
     """Whether the server has closed it meanwhile: nothing can be waiting there before anything was asked."""
     from urllib3.util.wait import wait_for_read
 
-    return connection.sock is None or wait_for_read(connection.sock, timeout=0)
+    return not _is_open(connection) or wait_for_read(connection.sock, timeout=0)
 
 
 def _proxied(scheme: str, place: str, configured: Mapping[str, str] | None) -> bool:
@@ -147,5 +152,7 @@ def _proxied_by_environment(scheme: str, place: str) -> bool:
 def _tls(verify: bool | str | None) -> ssl.SSLContext:
     from botocore.httpsession import get_cert_path
 
-    authorities = Path(get_cert_path(True if verify is None else verify))
-    return ssl.create_default_context(**{"capath" if authorities.is_dir() else "cafile": str(authorities)})
+    authorities = Path(verify if isinstance(verify, str) else str(get_cert_path(True)))
+    if authorities.is_dir():
+        return ssl.create_default_context(capath=str(authorities))
+    return ssl.create_default_context(cafile=str(authorities))
