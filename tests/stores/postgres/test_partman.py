@@ -25,7 +25,7 @@ from lifecycle.stores.postgres.tree import Partition, partitions_of
 from support.catalogue import scratch_database
 
 SCRIPT = os.environ.get("LIFECYCLE_PARTMAN_SQL", "")
-pytestmark = pytest.mark.skipif(not SCRIPT, reason="needs pg_partman's script: make test-partman")
+pytestmark = pytest.mark.partman
 DAY = timedelta(days=1)
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 # What a template is for: an index that a partitioned table cannot have.

@@ -86,11 +86,10 @@ def test_case_17_a_key_is_copied_as_it_is(s3: S3Client, s3_server: S3Server, inl
             assert destroy_keys(s3, CountingPermit(), bucket, [key]).keys_deleted == 1, key
 
 
+@pytest.mark.ceph  # the embedded server's listings break on these
 @pytest.mark.parametrize("page", [1, 2])
-def test_case_8_pages_that_end_with_a_key_that_xml_cannot_carry(s3: S3Client, s3_server: S3Server, page: int) -> None:
+def test_case_8_pages_that_end_with_a_key_that_xml_cannot_carry(s3: S3Client, page: int) -> None:
     """Case 8: one odd key must not hide all others from every run. Ceph names it raw where a page begins."""
-    if s3_server.pid is not None:
-        pytest.skip("the embedded server's listings break on these")
     keys = ["\x01a", "\x01b", "\x1f%41+", "a%41", "aA", "z\x07"]
     for key in keys:
         s3.put_object(Bucket=VERSIONED, Key=key, Body=b"")

@@ -43,22 +43,17 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def real(s3_server: S3Server) -> None:
-    if s3_server.pid is not None:
-        pytest.skip("the embedded server accepts it")
-
-
-def test_a_real_server_refuses_more_than_a_thousand_keys(s3: S3Client, s3_server: S3Server) -> None:
+@pytest.mark.ceph
+def test_a_real_server_refuses_more_than_a_thousand_keys(s3: S3Client) -> None:
     """So LARGEST_BATCH is what it is; that we keep to it is asserted in test_destroy.py."""
-    real(s3_server)
     named: Any = [{"Key": f"none-{number}"} for number in range(requests.LARGEST_BATCH + 1)]
     assert not s3.delete_objects(Bucket="research", Delete={"Objects": named[1:], "Quiet": True}).get("Errors")
     with pytest.raises(ClientError, match=r"400|MalformedXML"):
         s3.delete_objects(Bucket="research", Delete={"Objects": named, "Quiet": True})
 
 
-def test_a_real_server_refuses_parts_that_are_too_small(s3: S3Client, s3_server: S3Server) -> None:
-    real(s3_server)
+@pytest.mark.ceph
+def test_a_real_server_refuses_parts_that_are_too_small(s3: S3Client) -> None:
     upload = s3.create_multipart_upload(Bucket=VERSIONED, Key="small")["UploadId"]
     parts: Any = [
         {
@@ -89,8 +84,8 @@ def test_no_part_of_ours_is_too_small_or_one_too_many(s3: S3Client, seen: Any, t
     destroy_keys(s3, CountingPermit(), LOCKED, ["a"])
 
 
+@pytest.mark.ceph
 def test_bad_credentials_destroy_nothing_and_say_so(s3: S3Client, s3_server: S3Server) -> None:
-    real(s3_server)
     s3.put_object(Bucket=VERSIONED, Key="a", Body=b"x")
     for wrong in (replace(s3_server, secret_key="wrong"), replace(s3_server, access_key="nobody")):
         with pytest.raises(StoreError, match=r"SignatureDoesNotMatch|InvalidAccessKeyId|403|AccessDenied"):
