@@ -147,9 +147,8 @@ def _columns(catalog: Catalog) -> Iterator[tuple[str, str]]:
     facts = catalog.exceptions
     parts = (facts.flags, facts.consents, facts.cases, facts.agreements)
     for source in (part for part in parts if part is not None):
-        for name, column in source.model_dump(exclude={"table"}).items():
-            if column is not None and name in type(source).model_fields:
-                yield source.table, column
+        for column in (source.named, *source.times, *source.others):
+            yield source.table, column
     if not catalog.has_messages:
         return
     messages = catalog.messages
