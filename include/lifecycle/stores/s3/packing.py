@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 from lifecycle.stores.s3.records import UnreadableObjectError
 
 # What is unpacked at once: judging a block of lines costs something however few they are.
-_READ_BYTES = 1 << 20
+READ_BYTES = 1 << 20
 # What one thread compresses at once.
 PIECE_BYTES = 256 << 10
 _GZIP = b"\x1f\x8b"
@@ -55,7 +55,7 @@ def pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as raw:
         try:
             with _unpacked(raw, kind) as file:
-                while piece := file.read(_READ_BYTES):
+                while piece := file.read(READ_BYTES):
                     yield piece
         except (EOFError, gzip.BadGzipFile, zlib.error):
             raise _broken(kind) from None
