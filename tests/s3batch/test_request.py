@@ -78,6 +78,9 @@ def test_any_key_is_one_field_of_one_line(key: str) -> None:
     [
         ({"role": "lifecycle-batch"}, "arn:aws:iam"),
         ({"tags": ()}, "--tag"),
+        # A lifecycle rule would remove whatever has such a tag, and these must stay (promise 1).
+        ({"tags": (("lifecycle-expires", "consumer_default"),)}, "otherwise"),
+        ({"tags": (("stays", "yes"), ("goes", "x")), "ticket": "goes"}, "otherwise"),
         ({"operation": Operation.COPY}, "--target"),
         ({"operation": Operation.COPY, "target": Place("product-data", "")}, "onto itself"),
     ],

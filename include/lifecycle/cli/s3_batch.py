@@ -43,6 +43,7 @@ def batch(
     Example: `lifecycle s3 batch --scope consumer --operation copy --out s3://batch-jobs/lifecycle
     --target s3://kept-data/consumer --role arn:aws:iam::123456789012:role/lifecycle-batch`
     """
+    from lifecycle.catalog.buckets import Backstop
     from lifecycle.orchestration.preview import read_only_context
     from lifecycle.s3batch.request import Job, Place
     from lifecycle.s3batch.write import write_job
@@ -62,6 +63,7 @@ def batch(
             priority=priority,
             tags=tags,
             target=Place.parse(target) if target else None,
+            ticket=(context.messages.objects.backstop or Backstop()).tag,
         )
         written = write_job(context, scope, job, folder)
     emit(written.as_dict(), json, _written)

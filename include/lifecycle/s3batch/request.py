@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 
+from lifecycle.catalog.buckets import Backstop
 from lifecycle.errors import PreconditionError
 
 # What one CopyObject request takes; a larger object has to be copied in parts, which Batch Operations does not.
@@ -49,7 +50,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Job:
-    """Everything about a job but its manifest."""
+    """Everything about a job but its manifest. ``ticket``: the tag by which S3 itself may expire an object."""
 
     operation: Operation
     place: Place
@@ -58,6 +59,7 @@ class Job:
     priority: int = 10
     tags: tuple[tuple[str, str], ...] = ()
     target: Place | None = None
+    ticket: str = Backstop().tag
 
     def __post_init__(self) -> None:
         if _ROLE.fullmatch(self.role) is None:
@@ -68,6 +70,10 @@ class Job:
             raise PreconditionError("a copy onto itself moves nothing; give the target another bucket or a prefix")
         if self.operation is Operation.TAG and not 1 <= len(self.tags) <= MOST_TAGS:
             raise PreconditionError(f"tagging needs one to {MOST_TAGS} tags; write --tag KEY=VALUE")
+        if taken := {self.ticket, Backstop().tag} & {key for key, _ in self.tags}:
+            raise PreconditionError(
+                f"{taken.pop()!r} is the tag by which S3 expires objects, and these must stay; name the tag otherwise"
+            )
 
     @property
     def partition(self) -> str:
