@@ -369,10 +369,11 @@ def test_each_tier_wants_an_index_of_its_rows_and_the_walk_uses_it(store: Store)
 def test_a_change_of_policy_is_counted_for_the_tier_that_it_is_about(store: Store) -> None:
     """Business chats of 20 days would go under 14 days; those of others are not counted."""
     catalog = load_configuration().catalog
-    for plan in ("free", "team", "team", "preview"):
-        store.sql("INSERT INTO app.chats VALUES (gen_random_uuid(), gen_random_uuid(), NULL, %s, %s)",
-                  AS_OF - 20 * DAY, plan)  # fmt: skip
-    with store.connect() as conn:
+    with store.connect() as conn, conn.transaction(force_rollback=True):
+        conn.execute("DELETE FROM app.chats")
+        for plan in ("free", "team", "team", "preview"):
+            conn.execute("INSERT INTO app.chats VALUES (gen_random_uuid(), gen_random_uuid(), NULL, %s, %s)",
+                         (AS_OF - 20 * DAY, plan))  # fmt: skip
         old = load_configuration().policy
         rules = [rule.model_copy(update={"period": Period(days=14)}) if rule.id == "business_default" else rule
                  for rule in old.rules]  # fmt: skip

@@ -12,6 +12,7 @@ from lifecycle.catalog.models import Catalog, Records, StagedRecords
 from lifecycle.catalog.tiers import Tiers
 from lifecycle.stores.postgres.columns import TIERS, Misfit, type_of
 from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.indexes import MissingIndex, has_clock_index
 from lifecycle.stores.postgres.present import present
 
@@ -40,7 +41,7 @@ def unfit_for_tiers(conn: Connection, catalog: Catalog) -> Iterator[Misfit]:
 def _unfit(conn: Connection, dataset: Records, tiers: Tiers) -> Iterator[Misfit]:
     told = tiers.table or dataset.table
     kind = type_of(conn, told, tiers.column)
-    odd = [value for value in tiers.known if kind is not None and not _holds(conn, value, kind)]
+    odd = [value for value in tiers.known if kind is not None and not _holds(conn, value, told, tiers.column)]
     if kind is None or odd:
         wanted = f"a column that can hold {', '.join(map(repr, odd or tiers.known))}"
         yield Misfit(dataset.id, TIERS, told, tiers.column, wanted, kind)
@@ -55,12 +56,12 @@ def _unfit(conn: Connection, dataset: Records, tiers: Tiers) -> Iterator[Misfit]
         yield Misfit(dataset.id, TIERS, tiers.table, tiers.key, "a unique key", found)
 
 
-def _holds(conn: Connection, value: str, kind: str) -> bool:
-    """Whether a type takes a value, and writes it just so."""
+def _holds(conn: Connection, value: str, named: str, column: str) -> bool:
+    """Whether a column takes a value, and writes it just so. No row of it is read."""
+    query = sql.SQL("SELECT u.c::text FROM (SELECT {c} AS c FROM {t} WHERE false UNION ALL SELECT %s) u")
     try:
         with conn.transaction():
-            # Not an identifier: format_type's own words.
-            return bool(one(conn, f"SELECT CAST(%s AS {kind})::text".encode(), (value,)) == value)
+            return bool(one(conn, query.format(c=sql.Identifier(column), t=table(named)), (value,)) == value)
     except psycopg.errors.DataError:
         return False
 
