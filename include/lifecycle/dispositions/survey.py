@@ -12,6 +12,7 @@ from lifecycle.catalog.models import Accounts, Records
 from lifecycle.dispositions.census import census, count_records
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, RunContext
 from lifecycle.dispositions.erasure import erasable
+from lifecycle.dispositions.leaves import leaf_units, outside_of, spans_of
 from lifecycle.dispositions.logs import survey_logs
 from lifecycle.dispositions.native import would_leave
 from lifecycle.dispositions.orphans import survey_orphans
@@ -45,7 +46,8 @@ def survey(context: RunContext) -> list[Unit]:
     if context.run.scope == RECORDS_SCOPE:
         if context.catalog.has_messages:
             units.extend(_unclassified_units(context))
-        units.extend(_record_unit(context, dataset) for dataset in context.catalog.records)
+        for dataset in context.catalog.records:
+            units.extend(table_units(context, dataset))
         units.extend(survey_logs(context))
         if context.catalog.has_messages:
             units.extend(survey_orphans(context, None))
@@ -200,8 +202,15 @@ def _from_quarantine(context: RunContext, tier: Tier) -> list[tuple[date, str, i
     ).fetchall()
 
 
-def _record_unit(context: RunContext, dataset: Records | Accounts) -> Unit:
-    found = count_records(context, dataset)
+def table_units(context: RunContext, dataset: Records) -> Iterator[Unit]:
+    """Partitions that go whole, and all other rows of the table."""
+    whole = leaf_units(context, dataset)
+    yield from whole
+    yield _record_unit(context, dataset, outside_of(dataset, spans_of(whole)) if whole else None)
+
+
+def _record_unit(context: RunContext, dataset: Records | Accounts, which: sql.Composable | None = None) -> Unit:
+    found = count_records(context, dataset, which)
     if isinstance(dataset, Accounts):
         # What goes from an account is its personal columns; the row follows when nothing refers to it.
         found = [replace(tally, fate=tally.fate.replace("delete:", "deidentify:")) for tally in found]

@@ -10,12 +10,12 @@ from typing import Any
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog, Messages
+from lifecycle.catalog.models import Catalog, Messages, Records
 from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.units import Tally
 from lifecycle.policy.decide import horizon
-from lifecycle.policy.models import Category, Disposition, Policy, Tier, Trigger
-from lifecycle.stores.postgres.candidates import BOUND, Source, ids_of, of_messages, parties
+from lifecycle.policy.models import Category, Disposition, Policy, Rule, Tier, Trigger
+from lifecycle.stores.postgres.candidates import BOUND, Source, ids_of, of_messages, of_records, parties
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLD_OPEN, HOLDS, messages_of_held_conversations
 from lifecycle.stores.postgres.ids import Ids, folded, found_in, named_ids, own
@@ -52,6 +52,19 @@ def waiting_from(policy: Policy, tier: Tier, dataset: Messages, as_of: datetime)
     if rule is None or rule.period is None:
         return as_of
     return min(rule.period.cutoff_bound(as_of if rule.round_up else horizon(policy, as_of)), as_of)
+
+
+def source_of(policy: Policy, catalog: Catalog, dataset: Records, rule: Rule, relation: sql.Composable) -> Source:
+    """The rows of one partition of an ordinary table, with what finds a row again."""
+    source = of_records(policy, catalog, dataset, rule)
+    return replace(source, relation=relation, names=("ctid", "tableoid", *source.names))
+
+
+def _objects(source: Source, alias: str) -> sql.Composable:
+    """The column that tells whether a row has an object; null where rows have none."""
+    if isinstance(source.dataset, Messages):
+        return sql.Identifier(alias, source.dataset.objects.column)
+    return sql.SQL("NULL::text")
 
 
 def leaf_source(policy: Policy, catalog: Catalog, tier: Tier, relation: sql.Composable) -> Source:
@@ -147,18 +160,26 @@ def tallies_by_exceptions(conn: Connection, source: Source, ordinary: str, param
         source: see `leaf_source`.
         ordinary: see `ordinary_fate`; a dataset that is held whole has none.
     """
-    key, clock = sql.Identifier(source.names[2]), sql.Identifier(source.names[3])
     query = sql.SQL(
         "WITH named AS MATERIALIZED ({named}), whole AS MATERIALIZED (SELECT"
         " (SELECT count(*) FROM {relation}) AS records,"
-        " (SELECT count(*) FROM {relation} WHERE {key} IS NOT NULL) AS objects),"
+        " (SELECT count(*) FROM {relation} m WHERE {key} IS NOT NULL) AS objects),"
         " rest AS (SELECT w.records - (SELECT count(*) FROM named) AS records,"
-        " w.objects - (SELECT count({key}) FROM named) AS objects,"
-        " (SELECT m.{clock} FROM {relation} m WHERE NOT EXISTS (SELECT FROM named n WHERE n.ctid = m.ctid)"
-        " ORDER BY m.{clock} LIMIT 1) AS oldest FROM whole w)"
-        " SELECT n.fate, count(*), count(n.{key}), min(n.{clock}) FROM named n GROUP BY 1"
+        " w.objects - (SELECT count({named_key}) FROM named n) AS objects,"
+        " (SELECT {clock} FROM {relation} m WHERE NOT EXISTS (SELECT FROM named n WHERE n.ctid = m.ctid)"
+        " ORDER BY {bare} LIMIT 1) AS oldest FROM whole w)"
+        " SELECT n.fate, count(*), count({named_key}), min({named_clock}) FROM named n GROUP BY 1"
         " UNION ALL SELECT {ordinary}, r.records, r.objects, r.oldest FROM rest r WHERE r.records > 0"
-    ).format(named=named_rows(source), relation=source.relation, key=key, clock=clock, ordinary=sql.Literal(ordinary))
+    ).format(
+        named=named_rows(source),
+        relation=source.relation,
+        key=_objects(source, "m"),
+        named_key=_objects(source, "n"),
+        clock=source.columns.clock,
+        bare=source.columns.at.bare,
+        named_clock=source.columns_of("n").clock,
+        ordinary=sql.Literal(ordinary),
+    )
     return _summed(Tally(*row) for row in conn.execute(query, params).fetchall())
 
 
@@ -196,15 +217,15 @@ def carry_over(
         Counts by fate, without clocks, rows whose object is not gone told apart as `WITH_OBJECT`; and how many rows
         were copied.
     """
-    key, whole = sql.Identifier(source.names[2]), source.relation
+    whole = source.relation
     # By itself: PostgreSQL counts in parallel only where the statement changes nothing.
-    whole_counts = sql.SQL("SELECT (SELECT count(*) FROM {0}), (SELECT count(*) FROM {0} WHERE {1} IS NOT NULL)")
-    records, objects = conn.execute(whole_counts.format(whole, key)).fetchone() or (0, 0)
+    whole_counts = sql.SQL("SELECT (SELECT count(*) FROM {0}), (SELECT count(*) FROM {0} m WHERE {1} IS NOT NULL)")
+    records, objects = conn.execute(whole_counts.format(whole, _objects(source, "m"))).fetchone() or (0, 0)
     query = sql.SQL(
         "WITH named AS MATERIALIZED ({named}), copied AS (INSERT INTO {into} ({columns}) OVERRIDING SYSTEM VALUE"
         " SELECT {columns} FROM ONLY {whole} m WHERE m.ctid = ANY (ARRAY(SELECT n.ctid FROM named n WHERE NOT {due}"
-        " UNION ALL SELECT o.ctid FROM {whole} o WHERE o.{key} IS NOT NULL)) RETURNING 1)"
-        " SELECT NULL, count(*) FROM copied UNION ALL SELECT n.fate, count(*) FROM named n WHERE n.{key} IS NULL"
+        " UNION ALL SELECT o.ctid FROM {whole} o WHERE {key} IS NOT NULL)) RETURNING 1)"
+        " SELECT NULL, count(*) FROM copied UNION ALL SELECT n.fate, count(*) FROM named n WHERE {named_key} IS NULL"
         " GROUP BY 1"
     ).format(
         named=named_rows(source),
@@ -212,7 +233,8 @@ def carry_over(
         columns=columns,
         whole=whole,
         due=is_due(sql.SQL("n.fate")),
-        key=key,
+        key=_objects(source, "o"),
+        named_key=_objects(source, "n"),
     )
     (_, copied), *found = conn.execute(query, params).fetchall()
     named = [Tally(fate, count) for fate, count in found]

@@ -204,6 +204,17 @@ def strangers(
     ] + [each for each in to_children if each.table not in children]
 
 
+def strangers_to_leaf(conn: Connection, dataset: Records, leaf: Partition) -> list[Reference]:
+    """Foreign keys to a partition of an ordinary table, or to the table, other than those of its children to its key:
+    where there is one, rows go one by one, and what it forbids or does is met row by row."""
+    keys = {child.table: (child.key, child.parent_key or dataset.referred_key) for child in dataset.children}
+    return [
+        each
+        for each in incoming(conn, leaf.schema, leaf.name)
+        if each.direct or each.table not in keys or not _belongs(each, *keys[each.table])
+    ]
+
+
 def warn_of_strangers(conn: Connection, catalog: Catalog) -> None:
     """Say at planning time what units of messages will be refused for."""
     found = strangers(conn, catalog, incoming(conn, *catalog.messages.table.split(".", 1)))

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Messages
+from lifecycle.catalog.clocks import column_of
+from lifecycle.catalog.models import Messages, Records
 from lifecycle.errors import PreconditionError
 from lifecycle.planning.spans import span_label
 from lifecycle.policy.models import Tier
@@ -170,6 +171,23 @@ def partitions_of(conn: Connection, dataset: Messages, tier: Tier, within: Withi
     return sorted(found.leaves() if isinstance(found, Branch) else [found], key=_clock_order)
 
 
+def time_tree(conn: Connection, dataset: Records, within: Within | None = None) -> Branch | None:
+    """A table that nothing but its clock divides, at any depth; None for one that is not partitioned.
+
+    Args:
+        within: see `tier_tree`.
+
+    Raises:
+        UnsupportedPartitioningError: something else divides it, at some level.
+    """
+    schema, name = dataset.table.split(".", 1)
+    root = _read(conn, _ROOT, {"schema": schema, "name": name})
+    if not root or root[0].strategy is None:
+        return None
+    found = _grow(conn, dataset, root[0], within)
+    return found if isinstance(found, Branch) else None
+
+
 def tier_root(conn: Connection, dataset: Messages, tier: Tier) -> sql.Identifier | None:
     """The table through which a tier's rows are read; None when no partition is for it."""
     node = _tier_node(conn, dataset, tier)
@@ -263,7 +281,7 @@ def _value(item: str) -> str | None:
     return found.group(1).replace("''", "'") if found else (None if item == "NULL" else item)
 
 
-def _grow(conn: Connection, dataset: Messages, node: _Node, within: Within | None) -> Branch | Partition:
+def _grow(conn: Connection, dataset: Messages | Records, node: _Node, within: Within | None) -> Branch | Partition:
     """The tree below a tier's node, each partition with the span that reaches it."""
     schema, name = dataset.table.split(".", 1)
     if node.strategy is None:
@@ -294,7 +312,7 @@ def _overlaps(own: tuple[datetime | None, datetime | None], within: Within) -> b
 
 
 def _make(
-    dataset: Messages,
+    dataset: Messages | Records,
     node: _Node,
     parent: tuple[str, str],
     within: tuple[datetime | None, datetime | None],
@@ -312,10 +330,10 @@ def _make(
                 "Detach it and dispose of its rows where they are",
             )
         return Partition(node.schema, node.name, parent[1], lower, upper, default, parent[0])
-    if node.strategy != "r" or list(node.keys) != [dataset.clock]:
+    if node.strategy != "r" or list(node.keys) != [column_of(dataset.clock)]:
         raise UnsupportedPartitioningError(
             node.shown,
-            f"it is partitioned by {_strategy(node)}, not by RANGE ({dataset.clock})",
+            f"it is partitioned by {_strategy(node)}, not by RANGE ({column_of(dataset.clock)})",
             "Below a tier every level has to divide time; partitions by anything else cannot fall due as a whole",
         )
     made = (
