@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 from uuid import uuid4
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from lifecycle.demo.servers import Postgres
 from lifecycle.dispositions import census
 from lifecycle.orchestration.steps import carry_out
 from lifecycle.planning.units import Method
+from lifecycle.stores.postgres.connect import Connection, prepared
+from lifecycle.stores.postgres.grants import grants_script
+from lifecycle.stores.postgres.references import ReferencedError
 from support.catalogue import scratch_database
 from support.leaves import AS_OF, CUTOFF, DAY, FIRST, Table, catalog_with
 from support.units import Bench
@@ -203,8 +208,6 @@ def test_what_belongs_to_dropped_rows_goes_with_them(table: Table, key: str) -> 
 
 def test_a_foreign_key_from_outside_is_met_as_by_rows(table: Table) -> None:
     """Case 13: what nobody configured is refused by name where it would act, and stops what it forbids."""
-    from lifecycle.stores.postgres.references import ReferencedError
-
     table.sql("DROP TABLE IF EXISTS app.invoices CASCADE")
     table.sql("CREATE TABLE app.invoices (log uuid, at timestamptz, CONSTRAINT billed FOREIGN KEY (log, at)"
               " REFERENCES app.spend_logs ON DELETE CASCADE)")  # fmt: skip
@@ -236,24 +239,60 @@ def test_more_belongings_than_fit_a_short_transaction_go_in_batches(
     assert not table.left()
 
 
-def test_a_role_that_owns_nothing_goes_on_in_batches(table: Table) -> None:
+def as_role(table: Table, name: str) -> Connection:
+    conn = prepared(psycopg.connect(table.bench.conninfo, autocommit=True))
+    conn.execute(sql.SQL("SET SESSION AUTHORIZATION {}").format(sql.Identifier(name)))
+    return conn
+
+
+def test_the_role_of_the_grants_replaces_partitions_and_one_without_ownership_goes_on_in_batches(
+    table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
     """Who ran with the rights of before must not fail: the log says what to grant."""
-    from psycopg import sql
-
-    name = f"batches-{uuid4().hex[:8]}"
-    table.write(FIRST, 3)
-    role = sql.Identifier(name).as_string(None)
-    table.sql(f"CREATE ROLE {role}")
-    table.sql(f"GRANT USAGE ON SCHEMA app TO {role}")
-    table.sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA app, lifecycle TO {role}")
-    table.sql(f"GRANT USAGE ON SCHEMA lifecycle TO {role}")
+    name = f"Leaves' run-{uuid4().hex[:8]}"
+    table.sql("DROP TABLE IF EXISTS app.parts CASCADE")
+    table.sql("CREATE TABLE app.parts (log uuid, at timestamptz, FOREIGN KEY (log, at) REFERENCES app.spend_logs)")
+    table.sql("CREATE INDEX ON app.parts (log)")
+    table.catalog = catalog_with(children=[{"table": "app.parts", "key": "log"}])
+    script = grants_script(table.catalog, name)
+    for _ in range(2):  # it may be repeated
+        table.sql(script)
     try:
-        with table.bench.connect() as conn:
-            context = table.begin(conn)
-            conn.execute(f"SET ROLE {role}".encode())
-            from lifecycle.dispositions.survey import table_units
-
-            assert [unit.unit for unit in table_units(context, table.dataset) if unit.due] == ["spend_logs"]
+        for day in (FIRST, FIRST + DAY):
+            table.write(day, 3)
+            kept = table.write(day, 1, who=HELD)
+        table.sql("INSERT INTO app.parts SELECT id, created_at FROM app.spend_logs")
+        with as_role(table, name) as conn:
+            context, units = table.plan(conn)
+            assert [unit.unit for unit in units] == ["spend_logs/2026-03-01", "spend_logs/2026-03-02"]
+            carry_out(context, units[0].unit)
+            assert "one by one" not in caplog.text
+            for each in ("app.spend_logs", *(f"app.{leaf}" for leaf in table.leaves())):
+                table.sql(f"ALTER TABLE {each} OWNER TO postgres")
+            context, units = table.plan(conn)
+            assert [unit.unit for unit in units] == ["spend_logs"]
+            carry_out(context, "spend_logs")
+        assert "lifecycle postgres grants" in caplog.text
+        assert len(table.left()) == 2 and kept[0] in table.left()
+        assert table.sql("SELECT count(*) FROM app.parts") == [(2,)]
     finally:
-        table.sql(f"DROP OWNED BY {role}")
-        table.sql(f"DROP ROLE {role}")
+        for each in (name, f"{name}_owner"):
+            role = sql.Identifier(each).as_string(None)
+            table.sql(f"REASSIGN OWNED BY {role} TO CURRENT_USER")
+            table.sql(f"DROP OWNED BY {role}")
+        for each in (name, f"{name}_owner"):
+            table.sql(f"DROP ROLE {sql.Identifier(each).as_string(None)}")
+
+
+def test_while_the_ordinary_table_is_kept_up_rows_go_one_by_one(table: Table) -> None:
+    """Between the switch of `lifecycle postgres partition` and its end a mirror sees rows go, and no partitions."""
+    table.write(FIRST, 3)
+    table.sql(
+        "INSERT INTO lifecycle.partitionings (table_schema, table_name, clock, interval, ahead, phase, structure, key,"
+        " indexes) VALUES ('app', 'spend_logs', 'created_at', 'day', '7 days', 'switched', 'x', '{}', '{}')"
+    )
+    try:
+        assert [unit.unit for unit in table.run()] == ["spend_logs"]
+    finally:
+        table.sql("DELETE FROM lifecycle.partitionings")
+    assert not table.left()

@@ -139,6 +139,11 @@ class Records(Frozen):
         return share.tier if share is not None else self.tier_is or Tier.CONSUMER
 
     @property
+    def by_partition(self) -> bool:
+        """Whether its rows share one rule, so that a partition of them may go as a whole. No part of a table does."""
+        return type(self) is Records and any(each is self for each in self.unfolded)
+
+    @property
     def parts(self) -> tuple[StagedRecords, ...]:
         """Its stages, each as a dataset of its own: with its own category, and so its own rule, fate and cut-off."""
         return tuple(_part(self, stage) for stage in self.stages)

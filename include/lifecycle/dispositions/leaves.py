@@ -25,6 +25,7 @@ from lifecycle.stores.postgres.belongings import belongings_of
 from lifecycle.stores.postgres.candidates import Source, own_rule
 from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.messages import GOING
+from lifecycle.stores.postgres.online.unfinished import is_unfinished
 from lifecycle.stores.postgres.timed import Span, inside, not_ours, ordinary_fate, outside, tallies_of
 from lifecycle.stores.postgres.tree import Partition, UnsupportedPartitioningError, time_tree
 from lifecycle.stores.postgres.windows import TOGETHER
@@ -107,12 +108,15 @@ def asked(context: RunContext, dataset: Records, leaves: Sequence[Partition]) ->
 
 def _behind(context: RunContext, dataset: Records, rule: Rule | None) -> list[Partition]:
     """The partitions that lie wholly behind the cut-off and may be replaced, in the order of the clock."""
-    if type(dataset) is not Records or context.run.scope != RECORDS_SCOPE or rule is None or rule.period is None:
+    if not dataset.by_partition or context.run.scope != RECORDS_SCOPE or rule is None or rule.period is None:
         return []
     try:
         tree = time_tree(context.conn, dataset) if isinstance(dataset.clock, str) else None
     except UnsupportedPartitioningError as error:
         log.info("rows of %s go in batches, from whatever partition: %s", dataset.table, error)
+        return []
+    if is_unfinished(context.conn, dataset.table):
+        log.warning("rows of %s go in batches: the ordinary table that it was is still kept up", dataset.table)
         return []
     cutoff = cutoff_of(context.policy, rule, context.run.as_of)
     found = [leaf for leaf in tree.leaves() if _is_behind(leaf, cutoff)] if tree is not None else []

@@ -150,12 +150,18 @@ def quarantine_groups(
 
 
 def record_groups(
-    conn: Connection, policy: Policy, catalog: Catalog, dataset: Records | Accounts, as_of: datetime
+    conn: Connection,
+    policy: Policy,
+    catalog: Catalog,
+    dataset: Records | Accounts,
+    as_of: datetime,
+    *,
+    source: sql.Composable | None = None,
 ) -> list[Group]:
-    """Every row of an ordinary table, or of one tier's share of it."""
+    """Every row of an ordinary table, of one of its partitions, or of one tier's share of it."""
     return groups(
         conn,
-        table(dataset.table),
+        source if source is not None else table(dataset.table),
         of_share(dataset),
         record_fate(policy, catalog, dataset),
         record_deadline(policy, catalog, dataset),

@@ -69,6 +69,7 @@ SELECT NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = %(target)s::regcla
         (SELECT FROM pg_constraint k WHERE k.oid = t.tgconstraint AND k.contype <> 't')))
 AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.confrelid = %(target)s::regclass AND k.contype = 'f')
 AND NOT EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = %(target)s::regclass)
+AND has_table_privilege(%(target)s::regclass, 'INSERT')
 """
 _ACTS = {"c": "ON DELETE CASCADE", "n": "ON DELETE SET NULL", "d": "ON DELETE SET DEFAULT"}
 
@@ -284,7 +285,7 @@ class Carried:
 
 
 def can_be_carried(conn: Connection, reference: Reference) -> bool:
-    """Whether rows can be taken out and put back unnoticed: there is no trigger, no rule, no foreign key to them."""
+    """Whether rows can be taken out and put back unnoticed: we may, and no trigger, rule or key would act."""
     return bool(one(conn, _SIMPLE.encode(), {"target": reference.identifier.as_string(conn)}))
 
 
