@@ -15,6 +15,7 @@ from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.units import Tally
 from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Category, Disposition, Policy, Rule, Tier, Trigger
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.candidates import BOUND, Source, ids_of, of_messages, of_records, parties
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLD_OPEN, HOLDS, messages_of_held_conversations
@@ -32,16 +33,19 @@ _SLACK = timedelta(days=5)
 def ordinary_fate(policy: Policy, tier: Tier, dataset: Messages, leaf: Partition, as_of: datetime) -> str | None:
     """The fate of every row of a partition that no exception names; None where its rows may differ in it.
 
-    They do where the cut-off, or as-of, lies inside the partition, and in a partition without bounds.
+    They do where the cut-off, or as-of, lies inside the partition, in a partition without bounds, and where rows that
+    tell no time may lie between others: those are kept, and only looking at each row finds them.
     """
     rule = policy.rule_for(Trigger.DEFAULT, dataset.category, tier)
     if rule is None or rule.period is None or leaf.lower is None or leaf.upper is None or leaf.default:
         return None
+    if not Bounds(dataset.clock).tells_all or leaf.earliest is None or leaf.latest is None:
+        return None
     struck = cutoff_of(policy, rule, as_of) - (_SLACK if rule.period.months else timedelta())
-    if leaf.upper <= struck:
+    if leaf.latest <= struck:
         chosen = policy.variant_of(rule, tier) or rule
         return f"{chosen.disposition.value}:{chosen.id}"
-    if leaf.upper <= as_of and leaf.lower >= waiting_from(policy, tier, dataset, as_of):
+    if leaf.latest <= as_of and leaf.earliest >= waiting_from(policy, tier, dataset, as_of):
         return f"{Disposition.KEEP.value}:{rule.id}"
     return None
 
