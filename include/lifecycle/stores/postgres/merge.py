@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
+import psycopg
 from psycopg import sql
 
 from lifecycle.catalog.models import Messages
@@ -78,7 +80,7 @@ def merge(
         NameTakenError: a table has the name already.
         psycopg.errors.LockNotAvailable: there was no free moment.
     """
-    with conn.transaction():
+    with conn.transaction(), _fitting(parts, name):
         keep_still(conn, *parts)
         present = set(partitions_of(conn, dataset, tier, within=span))
         if not present.issuperset(parts):
@@ -101,6 +103,16 @@ def merge(
             lambda: copied + _take_over(conn, dataset, parts, clone, span, name, default),
             patience=PATIENCE_SECONDS,
         )
+
+
+@contextmanager
+def _fitting(parts: Sequence[Partition], name: str) -> Iterator[None]:
+    """A partition beside them may end inside the unit of the clock at which the merged one would begin."""
+    try:
+        yield
+    except psycopg.errors.InvalidObjectDefinition:
+        schema = parts[-1].schema
+        raise NotSwappableError(f"{schema}.{name}", ["a partition beside it, which it would overlap"]) from None
 
 
 def _refuse_unlike(conn: Connection, parts: Sequence[Partition]) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
+import psycopg
 from psycopg import sql
 
 from lifecycle.catalog.models import Messages
@@ -160,7 +161,8 @@ def adopt(
     """Give a span a partition, and move there what the default partition holds of it.
 
     Returns:
-        how many rows were moved; None when another run was quicker, or where rows of the default partition must stay.
+        how many rows were moved; None when another run was quicker, where rows of the default partition must stay, and
+        where a partition beside it ends inside the unit of the clock at which this one would begin.
 
     Raises:
         NameTakenError: a table outside the tree has its name.
@@ -190,8 +192,13 @@ def adopt(
         carry_back(conn, carried)
         return moved
 
-    with conn.transaction():
-        return at_a_free_moment(conn, tables, attach)
+    try:
+        with conn.transaction():
+            return at_a_free_moment(conn, tables, attach)
+    except psycopg.errors.InvalidObjectDefinition:
+        # Identifiers of one millisecond: whoever made the next partition ended it at another one than we would.
+        log.warning("%s.%s: %s would overlap a partition beside it", branch.schema, branch.name, partition.name)
+        return None
 
 
 def _must_stay(conn: Connection, dataset: Messages, default: Partition | None, partition: Partition) -> bool:
