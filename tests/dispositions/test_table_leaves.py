@@ -12,13 +12,16 @@ from psycopg import sql
 
 from lifecycle.demo.servers import Postgres
 from lifecycle.dispositions import census
+from lifecycle.dispositions.context import RECORDS_SCOPE
 from lifecycle.orchestration.steps import carry_out
 from lifecycle.planning.units import Method
 from lifecycle.stores.postgres.connect import Connection, prepared
 from lifecycle.stores.postgres.grants import grants_script
 from lifecycle.stores.postgres.references import ReferencedError
+from lifecycle.validation.pending import pending_of
+from lifecycle.validation.scene import Scene, Stage
 from support.catalogue import scratch_database
-from support.leaves import AS_OF, CUTOFF, DAY, FIRST, Table, catalog_with
+from support.leaves import AS_OF, CONFIG, CUTOFF, DAY, FIRST, Table, catalog_with
 from support.units import Bench
 
 pytestmark = pytest.mark.timeout(120)
@@ -296,3 +299,21 @@ def test_while_the_ordinary_table_is_kept_up_rows_go_one_by_one(table: Table) ->
     finally:
         table.sql("DELETE FROM lifecycle.partitionings")
     assert not table.left()
+
+
+def test_the_auditor_knows_which_days_wait_for_an_approval(table: Table) -> None:
+    """Case 26: of a week that waits all seven days may be late; the rest of the table may not."""
+    table.day(FIRST - 7 * DAY, FIRST)
+    table.write(FIRST - 3 * DAY, 3)
+    with table.bench.connect() as conn:
+        context, (unit,) = table.plan(conn)
+        assert unit.unit == "spend_logs/2026-02-22..2026-03-01"
+        conn.execute("UPDATE lifecycle.plan_units SET status = 'awaiting' WHERE run_id = %s", (context.run.run_id,))
+        waiting = pending_of(conn, CONFIG, RECORDS_SCOPE, context.run.run_id, AS_OF).units
+        assert waiting == {("spend_logs", None, (FIRST - n * DAY).date()) for n in range(1, 8)}
+        stage = Stage(*(sql.Identifier("nowhere"),) * 3)
+        scene = Scene(context.policy, table.catalog, stage, AS_OF, AS_OF, RECORDS_SCOPE, awaiting=waiting)
+        late = scene.awaits_table(table.dataset, sql.SQL("r.created_at"))
+        table.write(FIRST, 2)
+        query = sql.SQL("SELECT {}, count(*) FROM app.spend_logs r GROUP BY 1 ORDER BY 1").format(late)
+        assert conn.execute(query).fetchall() == [(False, 2), (True, 3)]

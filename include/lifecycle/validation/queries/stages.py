@@ -104,7 +104,7 @@ def agreement_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
     agreed = scene.reasons.agreed(subject.account, clock, dataset.category, AT_SETTLED, dataset.ids)
     above = scene.reasons.above(Trigger.AGREEMENT, dataset.category, tier, subject, AT_SETTLED)
     terms = scene.catalog.agreements
-    waits = scene.awaits_table(dataset)
+    waits = scene.awaits_table(dataset, clock)
     yield Check(
         f"{dataset.id}_past_agreement",
         Promise.NEVER_LATE,
