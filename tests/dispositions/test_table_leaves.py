@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from psycopg import sql
 from lifecycle.demo.servers import Postgres
 from lifecycle.dispositions import census
 from lifecycle.dispositions.context import RECORDS_SCOPE
+from lifecycle.dispositions.leaves import tend
 from lifecycle.orchestration.steps import carry_out
 from lifecycle.planning.units import Method
 from lifecycle.stores.postgres.connect import Connection, prepared
@@ -317,3 +319,33 @@ def test_the_auditor_knows_which_days_wait_for_an_approval(table: Table) -> None
         table.write(FIRST, 2)
         query = sql.SQL("SELECT {}, count(*) FROM app.spend_logs r GROUP BY 1 ORDER BY 1").format(late)
         assert conn.execute(query).fetchall() == [(False, 2), (True, 3)]
+        conn.execute("UPDATE lifecycle.plan_units SET status = 'done' WHERE run_id = %s", (context.run.run_id,))
+
+
+def test_emptied_partitions_of_the_past_are_dropped_and_nothing_else_is(table: Table) -> None:
+    """Issue 4, point 1: their number stays bounded; what holds anything stays as whoever makes them made it."""
+    table.write(FIRST + DAY, 1, who=HELD)
+    table.write(FIRST + 2 * DAY, 1, who=HELD)
+    with table.bench.connect() as conn:
+        begun = table.begin(conn)
+        context = replace(begun, run=replace(begun.run, planned_at=None))
+        assert tend(context, table.dataset) == {"created": 0, "dropped": 1, "merged": 0}
+    assert table.leaves() == [f"spend_logs_{FIRST + n * DAY:%Y%m%d}" for n in (1, 2, 28, 43)]
+
+
+def test_where_the_file_says_so_partitions_are_made_ahead_drained_and_merged(table: Table) -> None:
+    """Case 12, for a table that nobody else looks after."""
+    table.catalog = catalog_with(create_ahead="P2D")
+    february = FIRST - 28 * DAY
+    for day in (february, february + DAY, february + 27 * DAY):
+        table.day(day)
+        table.write(day, 1, who=HELD)
+    table.sql("CREATE TABLE app.spend_logs_default PARTITION OF app.spend_logs DEFAULT")
+    strays = table.write(february + 5 * DAY, 1, who=HELD) + table.write(AS_OF - 3 * DAY, 2)
+    with table.bench.connect() as conn:
+        begun = table.begin(conn)
+        context = replace(begun, run=replace(begun.run, planned_at=None))
+        # Three days ahead; the strays' two days; the empty ones of March; and the four of February become one.
+        assert tend(context, table.dataset) == {"created": 3, "drained": 3, "dropped": 3, "merged": 4}
+    assert "spend_logs_202602" in table.leaves() and not table.sql("SELECT FROM ONLY app.spend_logs_default")
+    assert len(table.left()) == 6 and set(strays) <= table.left()

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Messages
+from lifecycle.catalog.clocks import column_of
+from lifecycle.catalog.models import Messages, Records
 from lifecycle.errors import VerificationError
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres.clone import (
@@ -31,7 +32,8 @@ from lifecycle.stores.postgres.swap import (
     refuse_uncarriable,
     tables_to_lock,
 )
-from lifecycle.stores.postgres.tree import Partition, partitions_of
+from lifecycle.stores.postgres.timed import leaves_of
+from lifecycle.stores.postgres.tree import Partition
 
 PATIENCE_SECONDS = 10.0
 
@@ -59,8 +61,8 @@ def rows_in(conn: Connection, leaves: Sequence[Partition]) -> int:
 
 def merge(
     conn: Connection,
-    dataset: Messages,
-    tier: Tier,
+    dataset: Messages | Records,
+    tier: Tier | None,
     parts: Sequence[Partition],
     span: tuple[datetime, datetime],
     name: str,
@@ -79,7 +81,7 @@ def merge(
     """
     with conn.transaction():
         keep_still(conn, *parts)
-        present = set(partitions_of(conn, dataset, tier, within=span))
+        present = set(leaves_of(conn, dataset, tier, within=span))
         if not present.issuperset(parts):
             return None
         _refuse_unlike(conn, parts)
@@ -127,7 +129,7 @@ def _count(conn: Connection, clone: Clone) -> int:
 
 def _take_over(
     conn: Connection,
-    dataset: Messages,
+    dataset: Messages | Records,
     parts: Sequence[Partition],
     clone: Clone,
     span: tuple[datetime, datetime],
@@ -137,7 +139,7 @@ def _take_over(
     """The locked part: rows of the span that came to the default partition, then the exchange. Returns how many."""
     lower, upper = (sql.Literal(bound) for bound in span)
     of_span = sql.SQL("m.{clock} >= {lower} AND m.{clock} < {upper}").format(
-        clock=sql.Identifier(dataset.clock), lower=lower, upper=upper
+        clock=sql.Identifier(column_of(dataset.clock)), lower=lower, upper=upper
     )
     strays = copy_rows(conn, clone, default.identifier, of_span) if default is not None else 0
     if default is not None and strays and deletes_are_published(conn, default):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from psycopg import sql
 
 from lifecycle.catalog.clocks import Clock, EpochClock, TimestampClock
-from lifecycle.catalog.models import Records
+from lifecycle.catalog.models import Messages, Records
 from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.units import Tally
 from lifecycle.policy.models import Policy, Rule, Tier
@@ -16,7 +16,7 @@ from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.present import TRUE
-from lifecycle.stores.postgres.tree import Partition
+from lifecycle.stores.postgres.tree import Branch, Partition, tier_tree, time_tree
 
 Span = tuple[datetime, datetime]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,6 +30,29 @@ _NOT_OURS = (
     " WHERE NOT (pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(c.relnamespace, 'CREATE'))"
     " ORDER BY t.level LIMIT 1"
 )
+
+
+def tree_of(
+    conn: Connection, dataset: Messages | Records, tier: Tier | None, within: Span | None = None
+) -> Branch | Partition | None:
+    """What holds a tier of messages, or (None) all of an ordinary table; None where there is no such one.
+
+    Raises:
+        UnsupportedPartitioningError: something but time divides it.
+    """
+    if isinstance(dataset, Records):
+        return time_tree(conn, dataset, within)
+    return None if tier is None else tier_tree(conn, dataset, tier, within)
+
+
+def leaves_of(
+    conn: Connection, dataset: Messages | Records, tier: Tier | None, within: Span | None = None
+) -> list[Partition]:
+    """Every leaf of it, in no order."""
+    found = tree_of(conn, dataset, tier, within)
+    if found is None:
+        return []
+    return found.leaves() if isinstance(found, Branch) else [found]
 
 
 def not_ours(conn: Connection, name: str) -> str | None:
