@@ -20,6 +20,7 @@ from lifecycle.planning.units import Method
 from lifecycle.stores.postgres.connect import Connection, prepared
 from lifecycle.stores.postgres.grants import grants_script
 from lifecycle.stores.postgres.references import ReferencedError
+from lifecycle.validation.clocks import day_of
 from lifecycle.validation.pending import pending_of
 from lifecycle.validation.scene import Scene, Stage
 from support.catalogue import scratch_database
@@ -315,7 +316,7 @@ def test_the_auditor_knows_which_days_wait_for_an_approval(table: Table) -> None
         assert waiting == {("spend_logs", None, (FIRST - n * DAY).date()) for n in range(1, 8)}
         stage = Stage(*(sql.Identifier("nowhere"),) * 3)
         scene = Scene(context.policy, table.catalog, stage, AS_OF, AS_OF, RECORDS_SCOPE, awaiting=waiting)
-        late = scene.awaits_table(table.dataset, sql.SQL("r.created_at"))
+        late = scene.awaits_table(table.dataset, day_of(table.dataset.clock, "r"))
         table.write(FIRST, 2)
         query = sql.SQL("SELECT {}, count(*) FROM app.spend_logs r GROUP BY 1 ORDER BY 1").format(late)
         assert conn.execute(query).fetchall() == [(False, 2), (True, 3)]

@@ -66,7 +66,7 @@ class Messages(Frozen):
     subject: Identifier
     record: Identifier
     group: Identifier
-    clock: Identifier
+    clock: ClockField
     role: Identifier
     model: Identifier
     body: Identifier

@@ -24,11 +24,10 @@ from lifecycle.policy.models import Rule, Tier
 from lifecycle.stores.postgres import exceptional
 from lifecycle.stores.postgres.belongings import belongings_of
 from lifecycle.stores.postgres.candidates import Source, own_rule
-from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.messages import GOING
 from lifecycle.stores.postgres.online.unfinished import is_unfinished
 from lifecycle.stores.postgres.partitions import create_ahead, drain_default
-from lifecycle.stores.postgres.timed import Span, inside, not_ours, ordinary_fate, outside, tallies_of
+from lifecycle.stores.postgres.timed import Span, not_ours, ordinary_fate, outside, tallies_of
 from lifecycle.stores.postgres.tree import Branch, Partition, UnsupportedPartitioningError, time_tree
 from lifecycle.stores.postgres.windows import TOGETHER
 
@@ -74,12 +73,7 @@ def _spans(units: Iterable[str]) -> list[Span]:
 
 def outside_of(dataset: Records, spans: Sequence[Span]) -> sql.Composable:
     """Which rows ``m`` are none of those partitions' business."""
-    return outside(ClockSql.of(dataset.clock, "m"), spans)
-
-
-def inside_of(dataset: Records, span: Span) -> sql.Composable:
-    """Which rows ``m`` lie in one of them."""
-    return inside(ClockSql.of(dataset.clock, "m"), span)
+    return outside(dataset.clock, spans)
 
 
 def exceptions_of(context: RunContext, dataset: Records, leaf: Partition) -> tuple[Source, str] | None:
@@ -128,7 +122,7 @@ def tend(context: RunContext, dataset: Records) -> dict[str, int]:
 
 def _replaceable(context: RunContext, dataset: Records) -> Branch | None:
     """A table that its clock alone divides, and whose partitions this role may replace."""
-    if not dataset.by_partition or not isinstance(dataset.clock, str):
+    if not dataset.by_partition:
         return None
     try:
         tree = time_tree(context.conn, dataset)
@@ -158,11 +152,11 @@ def _behind(context: RunContext, dataset: Records, rule: Rule | None) -> list[Pa
         return []
     tree, cutoff = _replaceable(context, dataset), cutoff_of(context.policy, rule, context.run.as_of)
     found = [leaf for leaf in tree.leaves() if _is_behind(leaf, cutoff)] if tree is not None else []
-    return sorted(found, key=lambda leaf: (leaf.lower or cutoff, leaf.name))
+    return sorted(found, key=lambda leaf: (leaf.earliest or cutoff, leaf.name))
 
 
 def _is_behind(leaf: Partition, cutoff: datetime) -> bool:
-    return leaf.bounded and leaf.upper is not None and leaf.upper <= cutoff
+    return leaf.bounded and leaf.latest is not None and leaf.latest <= cutoff
 
 
 def _counted(

@@ -34,6 +34,7 @@ from lifecycle.planning.units import Progress
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres import quarantine as index
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.fates import fate_parameters
 from lifecycle.stores.postgres.reclaim import reclaim
 from lifecycle.stores.postgres.references import refuse_references
@@ -101,7 +102,7 @@ def _move_in(context: RunContext, lease: UnitLease, tier: Tier, day: date) -> in
 
 
 def _leaves_of(context: RunContext, tier: Tier, day: date) -> list[Partition]:
-    span = (start_of(day), start_of(day + timedelta(days=1)))
+    span = Bounds(context.messages.clock).around(start_of(day), start_of(day + timedelta(days=1)))
     return partitions_of(context.conn, context.messages, tier, within=span)
 
 

@@ -24,6 +24,7 @@ from lifecycle.errors import LifecycleError
 from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.rollup import Merge, months_to_merge, years_to_merge
 from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.candidates import own_rule
 from lifecycle.stores.postgres.connect import one
 from lifecycle.stores.postgres.merge import drop_if_empty, merge, referred_to_by_others, rows_in
@@ -55,14 +56,15 @@ def roll_up(context: RunContext, tier: Tier | None, table: Records | None = None
     before = _settled(context, dataset, tier)
     if context.run.planned_at is not None or before is None:
         return counts
+    settled = Bounds(dataset.clock).settled(before)
     gives_up = time.monotonic() + BUDGET_SECONDS
     for branch in _branches(context, dataset, tier):
         for leaf in _leaves(branch):
-            if leaf.upper is not None and leaf.upper <= before and time.monotonic() < gives_up:
+            if leaf.latest is not None and leaf.latest <= before and time.monotonic() < gives_up:
                 counts["dropped"] += _try(context, leaf.name, partial(drop_if_empty, context.conn, leaf))
     for find, suffix in ((months_to_merge, "%Y%m"), (years_to_merge, "%Y")) if merging else ():
         for branch in _branches(context, dataset, tier):
-            for wanted in find([(child.lower, child.upper) for child in _beside(branch)], before):
+            for wanted in find([(child.lower, child.upper) for child in _beside(branch)], settled):
                 if time.monotonic() < gives_up and not _waits(context, dataset, tier, wanted):
                     name = f"{branch.name}_{wanted.lower.strftime(suffix)}"
                     counts["merged"] += _try(

@@ -145,7 +145,7 @@ def of_messages(policy: Policy, catalog: Catalog, tier: Tier | None) -> Source:
         relation=table(dataset.table),
         which=which,
         columns=Columns.of(dataset),
-        names=(dataset.clock, dataset.subject, dataset.record, dataset.group),
+        names=tuple(dict.fromkeys((column_of(dataset.clock), dataset.subject, dataset.record, dataset.group))),
         fate=message_fate(policy, catalog, tier),
         deadline=message_deadline(policy, catalog, tier),
         unkept=message_deadline(without(policy, KEEPERS), catalog, tier),

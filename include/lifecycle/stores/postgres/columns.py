@@ -151,7 +151,17 @@ def misfits(conn: Connection, catalog: Catalog) -> list[Misfit]:
     for dataset, field, table, column, wanted in _columns(catalog):
         kind = type_of(conn, table, column)
         if kind not in wanted:
-            found.append(Misfit(dataset, field, table, column, " or ".join(wanted), kind, _is_told(catalog, dataset)))
+            found.append(
+                Misfit(
+                    dataset,
+                    field,
+                    table,
+                    column,
+                    " or ".join(wanted),
+                    kind,
+                    field == "clock" or _is_told(catalog, dataset),
+                )
+            )
         elif wanted == _TEXTS and field == "clock" and not _sorted_like_bytes(conn, table, column):
             found.append(Misfit(dataset, field, table, column, _SORTED, "text of another collation"))
     return found

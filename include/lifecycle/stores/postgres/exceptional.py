@@ -15,6 +15,7 @@ from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.units import Tally
 from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Category, Disposition, Policy, Rule, Tier, Trigger
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.candidates import BOUND, Source, ids_of, of_messages, of_records, parties
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLD_OPEN, HOLDS, messages_of_held_conversations
@@ -32,16 +33,19 @@ _SLACK = timedelta(days=5)
 def ordinary_fate(policy: Policy, tier: Tier, dataset: Messages, leaf: Partition, as_of: datetime) -> str | None:
     """The fate of every row of a partition that no exception names; None where its rows may differ in it.
 
-    They do where the cut-off, or as-of, lies inside the partition, and in a partition without bounds.
+    They do where the cut-off, or as-of, lies inside the partition, in a partition without bounds, and where rows that
+    tell no time may lie between others: those are kept, and only looking at each row finds them.
     """
     rule = policy.rule_for(Trigger.DEFAULT, dataset.category, tier)
     if rule is None or rule.period is None or leaf.lower is None or leaf.upper is None or leaf.default:
         return None
+    if not Bounds(dataset.clock).tells_all or leaf.earliest is None or leaf.latest is None:
+        return None
     struck = cutoff_of(policy, rule, as_of) - (_SLACK if rule.period.months else timedelta())
-    if leaf.upper <= struck:
+    if leaf.latest <= struck:
         chosen = policy.variant_of(rule, tier) or rule
         return f"{chosen.disposition.value}:{chosen.id}"
-    if leaf.upper <= as_of and leaf.lower >= waiting_from(policy, tier, dataset, as_of):
+    if leaf.latest <= as_of and leaf.earliest >= waiting_from(policy, tier, dataset, as_of):
         return f"{Disposition.KEEP.value}:{rule.id}"
     return None
 
@@ -80,12 +84,18 @@ def is_held_whole(conn: Connection, source: Source, params: dict[str, Any]) -> b
     return bool(row and row[0])
 
 
+def _scoped(source: Source) -> Iterator[tuple[str, sql.Composable]]:
+    """What holds and requests may name, with the column that has it."""
+    columns = source.columns
+    for scope, column in (("account", columns.subject), ("conversation", columns.group), ("message", columns.record)):
+        if column is not None:
+            yield scope, column
+
+
 def _few(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
     """Columns, and the ids to look up in them by index."""
     columns = source.columns
-    for scope, column in (("account", columns.subject), ("conversation", columns.group), ("message", columns.record)):
-        if column is None:
-            continue
+    for scope, column in _scoped(source):
         if source.rule_of(Trigger.HOLD) is not None:
             yield column, named_ids(HOLDS, scope, HOLD_OPEN, columns.ids)
         if source.rule_of(Trigger.ERASURE) is not None:
@@ -129,11 +139,25 @@ def _as_own(query: sql.Composable, ids: Ids) -> sql.Composable:
     return query if ids == "uuid" else sql.SQL("(SELECT z.id::text FROM {} z(id))").format(query)
 
 
-def named_rows(source: Source, which: sql.Composable = TRUE) -> sql.Composed:
+def _in_any_case(source: Source) -> Iterator[sql.Composable]:
+    """Conditions on rows whose ids are text and that holds name in another case of letters. No index finds them, so
+    rows are read, but only while there is such a hold."""
+    if source.columns.ids != "text" or source.rule_of(Trigger.HOLD) is None:
+        return
+    lettered = sql.SQL("{} AND lower(x.target) <> upper(x.target)").format(HOLD_OPEN)
+    for scope, column in _scoped(source):
+        targets = sql.SQL("(SELECT lower(btrim(x.target)) FROM {} x WHERE x.scope = {} AND {})").format(
+            HOLDS, sql.Literal(scope), lettered
+        )
+        yield sql.SQL("(EXISTS {0} AND {1} IN {0})").format(targets, folded(column, "text"))
+
+
+def named_rows(source: Source, which: sql.Composable = TRUE, *, every: bool = True) -> sql.Composed:
     """Every row that an exception in force may concern, each once, with its fate. Binds `fate_parameters`.
 
     Args:
         which: narrows the rows.
+        every: also what holds name in another case of letters; not needed where rows stay anyhow.
     """
     shown, relation = source.shown, source.relation
     queries = [
@@ -145,7 +169,7 @@ def named_rows(source: Source, which: sql.Composable = TRUE) -> sql.Composed:
     ]
     queries += [
         sql.SQL("SELECT {} FROM {} m WHERE {} AND {}").format(shown, relation, condition, which)
-        for condition in _many(source)
+        for condition in (*_many(source), *(_in_any_case(source) if every else ()))
     ]
     queries = queries or [sql.SQL("SELECT {} FROM {} m WHERE false").format(shown, relation)]
     return sql.SQL("SELECT m.*, d.fate FROM ({rows}) m CROSS JOIN LATERAL (SELECT {fate} AS fate OFFSET 0) d").format(
@@ -286,7 +310,7 @@ def record_tallies(
         old=source.columns.at.before(BOUND),
         named_clock=source.columns_of("n").clock,
         relation=source.relation,
-        named=named_rows(source, which),
+        named=named_rows(source, which, every=False),
         ordinary=sql.Literal(ordinary),
         which=which,
         # Where every row counts, the whole table minus its past is counted without reading the clocks of the rest.

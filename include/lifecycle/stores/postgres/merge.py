@@ -7,10 +7,10 @@ from datetime import datetime
 
 from psycopg import sql
 
-from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Messages, Records
 from lifecycle.errors import VerificationError
 from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.clone import (
     Clone,
     begin_clone,
@@ -137,10 +137,8 @@ def _take_over(
     default: Partition | None,
 ) -> int:
     """The locked part: rows of the span that came to the default partition, then the exchange. Returns how many."""
-    lower, upper = (sql.Literal(bound) for bound in span)
-    of_span = sql.SQL("m.{clock} >= {lower} AND m.{clock} < {upper}").format(
-        clock=sql.Identifier(column_of(dataset.clock)), lower=lower, upper=upper
-    )
+    bounds = Bounds(dataset.clock)
+    of_span = bounds.inside(*span)
     strays = copy_rows(conn, clone, default.identifier, of_span) if default is not None else 0
     if default is not None and strays and deletes_are_published(conn, default):
         told = (
@@ -155,7 +153,7 @@ def _take_over(
         if gone != strays:
             raise VerificationError(f"{default.schema}.{default.name}: {strays} row(s) were copied, {gone} would go")
 
-    bound = sql.SQL("FOR VALUES FROM ({}) TO ({})").format(lower, upper).as_string(conn)
+    bound = sql.SQL("FOR VALUES FROM ({}) TO ({})").format(*map(bounds.write, span)).as_string(conn)
     exchange(conn, parts, clone, bound, name=name, meanwhile=empty_default)
     return strays
 

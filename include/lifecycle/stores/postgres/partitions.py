@@ -8,11 +8,11 @@ from datetime import date, datetime, timedelta
 
 from psycopg import sql
 
-from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Messages, Records
 from lifecycle.errors import PreconditionError, VerificationError
 from lifecycle.planning.spans import free_spans, start_of
 from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.clone import columns_of
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import EXCLUSIVE, QUIET, at_a_free_moment
@@ -48,7 +48,7 @@ def create_ahead(conn: Connection, dataset: Messages | Records, tier: Tier | Non
     tree = tree_of(conn, dataset, tier)
     if not isinstance(tree, Branch) or dataset.create_ahead is None:
         return 0
-    today = as_of.date()
+    today = Bounds(dataset.clock).today(as_of)
     days = [today + DAY * n for n in range(dataset.create_ahead.longest().days + 1)]
     taken = [(leaf.lower, leaf.upper) for leaf in tree.leaves() if not leaf.default]
     made = 0
@@ -102,8 +102,11 @@ def _hindrance(conn: Connection, dataset: Messages | Records, branch: Branch, de
 
 def _days_in(conn: Connection, dataset: Messages | Records, default: Partition) -> list[date]:
     rows = conn.execute(
-        sql.SQL("SELECT DISTINCT ({} AT TIME ZONE 'UTC')::date FROM {} ORDER BY 1").format(
-            sql.Identifier(column_of(dataset.clock)), default.identifier
+        sql.SQL("SELECT DISTINCT {day} FROM {default} m WHERE {day} >= {first} AND {day} < {last} ORDER BY 1").format(
+            day=Bounds(dataset.clock).day(),
+            default=default.identifier,
+            first=sql.Literal(date.min),
+            last=sql.Literal(date.max - DAY),
         )
     ).fetchall()
     return [day for (day,) in rows]
@@ -182,7 +185,7 @@ def adopt(
             _cut(conn, dataset, default, partition, moved)
         conn.execute(
             sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-                branch.identifier, partition.identifier, sql.Literal(lower), sql.Literal(upper)
+                branch.identifier, partition.identifier, *map(Bounds(dataset.clock).write, span)
             )
         )
         carry_back(conn, carried)
@@ -235,12 +238,8 @@ def _create(conn: Connection, branch: Branch, partition: Partition) -> None:
     conn.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(partition.identifier, sql.Identifier(owner)))
 
 
-def _span(dataset: Messages | Records, partition: Partition) -> sql.Composed:
-    return sql.SQL("m.{clock} >= {lower} AND m.{clock} < {upper}").format(
-        clock=sql.Identifier(column_of(dataset.clock)),
-        lower=sql.Literal(partition.lower),
-        upper=sql.Literal(partition.upper),
-    )
+def _span(dataset: Messages | Records, partition: Partition) -> sql.Composable:
+    return Bounds(dataset.clock).inside(partition.lower, partition.upper)
 
 
 def _copy(conn: Connection, dataset: Messages | Records, default: Partition, partition: Partition) -> int:

@@ -111,7 +111,7 @@ def messages_source(pair: Pair, dataset: Messages, tier: Tier | None) -> Source:
         if tier
         else sql.SQL("{} <> ALL ({})").format(column, sql.Literal([each.value for each in Tier]))
     )
-    wanted = (dataset.record, dataset.clock, dataset.subject, dataset.group)
+    wanted = (dataset.record, column_of(dataset.clock), dataset.subject, dataset.group)
     return Source(
         pair,
         dataset.id,

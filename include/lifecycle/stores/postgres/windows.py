@@ -12,6 +12,7 @@ from datetime import datetime
 from psycopg import sql
 
 from lifecycle.catalog.models import Messages
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.candidates import Source
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.fates import table
@@ -38,13 +39,8 @@ def in_windows(conn: Connection, source: Source) -> list[Source]:
 
 
 def _divided(source: Source, bounds: list[datetime]) -> list[Source]:
-    clock = source.columns.clock
-    found = []
-    for lower, upper in zip([None, *bounds], [*bounds, None], strict=True):
-        parts = [source.which]
-        if lower is not None:
-            parts.append(sql.SQL("{} >= {}").format(clock, sql.Literal(lower)))
-        if upper is not None:
-            parts.append(sql.SQL("{} < {}").format(clock, sql.Literal(upper)))
-        found.append(replace(source, which=sql.SQL(" AND ").join(parts)))
-    return found
+    of = Bounds(source.dataset.clock)
+    return [
+        replace(source, which=sql.SQL("{} AND {}").format(source.which, of.inside(lower, upper)))
+        for lower, upper in zip([None, *bounds], [*bounds, None], strict=True)
+    ]

@@ -86,7 +86,7 @@ def _keeps(scene: Scene, dataset: Logs, tier: Tier | None, trigger: Trigger, at:
     if Trigger.CASE in above and reasons.rule(Trigger.CASE, dataset.category, tier) is not None:
         found.append(reasons.case_open(subject.account, at))
     if any(name == dataset.id for name, _, _ in scene.awaiting):
-        found.append(scene.awaits(sql.SQL("l.clock"), dataset.id, None))
+        found.append(scene.awaits(sql.SQL("(l.clock AT TIME ZONE 'UTC')::date"), dataset.id, None))
     return sql.SQL("({})").format(sql.SQL(" OR ").join(found)) if found else sql.SQL("false")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime
 
 from psycopg import sql
 
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
+from lifecycle.validation.clocks import day_of, perhaps_before, reading
 from lifecycle.validation.exceptions import as_read
 from lifecycle.validation.fragments import (
     AT_AS_OF,
@@ -50,11 +51,11 @@ def _stays(scene: Scene, tier: Tier | None, trigger: Trigger, at: sql.Composable
     kept = scene.reasons.above(trigger, CATEGORY, tier, subject_of(messages, "m"), at)
     if not scene.awaiting:
         return kept
-    waits = scene.awaits(sql.Identifier("m", messages.clock), messages.id, tier.value if tier else None)
+    waits = scene.awaits(day_of(messages.clock, "m"), messages.id, tier.value if tier else None)
     return sql.SQL("({} OR {})").format(kept, waits)
 
 
-def _bound(rule: Rule, scene: Scene) -> Any:
+def _bound(rule: Rule, scene: Scene) -> datetime:
     """No row whose clock is later than this can be past the rule's deadline: lets the planner prune partitions."""
     if rule.period is None:
         raise ValueError(f"rule {rule.id} has no period of its own")
@@ -78,10 +79,14 @@ def _past_default(scene: Scene, tier: Tier, rule: Rule) -> Iterator[Check]:
     with_terms = scene.policy.rule_for(Trigger.AGREEMENT, CATEGORY, tier) is not None
     past = sql.SQL(
         "SELECT 1 AS violation FROM {messages} m"
-        " WHERE {tier} = %(tier)s AND {clock} < %(bound)s AND {end} < %(as_of)s AND {clock} < %(settled)s AND"
-        " {no_terms}"
-    ).format(**names, end=ends(names["clock"], rule), no_terms=_never_agreed(scene) if with_terms else sql.SQL("true"))
-    params = {**scene.instants, "tier": tier.value, "bound": _bound(rule, scene)}
+        " WHERE {tier} = %(tier)s AND {near} AND {end} < %(as_of)s AND {clock} < %(settled)s AND {no_terms}"
+    ).format(
+        **names,
+        near=perhaps_before(scene.catalog.messages.clock, "m", _bound(rule, scene)),
+        end=ends(names["clock"], rule),
+        no_terms=_never_agreed(scene) if with_terms else sql.SQL("true"),
+    )
+    params = {**scene.instants, "tier": tier.value}
     check = Check(
         f"messages_past_deadline.{tier.value}",
         Promise.NEVER_LATE,
@@ -256,7 +261,7 @@ def default_partition_check(
         ).format(
             partition=partition,
             tier=sql.Identifier("m", dataset.tier),
-            clock=sql.Identifier("m", dataset.clock),
+            clock=reading(dataset.clock, "m"),
             interval=interval(scene.policy.lead.schedule_interval),
         )
         for partition in partitions
