@@ -15,6 +15,8 @@ from lifecycle.demo.servers import Postgres
 from lifecycle.dispositions import census
 from lifecycle.dispositions.context import RECORDS_SCOPE
 from lifecycle.dispositions.leaves import tend
+from lifecycle.explain.waiting import what_waits
+from lifecycle.ledger import approvals
 from lifecycle.orchestration.steps import carry_out
 from lifecycle.planning.units import Method
 from lifecycle.stores.postgres.connect import Connection, prepared
@@ -350,3 +352,17 @@ def test_where_the_file_says_so_partitions_are_made_ahead_drained_and_merged(tab
         assert tend(context, table.dataset) == {"created": 3, "drained": 3, "dropped": 3, "merged": 4}
     assert "spend_logs_202602" in table.leaves() and not table.sql("SELECT FROM ONLY app.spend_logs_default")
     assert len(table.left()) == 6 and set(strays) <= table.left()
+
+
+def test_a_record_whose_partition_waits_for_an_approval_is_told_so(table: Table) -> None:
+    table.write(FIRST, 3)
+    config = replace(CONFIG, catalog=table.catalog)
+    with table.bench.connect() as conn:
+        context, (unit,) = table.plan(conn)
+        key = approvals.Key(CONFIG.policy_hash, CONFIG.catalog_hash)
+        approvals.ask(conn, approvals.Request(
+            approvals.PLAN, key, {}, "somebody", AS_OF, context.run.run_id, RECORDS_SCOPE, {unit.unit: 3}))  # fmt: skip
+        for at, waits in ((FIRST, 1), (FIRST + DAY, 0)):
+            found = {"dataset": "spend_logs", "clock": at}
+            assert len(what_waits(conn, config, "record", found, lambda _, same=found: same)) == waits
+        conn.execute("UPDATE lifecycle.approvals SET status = 'superseded'")
