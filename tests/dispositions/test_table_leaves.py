@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -12,13 +13,20 @@ from psycopg import sql
 
 from lifecycle.demo.servers import Postgres
 from lifecycle.dispositions import census
+from lifecycle.dispositions.context import RECORDS_SCOPE
+from lifecycle.dispositions.leaves import tend
+from lifecycle.explain.waiting import what_waits
+from lifecycle.ledger import approvals
 from lifecycle.orchestration.steps import carry_out
 from lifecycle.planning.units import Method
 from lifecycle.stores.postgres.connect import Connection, prepared
 from lifecycle.stores.postgres.grants import grants_script
 from lifecycle.stores.postgres.references import ReferencedError
+from lifecycle.validation.clocks import day_of
+from lifecycle.validation.pending import pending_of
+from lifecycle.validation.scene import Scene, Stage
 from support.catalogue import scratch_database
-from support.leaves import AS_OF, CUTOFF, DAY, FIRST, Table, catalog_with
+from support.leaves import AS_OF, CONFIG, CUTOFF, DAY, FIRST, Table, catalog_with
 from support.units import Bench
 
 pytestmark = pytest.mark.timeout(120)
@@ -226,6 +234,40 @@ def test_a_foreign_key_from_outside_is_met_as_by_rows(table: Table) -> None:
     assert not table.left()
 
 
+def test_where_something_holds_on_to_a_partition_its_rows_go_one_by_one_and_are_erased(table: Table) -> None:
+    """Case 18: by the unit of the partition, and a vacuum reclaims them."""
+    going, staying = table.write(FIRST, 3), table.write(FIRST, 1, who=HELD)
+    table.write(FIRST + DAY, 2)
+    table.sql("CREATE VIEW app.first_day AS SELECT id FROM app.spend_logs_20260301")
+    before = oids(table)
+    units = [unit.unit for unit in table.run()]
+    assert units == ["spend_logs/2026-03-01", "spend_logs/2026-03-02"]
+    assert table.left() == set(staying) and not set(going) & table.left()
+    assert oids(table)["spend_logs_20260301"] == before["spend_logs_20260301"]
+    assert table.ledger(units[:1]) == {RULE: {"records": 3}}
+    erased = "SELECT relation, reclaimed_at IS NOT NULL FROM lifecycle.physical_erasure WHERE unit = %s AND run_id ="
+    assert table.sql(erased + " (SELECT max(run_id) FROM lifecycle.runs)", units[0]) == [
+        ('"app"."spend_logs_20260301"', True)]  # fmt: skip
+
+
+def test_a_hold_on_a_child_keeps_the_rows_that_its_rows_refer_to(table: Table) -> None:
+    """Case 4: the unit fails by name, nothing of it is gone, and the next run after the release does it."""
+    table.sql("DROP TABLE IF EXISTS app.parts CASCADE")
+    table.sql("CREATE TABLE app.parts (log uuid, at timestamptz, FOREIGN KEY (log, at) REFERENCES app.spend_logs)")
+    table.catalog = catalog_with(children=[{"table": "app.parts", "key": "log"}])
+    rows = table.write(FIRST, 3)
+    table.sql("INSERT INTO app.parts SELECT id, created_at FROM app.spend_logs LIMIT 1")
+    table.bench.hold("dataset", "app.parts")
+    with pytest.raises(ReferencedError, match=r"app\.parts"):
+        table.run()
+    assert table.left() == set(rows) and table.sql("SELECT count(*) FROM app.parts") == [(1,)]
+    failed = "SELECT status FROM lifecycle.plan_units WHERE run_id = (SELECT max(run_id) FROM lifecycle.runs)"
+    assert table.sql(failed) == [("failed",)]
+    table.sql("DELETE FROM lifecycle.legal_holds")
+    table.run()
+    assert not table.left() and table.sql("SELECT count(*) FROM app.parts") == [(0,)]
+
+
 def test_more_belongings_than_fit_a_short_transaction_go_in_batches(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,3 +338,65 @@ def test_while_the_ordinary_table_is_kept_up_rows_go_one_by_one(table: Table) ->
     finally:
         table.sql("DELETE FROM lifecycle.partitionings")
     assert not table.left()
+
+
+def test_the_auditor_knows_which_days_wait_for_an_approval(table: Table) -> None:
+    """Case 26: of a week that waits all seven days may be late; the rest of the table may not."""
+    table.day(FIRST - 7 * DAY, FIRST)
+    table.write(FIRST - 3 * DAY, 3)
+    with table.bench.connect() as conn:
+        context, (unit,) = table.plan(conn)
+        assert unit.unit == "spend_logs/2026-02-22..2026-03-01"
+        conn.execute("UPDATE lifecycle.plan_units SET status = 'awaiting' WHERE run_id = %s", (context.run.run_id,))
+        waiting = pending_of(conn, CONFIG, RECORDS_SCOPE, context.run.run_id, AS_OF).units
+        assert waiting == {("spend_logs", None, (FIRST - n * DAY).date()) for n in range(1, 8)}
+        stage = Stage(*(sql.Identifier("nowhere"),) * 3)
+        scene = Scene(context.policy, table.catalog, stage, AS_OF, AS_OF, RECORDS_SCOPE, awaiting=waiting)
+        late = scene.awaits_table(table.dataset, day_of(table.dataset.clock, "r"))
+        table.write(FIRST, 2)
+        query = sql.SQL("SELECT {}, count(*) FROM app.spend_logs r GROUP BY 1 ORDER BY 1").format(late)
+        assert conn.execute(query).fetchall() == [(False, 2), (True, 3)]
+        conn.execute("UPDATE lifecycle.plan_units SET status = 'done' WHERE run_id = %s", (context.run.run_id,))
+
+
+def test_emptied_partitions_of_the_past_are_dropped_and_nothing_else_is(table: Table) -> None:
+    """Issue 4, point 1: their number stays bounded; what holds anything stays as whoever makes them made it."""
+    table.write(FIRST + DAY, 1, who=HELD)
+    table.write(FIRST + 2 * DAY, 1, who=HELD)
+    with table.bench.connect() as conn:
+        begun = table.begin(conn)
+        context = replace(begun, run=replace(begun.run, planned_at=None))
+        assert tend(context, table.dataset) == {"created": 0, "dropped": 1, "merged": 0}
+    assert table.leaves() == [f"spend_logs_{FIRST + n * DAY:%Y%m%d}" for n in (1, 2, 28, 43)]
+
+
+def test_where_the_file_says_so_partitions_are_made_ahead_drained_and_merged(table: Table) -> None:
+    """Case 12, for a table that nobody else looks after."""
+    table.catalog = catalog_with(create_ahead="P2D")
+    february = FIRST - 28 * DAY
+    for day in (february, february + DAY, february + 27 * DAY):
+        table.day(day)
+        table.write(day, 1, who=HELD)
+    table.sql("CREATE TABLE app.spend_logs_default PARTITION OF app.spend_logs DEFAULT")
+    strays = table.write(february + 5 * DAY, 1, who=HELD) + table.write(AS_OF - 3 * DAY, 2)
+    with table.bench.connect() as conn:
+        begun = table.begin(conn)
+        context = replace(begun, run=replace(begun.run, planned_at=None))
+        # Three days ahead; the strays' two days; the empty ones of March; and the four of February become one.
+        assert tend(context, table.dataset) == {"created": 3, "drained": 3, "dropped": 3, "merged": 4}
+    assert "spend_logs_202602" in table.leaves() and not table.sql("SELECT FROM ONLY app.spend_logs_default")
+    assert len(table.left()) == 6 and set(strays) <= table.left()
+
+
+def test_a_record_whose_partition_waits_for_an_approval_is_told_so(table: Table) -> None:
+    table.write(FIRST, 3)
+    config = replace(CONFIG, catalog=table.catalog)
+    with table.bench.connect() as conn:
+        context, (unit,) = table.plan(conn)
+        key = approvals.Key(CONFIG.policy_hash, CONFIG.catalog_hash)
+        approvals.ask(conn, approvals.Request(
+            approvals.PLAN, key, {}, "somebody", AS_OF, context.run.run_id, RECORDS_SCOPE, {unit.unit: 3}))  # fmt: skip
+        for at, waits in ((FIRST, 1), (FIRST + DAY, 0)):
+            found = {"dataset": "spend_logs", "clock": at}
+            assert len(what_waits(conn, config, "record", found, lambda _: {})) == waits
+        conn.execute("UPDATE lifecycle.approvals SET status = 'superseded'")

@@ -105,6 +105,8 @@ class Records(Frozen):
     refresh: tuple[TableName, ...] = ()
     ids: Ids = "uuid"
     """What subject, record and group are; an id that is text is one only letter by letter."""
+    create_ahead: PeriodField | None = None
+    """How far partitions are made ahead, where its clock divides the table; without it another tool makes them."""
     pace: Pace = Pace()
 
     @property

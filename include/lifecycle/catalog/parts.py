@@ -35,7 +35,7 @@ def part_contradictions(catalog: Catalog) -> Iterator[Contradiction]:
     yield from _exceptions(catalog)
     if catalog.has_messages:
         yield from _children(catalog)
-        yield from _ahead(catalog)
+    yield from _ahead(catalog)
     if catalog.has_accounts:
         yield from _personal(catalog)
     yield from _log_paths(catalog)
@@ -156,14 +156,14 @@ def _personal(catalog: Catalog) -> Iterator[Contradiction]:
 
 
 def _ahead(catalog: Catalog) -> Iterator[Contradiction]:
-    messages = catalog.messages
-    ahead = messages.create_ahead
-    if ahead.seconds or not timedelta(days=1) <= ahead.longest() <= _LONGEST_AHEAD:
-        yield Contradiction(
-            ("datasets", _index(catalog, messages), "create_ahead"),
-            f"{ahead} is not a number of days between one and 366: there is a partition for each day",
-            "Write for example P7D",
-        )
+    for dataset in (*((catalog.messages,) if catalog.has_messages else ()), *catalog.tables):
+        ahead = dataset.create_ahead
+        if ahead is not None and (ahead.seconds or not timedelta(days=1) <= ahead.longest() <= _LONGEST_AHEAD):
+            yield Contradiction(
+                ("datasets", _index(catalog, dataset), "create_ahead"),
+                f"{ahead} is not a number of days between one and 366: there is a partition for each day",
+                "Write for example P7D",
+            )
 
 
 def _log_paths(catalog: Catalog) -> Iterator[Contradiction]:

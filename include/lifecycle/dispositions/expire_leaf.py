@@ -12,7 +12,7 @@ from lifecycle.catalog.models import Records
 from lifecycle.dispositions.batching import RowWork
 from lifecycle.dispositions.context import RunContext, UnitRow
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
-from lifecycle.dispositions.leaves import asked, exceptions_of, inside_of
+from lifecycle.dispositions.leaves import asked, exceptions_of
 from lifecycle.dispositions.plan_store import close_unit, has_disposed, load_unit, mark, record_progress
 from lifecycle.dispositions.rests import Shut, rest
 from lifecycle.dispositions.walks import walks_of
@@ -20,6 +20,7 @@ from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.planning.spans import span_of
 from lifecycle.planning.units import Progress, Tally
 from lifecycle.stores.postgres.belongings import belongings_of, remove, touched
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.candidates import Source
 from lifecycle.stores.postgres.clone import Clone, CloneError, columns_of, copy_rows, discard
 from lifecycle.stores.postgres.connect import Connection
@@ -110,7 +111,7 @@ class _LeafWork:
         if span is None:
             raise DispositionError(self.unit, 1, {"partitions without bounds": 1})
         rows = RowWork(self.context, self.lease, self.dataset, table(self.dataset.table))
-        rows.take_out(walks_of(self.context, self.dataset, which=inside_of(self.dataset, span)))
+        rows.take_out(walks_of(self.context, self.dataset, which=Bounds(self.dataset.clock).inside(*span)))
         rows.note_left()
         deleted = has_disposed(self.context, self.unit)
         reclaim(self.context.conn, self.context.run.run_id, self.unit, [self.leaf.identifier], deleted=deleted)

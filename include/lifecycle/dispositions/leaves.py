@@ -16,6 +16,7 @@ from lifecycle.catalog.models import Records
 from lifecycle.dispositions.census import large_of
 from lifecycle.dispositions.context import RECORDS_SCOPE, RunContext
 from lifecycle.dispositions.plan_store import all_units
+from lifecycle.dispositions.rollup import roll_up
 from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.spans import span_of
 from lifecycle.planning.units import Method, Tally, Unit, choose_method
@@ -23,11 +24,11 @@ from lifecycle.policy.models import Rule, Tier
 from lifecycle.stores.postgres import exceptional
 from lifecycle.stores.postgres.belongings import belongings_of
 from lifecycle.stores.postgres.candidates import Source, own_rule
-from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.messages import GOING
 from lifecycle.stores.postgres.online.unfinished import is_unfinished
-from lifecycle.stores.postgres.timed import Span, inside, not_ours, ordinary_fate, outside, tallies_of
-from lifecycle.stores.postgres.tree import Partition, UnsupportedPartitioningError, time_tree
+from lifecycle.stores.postgres.partitions import create_ahead, drain_default
+from lifecycle.stores.postgres.timed import Span, not_ours, ordinary_fate, outside, tallies_of
+from lifecycle.stores.postgres.tree import Branch, Partition, UnsupportedPartitioningError, time_tree
 from lifecycle.stores.postgres.windows import TOGETHER
 
 log = logging.getLogger(__name__)
@@ -72,12 +73,7 @@ def _spans(units: Iterable[str]) -> list[Span]:
 
 def outside_of(dataset: Records, spans: Sequence[Span]) -> sql.Composable:
     """Which rows ``m`` are none of those partitions' business."""
-    return outside(ClockSql.of(dataset.clock, "m"), spans)
-
-
-def inside_of(dataset: Records, span: Span) -> sql.Composable:
-    """Which rows ``m`` lie in one of them."""
-    return inside(ClockSql.of(dataset.clock, "m"), span)
+    return outside(dataset.clock, spans)
 
 
 def exceptions_of(context: RunContext, dataset: Records, leaf: Partition) -> tuple[Source, str] | None:
@@ -106,21 +102,39 @@ def asked(context: RunContext, dataset: Records, leaves: Sequence[Partition]) ->
     return found
 
 
-def _behind(context: RunContext, dataset: Records, rule: Rule | None) -> list[Partition]:
-    """The partitions that lie wholly behind the cut-off and may be replaced, in the order of the clock."""
-    if not dataset.by_partition or context.run.scope != RECORDS_SCOPE or rule is None or rule.period is None:
-        return []
+def tend(context: RunContext, dataset: Records) -> dict[str, int]:
+    """Make partitions ahead and empty default ones, where the file says for how long ahead; drop what is empty of what
+    the last successful run has been through, and merge the rest of it where the partitions are ours.
+
+    Returns:
+        how many partitions were created, dropped and merged, and how many rows were drained.
+    """
+    tree = _replaceable(context, dataset)
+    if tree is None:
+        return {}
+    counts = {"created": create_ahead(context.conn, dataset, None, context.run.as_of)}
+    if context.waits(dataset.id):
+        return counts
+    if dataset.create_ahead is not None:
+        counts["drained"] = drain_default(context.conn, dataset, None)
+    return counts | roll_up(context, None, dataset)
+
+
+def _replaceable(context: RunContext, dataset: Records) -> Branch | None:
+    """A table that its clock alone divides, and whose partitions this role may replace."""
+    if not dataset.by_partition:
+        return None
     try:
-        tree = time_tree(context.conn, dataset) if isinstance(dataset.clock, str) else None
+        tree = time_tree(context.conn, dataset)
     except UnsupportedPartitioningError as error:
         log.info("rows of %s go in batches, from whatever partition: %s", dataset.table, error)
-        return []
+        return None
+    if tree is None:
+        return None
     if is_unfinished(context.conn, dataset.table):
         log.warning("rows of %s go in batches: the ordinary table that it was is still kept up", dataset.table)
-        return []
-    cutoff = cutoff_of(context.policy, rule, context.run.as_of)
-    found = [leaf for leaf in tree.leaves() if _is_behind(leaf, cutoff)] if tree is not None else []
-    stranger = not_ours(context.conn, dataset.table) if found else None
+        return None
+    stranger = not_ours(context.conn, dataset.table)
     if stranger is not None:
         log.warning(
             "rows of %s go in batches: this role may not replace %s. `lifecycle postgres grants` gives the ownership"
@@ -128,12 +142,21 @@ def _behind(context: RunContext, dataset: Records, rule: Rule | None) -> list[Pa
             dataset.table,
             stranger,
         )
+        return None
+    return tree
+
+
+def _behind(context: RunContext, dataset: Records, rule: Rule | None) -> list[Partition]:
+    """The partitions that lie wholly behind the cut-off and may be replaced, in the order of the clock."""
+    if context.run.scope != RECORDS_SCOPE or rule is None or rule.period is None:
         return []
-    return sorted(found, key=lambda leaf: (leaf.lower or cutoff, leaf.name))
+    tree, cutoff = _replaceable(context, dataset), cutoff_of(context.policy, rule, context.run.as_of)
+    found = [leaf for leaf in tree.leaves() if _is_behind(leaf, cutoff)] if tree is not None else []
+    return sorted(found, key=lambda leaf: (leaf.earliest or cutoff, leaf.name))
 
 
 def _is_behind(leaf: Partition, cutoff: datetime) -> bool:
-    return leaf.bounded and leaf.upper is not None and leaf.upper <= cutoff
+    return leaf.bounded and leaf.latest is not None and leaf.latest <= cutoff
 
 
 def _counted(

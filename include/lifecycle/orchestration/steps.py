@@ -19,7 +19,7 @@ from lifecycle.dispositions.expire import expire as expire_partition
 from lifecycle.dispositions.expire_leaf import expire_leaf
 from lifecycle.dispositions.gate import Gate, take_lease, through_gate
 from lifecycle.dispositions.landing import partition_landing
-from lifecycle.dispositions.leaves import is_of_a_table
+from lifecycle.dispositions.leaves import is_of_a_table, tend
 from lifecycle.dispositions.log_announcements import dataset_of
 from lifecycle.dispositions.log_announcements import settle as settle_announcements
 from lifecycle.dispositions.log_rests import outcomes as rests_of
@@ -136,7 +136,12 @@ def partition(run_id: int) -> dict[str, int]:
     """Create partitions ahead, drain defaults, merge what is left of past days, move landing objects to their day."""
     with run_context(run_id) as context:
         counts = {"created": 0, "drained": 0, "moved": 0, "dropped": 0, "merged": 0}
-        if context.run.dry_run or context.run.scope in (RECORDS_SCOPE, ERASURE_SCOPE):
+        if context.run.dry_run or context.run.scope == ERASURE_SCOPE:
+            return counts
+        if context.run.scope == RECORDS_SCOPE:
+            for dataset in context.catalog.tables:
+                for name, count in tend(context, dataset).items():
+                    counts[name] += count
             return counts
         for tier in context.tiers:
             counts["created"] += create_ahead(context.conn, context.messages, tier, context.run.as_of)

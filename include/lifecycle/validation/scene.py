@@ -54,12 +54,13 @@ class Scene:
             return sql.SQL("false")
         return sql.SQL("({} = ANY ({}))").format(day, sql.Literal(days))
 
-    def awaits_table(self, dataset: Records | Accounts) -> sql.Composable:
-        """The same of an ordinary table, which is one unit, or one for each tier."""
+    def awaits_table(self, dataset: Records | Accounts, day: sql.Composable) -> sql.Composable:
+        """The same of an ordinary table: one unit, or one for each tier, and one for each partition that goes whole."""
         share = dataset.share_of if isinstance(dataset, Records) else None
         tier = share.tier if share is not None else None
-        found = any(name == dataset.id and each == tier for name, each, _ in self.awaiting)
-        return sql.SQL("true") if found else sql.SQL("false")
+        if (dataset.id, tier, None) in self.awaiting:
+            return sql.SQL("true")
+        return self.awaits(day, dataset.id, tier)
 
     @property
     def reasons(self) -> Reasons:

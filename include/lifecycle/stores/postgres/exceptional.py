@@ -84,12 +84,18 @@ def is_held_whole(conn: Connection, source: Source, params: dict[str, Any]) -> b
     return bool(row and row[0])
 
 
+def _scoped(source: Source) -> Iterator[tuple[str, sql.Composable]]:
+    """What holds and requests may name, with the column that has it."""
+    columns = source.columns
+    for scope, column in (("account", columns.subject), ("conversation", columns.group), ("message", columns.record)):
+        if column is not None:
+            yield scope, column
+
+
 def _few(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
     """Columns, and the ids to look up in them by index."""
     columns = source.columns
-    for scope, column in (("account", columns.subject), ("conversation", columns.group), ("message", columns.record)):
-        if column is None:
-            continue
+    for scope, column in _scoped(source):
         if source.rule_of(Trigger.HOLD) is not None:
             yield column, named_ids(HOLDS, scope, HOLD_OPEN, columns.ids)
         if source.rule_of(Trigger.ERASURE) is not None:
@@ -133,11 +139,25 @@ def _as_own(query: sql.Composable, ids: Ids) -> sql.Composable:
     return query if ids == "uuid" else sql.SQL("(SELECT z.id::text FROM {} z(id))").format(query)
 
 
-def named_rows(source: Source, which: sql.Composable = TRUE) -> sql.Composed:
+def _in_any_case(source: Source) -> Iterator[sql.Composable]:
+    """Conditions on rows whose ids are text and that holds name in another case of letters. No index finds them, so
+    rows are read, but only while there is such a hold."""
+    if source.columns.ids != "text" or source.rule_of(Trigger.HOLD) is None:
+        return
+    lettered = sql.SQL("{} AND lower(x.target) <> upper(x.target)").format(HOLD_OPEN)
+    for scope, column in _scoped(source):
+        targets = sql.SQL("(SELECT lower(btrim(x.target)) FROM {} x WHERE x.scope = {} AND {})").format(
+            HOLDS, sql.Literal(scope), lettered
+        )
+        yield sql.SQL("(EXISTS {0} AND {1} IN {0})").format(targets, folded(column, "text"))
+
+
+def named_rows(source: Source, which: sql.Composable = TRUE, *, every: bool = True) -> sql.Composed:
     """Every row that an exception in force may concern, each once, with its fate. Binds `fate_parameters`.
 
     Args:
         which: narrows the rows.
+        every: also what holds name in another case of letters; not needed where rows stay anyhow.
     """
     shown, relation = source.shown, source.relation
     queries = [
@@ -149,7 +169,7 @@ def named_rows(source: Source, which: sql.Composable = TRUE) -> sql.Composed:
     ]
     queries += [
         sql.SQL("SELECT {} FROM {} m WHERE {} AND {}").format(shown, relation, condition, which)
-        for condition in _many(source)
+        for condition in (*_many(source), *(_in_any_case(source) if every else ()))
     ]
     queries = queries or [sql.SQL("SELECT {} FROM {} m WHERE false").format(shown, relation)]
     return sql.SQL("SELECT m.*, d.fate FROM ({rows}) m CROSS JOIN LATERAL (SELECT {fate} AS fate OFFSET 0) d").format(
@@ -290,7 +310,7 @@ def record_tallies(
         old=source.columns.at.before(BOUND),
         named_clock=source.columns_of("n").clock,
         relation=source.relation,
-        named=named_rows(source, which),
+        named=named_rows(source, which, every=False),
         ordinary=sql.Literal(ordinary),
         which=which,
         # Where every row counts, the whole table minus its past is counted without reading the clocks of the rest.

@@ -9,7 +9,7 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
-from lifecycle.catalog.models import Messages
+from lifecycle.catalog.models import Messages, Records
 from lifecycle.errors import VerificationError
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres.bounds import Bounds
@@ -34,7 +34,8 @@ from lifecycle.stores.postgres.swap import (
     refuse_uncarriable,
     tables_to_lock,
 )
-from lifecycle.stores.postgres.tree import Partition, partitions_of
+from lifecycle.stores.postgres.timed import leaves_of
+from lifecycle.stores.postgres.tree import Partition
 
 PATIENCE_SECONDS = 10.0
 
@@ -62,8 +63,8 @@ def rows_in(conn: Connection, leaves: Sequence[Partition]) -> int:
 
 def merge(
     conn: Connection,
-    dataset: Messages,
-    tier: Tier,
+    dataset: Messages | Records,
+    tier: Tier | None,
     parts: Sequence[Partition],
     span: tuple[datetime, datetime],
     name: str,
@@ -82,7 +83,7 @@ def merge(
     """
     with conn.transaction(), _fitting(parts, name):
         keep_still(conn, *parts)
-        present = set(partitions_of(conn, dataset, tier, within=span))
+        present = set(leaves_of(conn, dataset, tier, within=span))
         if not present.issuperset(parts):
             return None
         _refuse_unlike(conn, parts)
@@ -140,7 +141,7 @@ def _count(conn: Connection, clone: Clone) -> int:
 
 def _take_over(
     conn: Connection,
-    dataset: Messages,
+    dataset: Messages | Records,
     parts: Sequence[Partition],
     clone: Clone,
     span: tuple[datetime, datetime],

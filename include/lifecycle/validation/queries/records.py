@@ -8,7 +8,7 @@ from psycopg import sql
 
 from lifecycle.catalog.models import Accounts, OrphanRecords, Records, StagedRecords
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
-from lifecycle.validation.clocks import perhaps_before, reading
+from lifecycle.validation.clocks import day_of, perhaps_before, reading
 from lifecycle.validation.exceptions import id_of
 from lifecycle.validation.fragments import (
     AT_SETTLED,
@@ -80,13 +80,12 @@ def request_checks(scene: Scene) -> Iterator[Check]:
 
 
 def _stays(scene: Scene, dataset: Records | Accounts, trigger: Trigger = Trigger.DEFAULT) -> sql.Composable:
-    """A legal hold (of content: whatever outranks a trigger), or a unit of the plan that waits for an approval: a table
-    is one unit."""
+    """A legal hold (of content: whatever outranks a trigger), or a unit of the plan that waits for an approval."""
     subject = subject_of_account(dataset, "r") if isinstance(dataset, Accounts) else subject_of(dataset, "r")
     held = scene.reasons.held(subject, AT_SETTLED)
     if isinstance(dataset, Records) and dataset.category is Category.PROMPTS_AND_OUTPUTS:
         held = keeps_content(scene, dataset, subject, trigger)
-    waits = scene.awaits_table(dataset)
+    waits = scene.awaits_table(dataset, day_of(dataset.clock, "r"))
     return sql.SQL("({} OR {})").format(held, waits) if scene.awaiting else held
 
 

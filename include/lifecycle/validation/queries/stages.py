@@ -9,7 +9,7 @@ from psycopg import sql
 from lifecycle.catalog.models import OrphanRecords, Records, StagedRecords
 from lifecycle.catalog.stages import Descendant
 from lifecycle.policy.models import Category, Tier, Trigger
-from lifecycle.validation.clocks import reading
+from lifecycle.validation.clocks import day_of, reading
 from lifecycle.validation.exceptions import as_read
 from lifecycle.validation.fragments import AT_SETTLED, Subject, comparable, ends_down, relation, subject_of
 from lifecycle.validation.models import Check, Promise, Severity
@@ -104,7 +104,7 @@ def agreement_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
     agreed = scene.reasons.agreed(subject.account, clock, dataset.category, AT_SETTLED, dataset.ids)
     above = scene.reasons.above(Trigger.AGREEMENT, dataset.category, tier, subject, AT_SETTLED)
     terms = scene.catalog.agreements
-    waits = scene.awaits_table(dataset)
+    waits = scene.awaits_table(dataset, day_of(dataset.clock, "r"))
     yield Check(
         f"{dataset.id}_past_agreement",
         Promise.NEVER_LATE,
