@@ -230,7 +230,7 @@ def test_a_foreign_key_from_outside_is_met_as_by_rows(table: Table) -> None:
     assert table.left() == set(rows) and table.sql("SELECT count(*) FROM app.invoices") == [(1,)]
     table.sql("ALTER TABLE app.invoices DROP CONSTRAINT billed, ADD CONSTRAINT billed FOREIGN KEY (log, at)"
               " REFERENCES app.spend_logs")  # fmt: skip
-    with pytest.raises(ReferencedError, match="billed"):
+    with pytest.raises(ReferencedError, match=r"app\.invoices"):
         table.run()
     assert set(rows[:1]) <= table.left()
     table.sql("DELETE FROM app.invoices")
