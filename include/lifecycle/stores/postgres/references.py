@@ -23,12 +23,14 @@ from lifecycle.stores.postgres.tree import Partition
 
 log = logging.getLogger(__name__)
 # The triggers of a foreign key on what it refers to are found by index, however many constraints there are. Up to
-# PostgreSQL 14 a partitioned table has none, and those of its partitions belong to constraints made from the key's own.
+# PostgreSQL 14 a partitioned table has none, and those of its partitions belong to constraints made from the key's own:
+# so one of its partitions is asked.
 _INCOMING = """
 WITH RECURSIVE up AS (
     SELECT k.oid, k.conparentid FROM pg_constraint k WHERE k.contype = 'f' AND k.oid IN (
         SELECT t.tgconstraint FROM (SELECT %(target)s::regclass AS relid UNION SELECT p.relid
-            FROM pg_partition_ancestors(%(target)s::regclass) p) r
+            FROM pg_partition_ancestors(%(target)s::regclass) p UNION (SELECT t.relid
+            FROM pg_partition_tree(%(target)s::regclass) t WHERE t.isleaf LIMIT 1)) r
         JOIN pg_trigger t ON t.tgrelid = r.relid WHERE t.tgisinternal AND t.tgconstraint <> 0)
     UNION SELECT k.oid, k.conparentid FROM up JOIN pg_constraint k ON k.oid = up.conparentid)
 SELECT k.conname, n.nspname, c.relname, f.oid::regclass::text, k.confdeltype::text, k.confrelid = %(target)s::regclass,
