@@ -64,6 +64,8 @@ class Messages(Frozen):
     table: TableName
     tier: Identifier
     subject: Identifier
+    subject_ids: Ids = "uuid"
+    """What the subject is; records and groups are uuids."""
     record: Identifier
     group: Identifier
     clock: ClockField
@@ -105,6 +107,8 @@ class Records(Frozen):
     refresh: tuple[TableName, ...] = ()
     ids: Ids = "uuid"
     """What subject, record and group are; an id that is text is one only letter by letter."""
+    subject_ids: Ids | None = None
+    """What the subject is, where it is not what record and group are."""
     create_ahead: PeriodField | None = None
     """How far partitions are made ahead, where its clock divides the table; without it another tool makes them."""
     pace: Pace = Pace()
@@ -231,6 +235,7 @@ class Accounts(Frozen):
     category: Category
     table: TableName
     key: Identifier
+    ids: Ids = "uuid"
     tier: Identifier
     clock: ClockField
     personal: Annotated[tuple[Identifier, ...], Field(min_length=1)]
@@ -285,6 +290,13 @@ class Logs(Frozen):
         from lifecycle.catalog.log_parts import parts_of_logs
 
         return parts_of_logs(self)
+
+
+def subject_ids_of(dataset: Messages | Records | Accounts) -> Ids:
+    """What the ids of the accounts are that a table names."""
+    if isinstance(dataset, Accounts):
+        return dataset.ids
+    return dataset.subject_ids or dataset.ids if isinstance(dataset, Records) else dataset.subject_ids
 
 
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]

@@ -121,13 +121,20 @@ def _children(catalog: Catalog) -> Iterator[Contradiction]:
                 f"{child.table} is dataset {longer[child.table]!r}, which has a period of its own",
                 "Remove it from 'children'",
             )
+    of_accounts = ("cases", "agreements") if messages.subject_ids != "uuid" else ()
     for name in ("flags", "consents", "cases", "agreements"):
-        if getattr(exceptions.exceptions, name).ids == "bigint":
+        if getattr(exceptions.exceptions, name).ids == "bigint" and name not in of_accounts:
             yield Contradiction(
                 ("exceptions", name, "ids"),
                 "messages and their accounts are uuids, which no number names",
                 "Write `ids: text` if the column holds them as text, or leave it out",
             )
+    if catalog.has_accounts and catalog.accounts.ids != messages.subject_ids:
+        yield Contradiction(
+            ("datasets", _index(catalog, catalog.accounts), "ids"),
+            f"the accounts of {messages.id!r} are {messages.subject_ids} there, and {catalog.accounts.ids} here",
+            "Say the same in both places: `subject_ids` of the messages, `ids` of the accounts",
+        )
     told = next((child.ids for child in messages.children if child.table == exceptions.flags.table), None)
     if told is not None and exceptions.flags.ids not in (told, "bigint"):
         yield Contradiction(

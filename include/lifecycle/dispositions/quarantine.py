@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
@@ -218,7 +219,8 @@ def moved_rows(moved: Sequence[Copied]) -> list[dict[str, Any]]:
         {
             "message_id": copy.candidate.record,
             "conversation_id": copy.candidate.conversation,
-            "account_id": copy.candidate.account,
+            "account_id": copy.candidate.account if isinstance(copy.candidate.account, UUID) else None,
+            "account": None if isinstance(copy.candidate.account, UUID) else str(copy.candidate.account),
             "tier": copy.candidate.tier,
             "received_at": copy.candidate.clock,
             "prefix": copy.prefix,

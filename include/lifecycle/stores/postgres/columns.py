@@ -14,7 +14,7 @@ from psycopg import sql
 
 from lifecycle.catalog.clocks import Clock, EpochClock, TimestampClock, UlidClock, Uuid7Clock, column_of, in_form
 from lifecycle.catalog.facts import FactTable
-from lifecycle.catalog.models import Accounts, Catalog, Dataset, Logs, Messages, Records
+from lifecycle.catalog.models import Accounts, Catalog, Dataset, Logs, Messages, Records, subject_ids_of
 from lifecycle.stores.postgres.clocks import ordered_like_bytes
 from lifecycle.stores.postgres.connect import Connection
 
@@ -84,11 +84,15 @@ class Misfit:
 
     @property
     def _ids(self) -> str | None:
-        if self.field == "key":
-            return None  # of accounts, whose ids are uuids everywhere
         kinds = [kind for kind, types in _IDS.items() if self.found in types]
+        if not kinds:
+            return None
+        if self.field == "key":
+            return f"Write `ids: {kinds[0]}` for the accounts, and `subject_ids: {kinds[0]}` for their messages"
+        if self.field == "subject":
+            return f"Write `subject_ids: {kinds[0]}` in this dataset (of a table whose ids are all so, `ids`)"
         said = "in this dataset: its subject, record and group are of one type"
-        return f"Write `ids: {kinds[0]}` {said}" if kinds else None
+        return f"Write `ids: {kinds[0]}` {said}"
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}"
@@ -159,7 +163,7 @@ def misfits(conn: Connection, catalog: Catalog) -> list[Misfit]:
                     column,
                     " or ".join(wanted),
                     kind,
-                    field == "clock" or _is_told(catalog, dataset),
+                    field in ("clock", "subject") or _is_told(catalog, dataset),
                 )
             )
         elif wanted == _TEXTS and field == "clock" and not _sorted_like_bytes(conn, table, column):
@@ -215,9 +219,9 @@ def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, tuple[str, 
 def _fields(dataset: Messages | Records | Accounts) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
     yield "clock", column_of(dataset.clock), _types_of(dataset.clock)
     if isinstance(dataset, Accounts):
-        yield "key", dataset.key, (ID,)
+        yield "key", dataset.key, _IDS[dataset.ids]
         return
     wanted = _IDS[dataset.ids if isinstance(dataset, Records) else ID]
-    yield "subject", dataset.subject, wanted
+    yield "subject", dataset.subject, _IDS[subject_ids_of(dataset)]
     yield "record", dataset.record, wanted
     yield "group", dataset.group, wanted

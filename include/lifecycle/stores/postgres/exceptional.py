@@ -84,31 +84,30 @@ def is_held_whole(conn: Connection, source: Source, params: dict[str, Any]) -> b
     return bool(row and row[0])
 
 
-def _scoped(source: Source) -> Iterator[tuple[str, sql.Composable]]:
-    """What holds and requests may name, with the column that has it."""
-    columns = source.columns
-    for scope, column in (("account", columns.subject), ("conversation", columns.group), ("message", columns.record)):
+def _scoped(source: Source) -> Iterator[tuple[str, sql.Composable, Ids]]:
+    """What holds and requests may name, with the column that has it and what its ids are."""
+    for scope, column, ids in source.columns.scoped:
         if column is not None:
-            yield scope, column
+            yield scope, column, ids
 
 
 def _few(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
     """Columns, and the ids to look up in them by index."""
     columns = source.columns
-    for scope, column in _scoped(source):
+    for scope, column, ids in _scoped(source):
         if source.rule_of(Trigger.HOLD) is not None:
-            yield column, named_ids(HOLDS, scope, HOLD_OPEN, columns.ids)
+            yield column, named_ids(HOLDS, scope, HOLD_OPEN, ids)
         if source.rule_of(Trigger.ERASURE) is not None:
-            yield column, named_ids(ERASURES, scope, TRUE, columns.ids)
+            yield column, named_ids(ERASURES, scope, TRUE, ids)
     subjects: list[tuple[sql.Composable, Ids]] = []
     if source.rule_of(Trigger.CASE) is not None:
         cases = source.catalog.cases
-        still = ids_of(cases, cases.closed, "({0} IS NULL OR {0} > %(as_of)s)", columns.ids)
+        still = ids_of(cases, cases.closed, "({0} IS NULL OR {0} > %(as_of)s)", columns.subject_ids)
         subjects.append((still, cases.ids))
     if source.rule_of(Trigger.AGREEMENT) is not None:
         subjects.append((parties(source), source.catalog.agreements.ids))
     for query, theirs in subjects:
-        found = found_in(query, columns.ids, theirs)
+        found = found_in(query, columns.subject_ids, theirs)
         if found is not None:
             yield columns.subject, found
 
@@ -142,10 +141,12 @@ def _as_own(query: sql.Composable, ids: Ids) -> sql.Composable:
 def _in_any_case(source: Source) -> Iterator[sql.Composable]:
     """Conditions on rows whose ids are text and that holds name in another case of letters. No index finds them, so
     rows are read, but only while there is such a hold."""
-    if source.columns.ids != "text" or source.rule_of(Trigger.HOLD) is None:
+    if source.rule_of(Trigger.HOLD) is None:
         return
     lettered = sql.SQL("{} AND lower(x.target) <> upper(x.target)").format(HOLD_OPEN)
-    for scope, column in _scoped(source):
+    for scope, column, ids in _scoped(source):
+        if ids != "text":
+            continue
         targets = sql.SQL("(SELECT lower(btrim(x.target)) FROM {} x WHERE x.scope = {} AND {})").format(
             HOLDS, sql.Literal(scope), lettered
         )

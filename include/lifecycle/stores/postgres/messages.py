@@ -14,7 +14,7 @@ from lifecycle.catalog.models import Catalog, Child, Messages
 from lifecycle.planning.units import Tally
 from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.fates import HOLDS, table
+from lifecycle.stores.postgres.fates import HOLDS, quarantined_subject, table
 from lifecycle.stores.postgres.ids import own
 
 Params = dict[str, Any]
@@ -236,7 +236,7 @@ class Located:
     location: str
     tier: str
     clock: datetime
-    account: UUID
+    account: UUID | str | int
     conversation: UUID
 
 
@@ -252,12 +252,18 @@ def locate(conn: Connection, catalog: Catalog, record: UUID) -> Located | None:
             sql.Identifier(dataset.record),
         )
         + sql.SQL(
-            " UNION ALL SELECT 'quarantine', tier, received_at, account_id, conversation_id"
-            " FROM lifecycle.quarantine WHERE message_id = %(id)s LIMIT 1"
-        ),
+            " UNION ALL SELECT 'quarantine', q.tier, q.received_at, {}, q.conversation_id"
+            " FROM lifecycle.quarantine q WHERE q.message_id = %(id)s LIMIT 1"
+        ).format(_as_subject(dataset)),
         {"id": record},
     ).fetchone()
     return None if row is None else Located(*row)
+
+
+def _as_subject(dataset: Messages) -> sql.Composable:
+    """The account of a row of lifecycle.quarantine, of the type that the messages have."""
+    column = sql.Identifier("q", quarantined_subject(dataset))
+    return sql.SQL("{}::bigint").format(column) if dataset.subject_ids == "bigint" else column
 
 
 def has_objects(conn: Connection, dataset: Messages, leaf: sql.Composable) -> bool:

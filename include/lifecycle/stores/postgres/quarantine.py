@@ -31,7 +31,7 @@ class Candidate:
 
     record: UUID
     conversation: UUID
-    account: UUID
+    account: UUID | str | int
     tier: str
     clock: datetime
     object_key: str | None
@@ -46,7 +46,7 @@ class Entry:
 
     message_id: UUID
     conversation_id: UUID
-    account_id: UUID
+    account_id: UUID | None
     tier: str
     received_at: datetime
     prefix: str
@@ -196,9 +196,9 @@ def remove(conn: Connection, dataset: Messages, tier: Tier, day: date, records: 
 def enter(conn: Connection, moved: Sequence[Mapping[str, Any]], at: datetime) -> None:
     with conn.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO lifecycle.quarantine (message_id, conversation_id, account_id, tier, received_at,"
+            "INSERT INTO lifecycle.quarantine (message_id, conversation_id, account_id, account, tier, received_at,"
             " quarantined_at, prefix, record_sha256, object_sha256) VALUES (%(message_id)s, %(conversation_id)s,"
-            " %(account_id)s, %(tier)s, %(received_at)s, %(at)s, %(prefix)s, %(record_sha256)s, %(object_sha256)s)"
+            " %(account_id)s, %(account)s, %(tier)s, %(received_at)s, %(at)s, %(prefix)s, %(record_sha256)s, %(object_sha256)s)"
             " ON CONFLICT (message_id) DO NOTHING",
             [dict(row) | {"at": at} for row in moved],
         )

@@ -13,10 +13,11 @@ from lifecycle.validation.exceptions import as_read
 from lifecycle.validation.fragments import (
     AT_AS_OF,
     AT_SETTLED,
-    TARGET_UUID,
+    comparable,
     ends,
     ends_down,
     interval,
+    is_asked_for,
     subject_of,
 )
 from lifecycle.validation.models import Check, Promise, Severity
@@ -108,13 +109,13 @@ def _past_default(scene: Scene, tier: Tier, rule: Rule) -> Iterator[Check]:
 
 
 def _never_agreed(scene: Scene) -> sql.Composable:
-    terms = scene.catalog.agreements
+    terms, ids = scene.catalog.agreements, scene.catalog.messages.subject_ids
     return sql.SQL(
-        "NOT EXISTS (SELECT FROM {agreements} a WHERE a.{subject} = {account} AND a.{category} = {this})"
+        "NOT EXISTS (SELECT FROM {agreements} a WHERE {subject} = {account} AND a.{category} = {this})"
     ).format(
-        agreements=as_read(terms),
-        subject=sql.Identifier(terms.subject),
-        account=sql.Identifier("m", scene.catalog.messages.subject),
+        agreements=as_read(terms, ids),
+        subject=comparable(sql.Identifier("a", terms.subject), ids),
+        account=comparable(sql.Identifier("m", scene.catalog.messages.subject), ids),
         category=sql.Identifier(terms.category),
         this=sql.Literal(CATEGORY.value),
     )
@@ -124,21 +125,22 @@ def _past_agreement(scene: Scene, tier: Tier, default: Rule) -> Iterator[Check]:
     """Accounts with agreements, past or present: the terms in effect, or else the default, at both instants."""
     if default.period is None:
         return
-    names, terms = scene.message_names(), scene.catalog.agreements
+    names, terms, ids = scene.message_names(), scene.catalog.agreements, scene.catalog.messages.subject_ids
 
     def end_at(instant: sql.Composable) -> sql.Composable:
-        agreed = scene.reasons.agreed(names["account"], names["clock"], CATEGORY, instant)
+        agreed = scene.reasons.agreed(names["account"], names["clock"], CATEGORY, instant, ids)
         period = sql.SQL("coalesce({}, {})").format(agreed, interval(default.period)) if default.period else agreed
         return ends_down(names["clock"], period)
 
     past = sql.SQL(
-        "SELECT 1 AS violation FROM (SELECT DISTINCT a.{subject} AS account FROM {agreements} a"
-        " WHERE a.{category} = %(category)s) p JOIN {messages} m ON {account} = p.account"
+        "SELECT 1 AS violation FROM (SELECT DISTINCT {subject} AS account FROM {agreements} a"
+        " WHERE a.{category} = %(category)s) p JOIN {messages} m ON {party} = p.account"
         " WHERE {tier} = %(tier)s AND {clock} < %(settled)s AND {now} < %(as_of)s"
     ).format(
         **names,
-        agreements=as_read(terms),
-        subject=sql.Identifier(terms.subject),
+        agreements=as_read(terms, ids),
+        subject=comparable(sql.Identifier("a", terms.subject), ids),
+        party=comparable(names["account"], ids),
         category=sql.Identifier(terms.category),
         now=end_at(AT_AS_OF),
     )
@@ -189,19 +191,18 @@ def _flagged_in_store(scene: Scene, tier: Tier) -> Check:
 
 
 def _erased_in_store(scene: Scene, tier: Tier, rule: Rule) -> Check:
-    names = scene.message_names()
+    names, ids = scene.message_names(), scene.catalog.messages.subject_ids
     requested = sql.SQL("e.requested_at")
     asked = sql.SQL(
-        "SELECT {message} AS record FROM lifecycle.erasure_requests e JOIN {messages} m ON {column} = {target}"
+        "SELECT {message} AS record FROM lifecycle.erasure_requests e JOIN {messages} m ON {asked_for}"
         " WHERE e.scope = {scope} AND {tier} = %(tier)s AND {late} < %(as_of)s"
         " AND (e.completed_at IS NULL OR {clock} <= e.completed_at) AND {clock} < %(settled)s AND {kept} IS NOT TRUE"
     )
     per_scope = [
         asked.format(
             **names,
-            column=names[scope],
+            asked_for=is_asked_for(names[scope], "e", ids if scope == "account" else "uuid"),
             scope=sql.Literal(scope),
-            target=TARGET_UUID.format(alias=sql.Identifier("e")),
             late=ends(requested, rule),
             kept=_stays(scene, tier, Trigger.ERASURE, AT_SETTLED),
         )

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, OrphanRecords, Records, StagedRecords
+from lifecycle.catalog.models import Accounts, OrphanRecords, Records, StagedRecords, subject_ids_of
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
 from lifecycle.validation.clocks import day_of, perhaps_before, reading
 from lifecycle.validation.exceptions import id_of
 from lifecycle.validation.fragments import (
     AT_SETTLED,
-    TARGET_UUID,
     ends,
     is_asked_for,
     relation,
@@ -150,7 +149,9 @@ def _erased_remain(scene: Scene, dataset: Records, rule: Rule) -> Check:
             remains=remains(dataset, "r"),
             key=sql.SQL(", ").join(sql.Identifier("r", name) for name in dataset.key_columns),
             table=relation(dataset.table),
-            asked_for=is_asked_for(sql.Identifier("r", column), "e", dataset.ids),
+            asked_for=is_asked_for(
+                sql.Identifier("r", column), "e", subject_ids_of(dataset) if scope == "account" else dataset.ids
+            ),
             scope=sql.Literal(scope),
             late=ends(sql.SQL("e.requested_at"), rule),
             clock=clock,
@@ -283,15 +284,15 @@ def _erased_accounts(scene: Scene, dataset: Accounts, rule: Rule) -> Check:
         Severity.CRITICAL,
         f"No account has personal data {rule.period} after its erasure was asked for, unless it is under hold",
         sql.SQL(
-            "SELECT 1 AS violation FROM (SELECT {key} FROM lifecycle.erasure_requests e JOIN {table} r ON {key} ="
-            " {target}"
+            "SELECT 1 AS violation FROM (SELECT {key} FROM lifecycle.erasure_requests e JOIN {table} r ON"
+            " {asked_for}"
             " WHERE e.scope = 'account' AND {late} < %(as_of)s AND (e.completed_at IS NULL OR {clock} <="
             " e.completed_at)"
             " AND {clock} < %(settled)s AND {personal} AND {held} IS NOT TRUE GROUP BY 1) x"
         ).format(
             key=key,
             table=relation(dataset.table),
-            target=TARGET_UUID.format(alias=sql.Identifier("e")),
+            asked_for=is_asked_for(key, "e", dataset.ids),
             late=ends(sql.SQL("e.requested_at"), rule),
             clock=clock,
             personal=_has_personal_data(dataset),
