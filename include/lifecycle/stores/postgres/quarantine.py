@@ -198,7 +198,8 @@ def enter(conn: Connection, moved: Sequence[Mapping[str, Any]], at: datetime) ->
         cursor.executemany(
             "INSERT INTO lifecycle.quarantine (message_id, conversation_id, account_id, account, tier, received_at,"
             " quarantined_at, prefix, record_sha256, object_sha256) VALUES (%(message_id)s, %(conversation_id)s,"
-            " %(account_id)s, %(account)s, %(tier)s, %(received_at)s, %(at)s, %(prefix)s, %(record_sha256)s, %(object_sha256)s)"
+            " %(account_id)s, %(account)s, %(tier)s, %(received_at)s, %(at)s, %(prefix)s, %(record_sha256)s,"
+            " %(object_sha256)s)"
             " ON CONFLICT (message_id) DO NOTHING",
             [dict(row) | {"at": at} for row in moved],
         )
