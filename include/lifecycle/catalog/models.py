@@ -240,6 +240,7 @@ class Accounts(Frozen):
     clock: ClockField
     personal: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     referenced_by: tuple[Child, ...] = ()
+    """Of lifecycle.quarantine, whatever its key is called: where accounts are no uuids, the column of their text."""
     pace: Pace = Pace()
 
     @property

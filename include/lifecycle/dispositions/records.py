@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Records, StagedRecords
+from lifecycle.catalog.models import Accounts, Child, Records, StagedRecords
 from lifecycle.dispositions.batching import RowWork
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import UnitLease, take_lease, through_gate
@@ -107,8 +107,14 @@ def _unreferenced(dataset: Accounts) -> sql.Composable:
     if not dataset.referenced_by:
         return sql.SQL("true")
     return sql.SQL(" AND ").join(
-        sql.SQL("NOT EXISTS (SELECT FROM {} r WHERE r.{} = m.{})").format(
-            table(child.table), sql.Identifier(child.key), sql.Identifier(dataset.key)
-        )
+        sql.SQL("NOT EXISTS (SELECT FROM {} r WHERE {})").format(table(child.table), _names_account(dataset, child))
         for child in dataset.referenced_by
     )
+
+
+def _names_account(dataset: Accounts, child: Child) -> sql.Composable:
+    """Whether a row ``r`` of a table names the account ``m``."""
+    account = sql.Identifier("m", dataset.key)
+    if child.table == "lifecycle.quarantine" and dataset.ids != "uuid":
+        return sql.SQL("r.account = {}::text").format(account)
+    return sql.SQL("{} = {}").format(sql.Identifier("r", child.key), account)

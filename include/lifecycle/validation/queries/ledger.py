@@ -238,8 +238,8 @@ def holds_without_records(scene: Scene) -> Check:
         "Every open hold on a message, conversation or account finds records of it",
         sql.SQL(
             "SELECT 1 AS violation FROM lifecycle.legal_holds h,"
-            " LATERAL (SELECT {target} AS target, {named} AS named) t WHERE (h.released_at IS NULL OR h.released_at > %(as_of)s) AND h.placed_at < %(settled)s"
-            " AND CASE h.scope"
+            " LATERAL (SELECT {target} AS target, {named} AS named) t"
+            " WHERE (h.released_at IS NULL OR h.released_at > %(as_of)s) AND h.placed_at < %(settled)s AND CASE h.scope"
             " WHEN 'message' THEN NOT EXISTS (SELECT FROM {messages} m WHERE m.{record} = t.target)"
             "  AND NOT EXISTS (SELECT FROM lifecycle.quarantine q WHERE q.message_id = t.target)"
             " WHEN 'conversation' THEN NOT EXISTS (SELECT FROM {messages} m WHERE m.{group} = t.target)"

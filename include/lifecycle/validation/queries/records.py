@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, OrphanRecords, Records, StagedRecords, subject_ids_of
+from lifecycle.catalog.models import Accounts, Child, OrphanRecords, Records, StagedRecords, subject_ids_of
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
 from lifecycle.validation.clocks import day_of, perhaps_before, reading
 from lifecycle.validation.exceptions import id_of
@@ -303,9 +303,15 @@ def _erased_accounts(scene: Scene, dataset: Accounts, rule: Rule) -> Check:
 
 
 def _referenced(dataset: Accounts, key: sql.Composable) -> sql.Composable:
+    def by_text(child: Child) -> bool:
+        """The quarantine has accounts as uuids, and others as text in a column of their own."""
+        return dataset.ids != "uuid" and child.table == "lifecycle.quarantine"
+
     return sql.SQL(" OR ").join(
         sql.SQL("EXISTS (SELECT FROM {} x WHERE x.{} = {})").format(
-            relation(child.table), sql.Identifier(child.key), key
+            relation(child.table),
+            sql.Identifier("account" if by_text(child) else child.key),
+            sql.SQL("{}::text").format(key) if by_text(child) else key,
         )
         for child in dataset.referenced_by
     )
