@@ -181,7 +181,7 @@ def _goes_whole(context: RunContext, dataset: Records, leaf: Partition, found: S
     with_them = going * len(belongings_of(context.catalog, dataset))
     if with_them > MOST_WITH_BELONGINGS:
         log.warning(
-            "%s.%s: its %d rows go in batches: with about %d rows of other tables they are too many for one transaction",
+            "%s.%s: its %d rows go in batches: about %d rows of other tables would go with them at once",
             leaf.schema,
             leaf.name,
             going,
