@@ -129,15 +129,15 @@ class _LeafWork:
         counted, survivors = self._carried(conn)
         done = {tally.fate: {"records": tally.records} for tally in counted if tally.disposition in GOING}
         if survivors is not None and done:
-            return Shut.now(conn, self._replace(conn, survivors, done))
+            return Shut.now(conn, self._replace(gate, survivors, done))
         if survivors is not None and survivors.clone is not None:
             discard(conn, survivors.clone)
         if leaf.bounded and is_empty(conn, leaf.identifier):
             return Shut.now(conn, drop_partition(conn, leaf))
         return None
 
-    def _replace(self, conn: Connection, survivors: Survivors, done: dict[str, dict[str, int]]) -> float:
-        fate = next(iter(done))
+    def _replace(self, gate: Gate, survivors: Survivors, done: dict[str, dict[str, int]]) -> float:
+        conn, fate = gate.conn, next(iter(done))
         gone = survivors.lack(*self.dataset.key_columns)
         with_them = remove(
             conn, belongings_of(self.context.catalog, self.dataset), self.leaf, gone, self.context.params
