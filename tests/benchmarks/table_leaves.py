@@ -1,11 +1,13 @@
 """A due day of an ordinary table that is partitioned by day alone: by partition, in batches, and a bare DROP.
 
     python tests/benchmarks/table_leaves.py [--rows 1000000] [--survivors 10000] [--only partition,drop] [--repeat 3]
+    python tests/benchmarks/table_leaves.py --rows 250000 --survivors 2500 --children
 
 Each on a copy of the same rows (about 600 bytes, three indexes) in a table of its own, which also holds a young day;
 survivors are those of accounts under a legal hold. Durable server. `partition` and `batches` are the units of one run,
 from their leases to their ledger entries, with VACUUM; planning is a column of its own. `batches` is what the same
-code does where it may not replace partitions, and what it did with every such table before.
+code does where it may not replace partitions, and what it did with every such table before. ``--children``: a row of
+an index table, without a foreign key, belongs to each.
 """
 
 from __future__ import annotations
@@ -94,11 +96,22 @@ class Result:
     left: int
 
 
+_CHILDREN = """
+DROP TABLE IF EXISTS app.usage_tools;
+CREATE TABLE app.usage_tools (log uuid NOT NULL, tool text NOT NULL);
+INSERT INTO app.usage_tools SELECT id, 'search' FROM app.usage_logs;
+CREATE INDEX ON app.usage_tools (log);
+VACUUM ANALYZE app.usage_tools;
+"""
+
+
 def a_run(conn: Conn, *, by_partition: bool) -> tuple[float, float]:
     """Seconds of planning, and of carrying out every unit."""
     config = load_configuration()
     document = config.catalog.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    document["datasets"] = [*document["datasets"], USAGE]
+    children = {"children": [{"table": "app.usage_tools", "key": "log"}]}
+    has_children = scalar(conn, "SELECT to_regclass('app.usage_tools') IS NOT NULL")
+    document["datasets"] = [*document["datasets"], USAGE | (children if has_children else {})]
     catalog = Catalog.model_validate(document)
     run = runs.begin(conn, scope=RECORDS_SCOPE, as_of=AS_OF, run_key=f"benchmark/{time.time_ns()}",
                      hashes=(config.policy_hash, config.catalog_hash), dry_run=False, owner=None)  # fmt: skip
@@ -130,8 +143,10 @@ CONTESTANTS: dict[str, Callable[[Conn], tuple[float, float]]] = {
 }
 
 
-def contest(conn: Conn, name: str) -> Result:
+def contest(conn: Conn, name: str, *, children: bool) -> Result:
     conn.execute(_MAKE)
+    for statement in _CHILDREN.split(";")[:-1] if children else ():
+        conn.execute(statement.encode())
     conn.execute("VACUUM (FREEZE, ANALYZE) app.usage_logs")
     conn.execute("CHECKPOINT")
     size = scalar(conn, "SELECT pg_database_size(current_database())")
@@ -148,6 +163,7 @@ def main() -> None:
     parser.add_argument("--survivors", type=int, default=10_000, help="how many rows stay")
     parser.add_argument("--only", default=",".join(CONTESTANTS), help="contestants, by commas")
     parser.add_argument("--repeat", type=int, default=1, help="tries of each; the one with the median time is shown")
+    parser.add_argument("--children", action="store_true", help="something belongs to each row")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lifecycle-bench-") as name:
         Path(name).chmod(0o755)
@@ -162,7 +178,8 @@ def main() -> None:
                      "disk returned, MB", "rows left")  # fmt: skip
                 tell(*["---"] * 6)
                 for each in chosen.only.split(","):
-                    tries = sorted((contest(conn, each) for _ in range(chosen.repeat)), key=lambda one: one.seconds)
+                    found_all = (contest(conn, each, children=chosen.children) for _ in range(chosen.repeat))
+                    tries = sorted(found_all, key=lambda one: one.seconds)
                     found = next(one for one in tries if one.seconds >= median(t.seconds for t in tries))
                     tell(each, f"{found.seconds:.2f}", f"{found.planning:.2f}", f"{found.wal / 1e6:,.1f}",
                          f"{found.disk / 1e6:,.0f}", f"{found.left:,}")  # fmt: skip

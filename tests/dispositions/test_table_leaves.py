@@ -23,6 +23,8 @@ from lifecycle.stores.postgres import windows
 from lifecycle.stores.postgres.candidates import of_records, own_rule
 from lifecycle.stores.postgres.connect import Connection, prepared
 from lifecycle.stores.postgres.grants import grants_script
+from lifecycle.stores.postgres.online.facts import Name
+from lifecycle.stores.postgres.online.switch import finish
 from lifecycle.stores.postgres.references import ReferencedError
 from lifecycle.stores.postgres.standing import measure
 from lifecycle.stores.postgres.windows import in_windows
@@ -31,6 +33,7 @@ from lifecycle.validation.pending import pending_of
 from lifecycle.validation.scene import Scene, Stage
 from support.catalogue import scratch_database
 from support.leaves import AS_OF, CONFIG, CUTOFF, DAY, FIRST, Table, catalog_with
+from support.online import connected, convert, layout_of, work_on
 from support.units import Bench
 
 pytestmark = pytest.mark.timeout(120)
@@ -330,18 +333,24 @@ def test_the_role_of_the_grants_replaces_partitions_and_one_without_ownership_go
             table.sql(f"DROP ROLE {sql.Identifier(each).as_string(None)}")
 
 
-def test_while_the_ordinary_table_is_kept_up_rows_go_one_by_one(table: Table) -> None:
-    """Between the switch of `lifecycle postgres partition` and its end a mirror sees rows go, and no partitions."""
+def test_a_table_that_was_divided_online_loses_whole_days_once_that_is_finished(table: Table) -> None:
+    """Issue 4, point 3. Until then the mirror of the ordinary table sees rows go, and no partitions."""
+    table.sql("DROP TABLE app.spend_logs CASCADE")
+    table.sql("CREATE TABLE app.spend_logs (id uuid PRIMARY KEY, who uuid, created_at timestamptz NOT NULL, said text)")
+    table.sql("CREATE INDEX ON app.spend_logs (created_at)")
     table.write(FIRST, 3)
-    table.sql(
-        "INSERT INTO lifecycle.partitionings (table_schema, table_name, clock, interval, ahead, phase, structure, key,"
-        " indexes) VALUES ('app', 'spend_logs', 'created_at', 'day', '7 days', 'switched', 'x', '{}', '{}')"
-    )
-    try:
+    table.write(FIRST + DAY, 4)
+    with connected(table.bench.conninfo) as conn:
+        work = work_on(conn)
+        switched = convert(work, layout_of(Name("app", "spend_logs"), tier=None, clock="created_at"))
+        table.sql("DELETE FROM app.spend_logs WHERE created_at >= %s", FIRST + DAY)
         assert [unit.unit for unit in table.run()] == ["spend_logs"]
-    finally:
-        table.sql("DELETE FROM lifecycle.partitionings")
-    assert not table.left()
+        assert not table.left() and table.sql("SELECT count(*) FROM app.spend_logs_unpartitioned") == [(0,)]
+        table.write(FIRST, 3)
+        table.write(FIRST + DAY, 4)
+        finish(work, switched)
+    assert [unit.unit for unit in table.run()] == ["spend_logs/2026-03-01", "spend_logs/2026-03-02"]
+    assert not table.left() and "spend_logs_20260301" not in table.leaves()
 
 
 def test_the_auditor_knows_which_days_wait_for_an_approval(table: Table) -> None:

@@ -32,8 +32,8 @@ from lifecycle.stores.postgres.tree import Branch, Partition, UnsupportedPartiti
 from lifecycle.stores.postgres.windows import TOGETHER
 
 log = logging.getLogger(__name__)
-# What belongs to rows goes in the transaction that drops their partition. Holds have to wait for it: with more rows
-# than this they would wait too long, and batches are due.
+# What belongs to rows goes in the transaction that drops their partition, and holds have to wait for it: so many rows
+# of children and copies, one of each for a row, take a good half second.
 MOST_WITH_BELONGINGS = 250_000
 
 
@@ -178,13 +178,14 @@ def _goes_whole(context: RunContext, dataset: Records, leaf: Partition, found: S
     if choose_method(found) is not Method.SWAP:
         return False
     going = sum(tally.records for tally in found if tally.disposition in GOING)
-    if going > MOST_WITH_BELONGINGS and belongings_of(context.catalog, dataset):
+    with_them = going * len(belongings_of(context.catalog, dataset))
+    if with_them > MOST_WITH_BELONGINGS:
         log.warning(
-            "%s.%s: its %d rows go in batches: what belongs to more than %d cannot go in one short transaction",
+            "%s.%s: its %d rows go in batches: about %d rows of other tables would go with them at once",
             leaf.schema,
             leaf.name,
             going,
-            MOST_WITH_BELONGINGS,
+            with_them,
         )
         return False
     return True
