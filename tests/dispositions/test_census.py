@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from lifecycle.dispositions import census
+from lifecycle.catalog.models import Catalog, Records
+from lifecycle.dispositions import census, leaves
 from lifecycle.dispositions.context import ERASURE_SCOPE, RunContext
 from lifecycle.orchestration import steps
 from lifecycle.orchestration.session import run_context
 from lifecycle.planning.units import Tally
 from lifecycle.policy.models import Tier
-from lifecycle.stores.postgres.exceptional import WITH_OBJECT, carry_over
+from lifecycle.stores.postgres.exceptional import WITH_OBJECT, carry_over, tallies_by_exceptions
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import GOING, is_due, tallies
+from lifecycle.stores.postgres.timed import leaves_of
 from lifecycle.stores.postgres.tree import Partition, partitions_of, tier_root
 from support.crowd import Generator, by_table
 from support.store import Store
@@ -96,8 +99,8 @@ def test_partitions_in_which_something_is_due_are_counted_as_if_every_row_were_a
         for context in _context(ERASURE_SCOPE if erasing else tier.value):
             root = tier_root(context.conn, context.messages, tier)
             assert root is not None
-            leaves = partitions_of(context.conn, context.messages, tier)
-            planned = census.census(context, tier, root, leaves)
+            found = partitions_of(context.conn, context.messages, tier)
+            planned = census.census(context, tier, root, found)
             told = {name: set(counted) for name, counted in planned.items() if _goes(context, set(counted))}
             asked = _asked(context, tier, root)
             assert told == {name: counted for name, counted in asked.items() if _goes(context, counted)}
@@ -124,10 +127,10 @@ def test_where_rows_have_to_be_asked_one_by_one_they_are_asked_some_partitions_a
     for context in _context(Tier.BUSINESS.value):
         root = tier_root(context.conn, context.messages, Tier.BUSINESS)
         assert root is not None
-        leaves = partitions_of(context.conn, context.messages, Tier.BUSINESS)
-        planned = census.census(context, Tier.BUSINESS, root, leaves)
+        every = partitions_of(context.conn, context.messages, Tier.BUSINESS)
+        planned = census.census(context, Tier.BUSINESS, root, every)
         assert {name: set(counted) for name, counted in planned.items()} == _asked(context, Tier.BUSINESS, root)
-        assert len(asked_in) >= len(leaves) // 3 and max(asked_in) <= 3
+        assert len(asked_in) >= len(every) // 3 and max(asked_in) <= 3
 
 
 def test_survivors_of_a_large_partition_are_found_by_its_exceptions(
@@ -180,3 +183,53 @@ def test_ordinary_tables_are_counted_as_if_every_row_were_asked(crowded: Store, 
         ).fetchall()
         assert {(tally.fate, tally.records) for tally in told} == set(asked)
         assert name == "training_examples" or len(asked) >= 3
+
+
+@pytest.mark.parametrize("ids", ["uuid", "text"])
+def test_partitions_of_an_ordinary_table_are_judged_as_if_every_row_were_asked(
+    crowded: Store, monkeypatch: pytest.MonkeyPatch, ids: str
+) -> None:
+    """Whatever the ids: a hold counts in any case of letters, so it is looked for in any (case 4)."""
+    monkeypatch.setattr(census, "LARGE", 0)
+    as_it_is = "{}" if ids == "uuid" else "CASE WHEN message_id::text < '8' THEN initcap({0}::text) ELSE {0}::text END"
+    named = ", ".join(as_it_is.format(column) for column in ("message_id", "conversation_id", "account_id"))
+    crowded.sql(f"CREATE TABLE app.copied (id {ids}, talk {ids}, who {ids}, at timestamptz, PRIMARY KEY (id, at))"
+                " PARTITION BY RANGE (at)")  # fmt: skip
+    for number, (begin, end) in enumerate(pairwise(DAYS)):
+        crowded.sql(f"CREATE TABLE app.copied_{number} PARTITION OF app.copied FOR VALUES FROM"
+                    f" ('{AS_OF - begin * DAY}') TO ('{AS_OF - end * DAY}')")  # fmt: skip
+    crowded.sql("CREATE TABLE app.copied_rest PARTITION OF app.copied DEFAULT")
+    crowded.sql(f"INSERT INTO app.copied SELECT {named}, received_at FROM app.messages")
+    judged = 0
+    for context in _context("records"):
+        for tier in ("consumer", "business"):
+            document = context.catalog.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            document["datasets"].append(
+                {"id": "copied", "type": "table", "category": "prompts_and_outputs", "table": "app.copied", "key": "id",
+                 "record": "id", "group": "talk", "subject": "who", "clock": "at", "tier_is": tier, "ids": ids}
+            )  # fmt: skip
+            of_tables = replace(context, catalog=Catalog.model_validate(document))
+            dataset = next(each for each in of_tables.catalog.tables if each.id == "copied")
+            for leaf in leaves_of(context.conn, dataset, None):
+                judged += _same_of_table(of_tables, dataset, leaf)
+    assert judged > 12, "too few partitions lie behind a cut-off for the test to say anything"
+
+
+def _same_of_table(context: RunContext, dataset: Records, leaf: Partition) -> bool:
+    known = leaves.exceptions_of(context, dataset, leaf)
+    if known is None:
+        return False
+    conn, params = context.conn, context.params
+    asked = leaves.asked(context, dataset, [leaf]).get(leaf, [])
+    assert set(tallies_by_exceptions(conn, *known, params)) == set(asked)
+    with conn.transaction(force_rollback=True):
+        conn.execute(sql.SQL("CREATE TEMP TABLE survivors (LIKE {})").format(leaf.identifier))
+        made, columns = sql.Identifier("pg_temp", "survivors"), sql.SQL("id, talk, who, at")
+        counted, copied = carry_over(conn, *known, params, made, columns)
+        carried = conn.execute("SELECT id FROM pg_temp.survivors ORDER BY 1").fetchall()
+    assert {t.fate: t.records for t in counted} == {t.fate: t.records for t in asked}
+    kept = sql.SQL("SELECT m.id FROM {} m WHERE NOT {} ORDER BY 1").format(
+        leaf.identifier, is_due(context.record_fate(dataset))
+    )
+    assert carried == conn.execute(kept, params).fetchall() and copied == len(carried)
+    return True

@@ -104,13 +104,13 @@ DATASETS = [
         "a key of no name", "key: score_id", "key: [a, 'b;']", "datasets[1].key[1]", "not a column name", "score_id"
     ),
     Malformed(
-        "a clock of partitions that is no timestamptz",
-        "    clock: received_at\n    role",
-        "    clock: {column: received_at, is: uuid7}\n    role",
-        "datasets[0].clock",
-        "name of a column of type timestamptz",
-        "clock: received_at",
-        "clock: {",
+        "accounts whose ids are others than those of their messages",
+        "    subject: account_id\n    record",
+        "    subject: account_id\n    subject_ids: bigint\n    record",
+        "datasets[4].ids",
+        "the accounts of 'messages' are bigint there, and uuid here",
+        "Say the same in both places",
+        "- id: accounts",
     ),
     Malformed(
         "a bucket in capitals",

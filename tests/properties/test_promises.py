@@ -22,6 +22,7 @@ from oracle.observe import changed, fingerprint, observe
 from oracle.stores import Ran, Servers, full_run, run
 from properties.budget import budget
 from properties.worlds import worlds
+from support.divided import divide
 
 BUCKETS = (DATA, LOGS, QUARANTINE, "research")
 
@@ -50,9 +51,10 @@ class Trial:
 
 
 def attempt(servers: Servers, world: World, as_of: datetime) -> Trial:
-    """One world through a dry run, the run and a second run."""
+    """One world through a dry run, the run and a second run; scores and submissions lie in partitions by time alone."""
     expected = judge_run(world, as_of)
     with servers.store(world) as store, store.connect() as conn:
+        divide(store, as_of)
         before = fingerprint(conn, store.s3, BUCKETS)
         dry = run(store, as_of, "--dry-run")
         dry_changed = changed(before, fingerprint(conn, store.s3, BUCKETS))

@@ -64,9 +64,11 @@ class Messages(Frozen):
     table: TableName
     tier: Identifier
     subject: Identifier
+    subject_ids: Ids = "uuid"
+    """What the subject is; records and groups are uuids."""
     record: Identifier
     group: Identifier
-    clock: Identifier
+    clock: ClockField
     role: Identifier
     model: Identifier
     body: Identifier
@@ -105,6 +107,10 @@ class Records(Frozen):
     refresh: tuple[TableName, ...] = ()
     ids: Ids = "uuid"
     """What subject, record and group are; an id that is text is one only letter by letter."""
+    subject_ids: Ids | None = None
+    """What the subject is, where it is not what record and group are."""
+    create_ahead: PeriodField | None = None
+    """How far partitions are made ahead, where its clock divides the table; without it another tool makes them."""
     pace: Pace = Pace()
 
     @property
@@ -137,6 +143,11 @@ class Records(Frozen):
         """The tier whose rules decide; where rules do not differ by tier, any of them. None: an unknown one."""
         share = self.share_of
         return share.tier if share is not None else self.tier_is or Tier.CONSUMER
+
+    @property
+    def by_partition(self) -> bool:
+        """Whether its rows share one rule, so that a partition of them may go as a whole. No part of a table does."""
+        return type(self) is Records and any(each is self for each in self.unfolded)
 
     @property
     def parts(self) -> tuple[StagedRecords, ...]:
@@ -224,10 +235,12 @@ class Accounts(Frozen):
     category: Category
     table: TableName
     key: Identifier
+    ids: Ids = "uuid"
     tier: Identifier
     clock: ClockField
     personal: Annotated[tuple[Identifier, ...], Field(min_length=1)]
     referenced_by: tuple[Child, ...] = ()
+    """Of lifecycle.quarantine, whatever its key is called: where accounts are no uuids, the column of their text."""
     pace: Pace = Pace()
 
     @property
@@ -278,6 +291,13 @@ class Logs(Frozen):
         from lifecycle.catalog.log_parts import parts_of_logs
 
         return parts_of_logs(self)
+
+
+def subject_ids_of(dataset: Messages | Records | Accounts) -> Ids:
+    """What the ids of the accounts are that a table names."""
+    if isinstance(dataset, Accounts):
+        return dataset.ids
+    return dataset.subject_ids or dataset.ids if isinstance(dataset, Records) else dataset.subject_ids
 
 
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]

@@ -35,7 +35,7 @@ def part_contradictions(catalog: Catalog) -> Iterator[Contradiction]:
     yield from _exceptions(catalog)
     if catalog.has_messages:
         yield from _children(catalog)
-        yield from _ahead(catalog)
+    yield from _ahead(catalog)
     if catalog.has_accounts:
         yield from _personal(catalog)
     yield from _log_paths(catalog)
@@ -121,13 +121,20 @@ def _children(catalog: Catalog) -> Iterator[Contradiction]:
                 f"{child.table} is dataset {longer[child.table]!r}, which has a period of its own",
                 "Remove it from 'children'",
             )
+    of_accounts = ("cases", "agreements") if messages.subject_ids != "uuid" else ()
     for name in ("flags", "consents", "cases", "agreements"):
-        if getattr(exceptions.exceptions, name).ids == "bigint":
+        if getattr(exceptions.exceptions, name).ids == "bigint" and name not in of_accounts:
             yield Contradiction(
                 ("exceptions", name, "ids"),
                 "messages and their accounts are uuids, which no number names",
                 "Write `ids: text` if the column holds them as text, or leave it out",
             )
+    if catalog.has_accounts and catalog.accounts.ids != messages.subject_ids:
+        yield Contradiction(
+            ("datasets", _index(catalog, catalog.accounts), "ids"),
+            f"the accounts of {messages.id!r} are {messages.subject_ids} there, and {catalog.accounts.ids} here",
+            "Say the same in both places: `subject_ids` of the messages, `ids` of the accounts",
+        )
     told = next((child.ids for child in messages.children if child.table == exceptions.flags.table), None)
     if told is not None and exceptions.flags.ids not in (told, "bigint"):
         yield Contradiction(
@@ -156,14 +163,14 @@ def _personal(catalog: Catalog) -> Iterator[Contradiction]:
 
 
 def _ahead(catalog: Catalog) -> Iterator[Contradiction]:
-    messages = catalog.messages
-    ahead = messages.create_ahead
-    if ahead.seconds or not timedelta(days=1) <= ahead.longest() <= _LONGEST_AHEAD:
-        yield Contradiction(
-            ("datasets", _index(catalog, messages), "create_ahead"),
-            f"{ahead} is not a number of days between one and 366: there is a partition for each day",
-            "Write for example P7D",
-        )
+    for dataset in (*((catalog.messages,) if catalog.has_messages else ()), *catalog.tables):
+        ahead = dataset.create_ahead
+        if ahead is not None and (ahead.seconds or not timedelta(days=1) <= ahead.longest() <= _LONGEST_AHEAD):
+            yield Contradiction(
+                ("datasets", _index(catalog, dataset), "create_ahead"),
+                f"{ahead} is not a number of days between one and 366: there is a partition for each day",
+                "Write for example P7D",
+            )
 
 
 def _log_paths(catalog: Catalog) -> Iterator[Contradiction]:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from lifecycle.catalog.models import Catalog, Logs
+from lifecycle.catalog.models import Catalog, Logs, Messages, subject_ids_of
 
 Target = Annotated[
     str, typer.Option("--target", metavar="ID", help="The id that the scope names: a UUID, or as the tables have it.")
@@ -52,9 +52,15 @@ def parse_id(text: str, catalog: Callable[[], Catalog], param_hint: str) -> str:
     try:
         return str(UUID(text.strip()))
     except ValueError:
-        if not text.strip() or all(dataset.ids == "uuid" for dataset in catalog().records):
+        if not text.strip() or _only_uuids(catalog()):
             return str(parse_uuid(text, param_hint))
         return text.strip()
+
+
+def _only_uuids(catalog: Catalog) -> bool:
+    tables = [each for each in catalog.datasets if not isinstance(each, Logs)]
+    others = {each.ids for each in tables if not isinstance(each, Messages)}
+    return {"uuid", *others, *map(subject_ids_of, tables)} == {"uuid"}
 
 
 def dataset_name(text: str, catalog: Catalog) -> str:

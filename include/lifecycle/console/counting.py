@@ -62,11 +62,11 @@ def reasons(scene: Scene, tier: Tier | None, subject: Subject, triggers: Iterabl
             case Trigger.HOLD:
                 condition = scene.reasons.held(subject, AT_AS_OF)
             case Trigger.CASE:
-                condition = scene.reasons.case_open(subject.account, AT_AS_OF)
+                condition = scene.reasons.case_open(subject.account, AT_AS_OF, subject.account_ids)
             case Trigger.FLAG if subject.message is not None:
-                condition = scene.reasons.flagged(subject.message, AT_AS_OF)
+                condition = scene.reasons.flagged(subject.message, AT_AS_OF, subject.ids)
             case Trigger.CONSENT if subject.conversation is not None:
-                condition = scene.reasons.consented(subject.conversation, rule, AT_AS_OF)
+                condition = scene.reasons.consented(subject.conversation, rule, AT_AS_OF, subject.ids)
             case _:
                 continue
         branches.append(sql.SQL("WHEN {} THEN {}").format(condition, sql.Literal(trigger.value)))

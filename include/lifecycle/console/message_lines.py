@@ -13,6 +13,7 @@ from lifecycle.stores.postgres.connect import Connection
 from lifecycle.validation.exceptions import as_read
 from lifecycle.validation.fragments import (
     AT_AS_OF,
+    comparable,
     ends,
     ends_down,
     interval,
@@ -72,7 +73,9 @@ def _beyond_cutoff(conn: Connection, scene: Scene, tier: Tier | None, rule: Rule
     kept_by_terms: sql.Composable = sql.SQL("false")
     bound = rule.period.cutoff_bound(horizon(scene))
     if tier is not None and scene.policy.rule_for(Trigger.AGREEMENT, PROMPTS, tier) is not None:
-        agreed = scene.reasons.agreed(names["account"], names["clock"], PROMPTS, AT_AS_OF)
+        agreed = scene.reasons.agreed(
+            names["account"], names["clock"], PROMPTS, AT_AS_OF, scene.catalog.messages.subject_ids
+        )
         terms = sql.SQL("coalesce({}, {})").format(agreed, interval(rule.period))
         kept_by_terms = sql.SQL("{} >= %(horizon)s").format(ends_down(names["clock"], terms))
     rows = conn.execute(
@@ -91,17 +94,20 @@ def _beyond_cutoff(conn: Connection, scene: Scene, tier: Tier | None, rule: Rule
 
 def _due_by_shorter_terms(conn: Connection, scene: Scene, tier: Tier, rule: Rule) -> int:
     """Rows that the default would still keep and their account's agreement does not."""
-    names, terms = scene.message_names(), scene.catalog.agreements
-    agreed = scene.reasons.agreed(names["account"], names["clock"], PROMPTS, AT_AS_OF)
+    names, terms, ids = scene.message_names(), scene.catalog.agreements, scene.catalog.messages.subject_ids
+    agreed = scene.reasons.agreed(
+        names["account"], names["clock"], PROMPTS, AT_AS_OF, scene.catalog.messages.subject_ids
+    )
     row = conn.execute(
         sql.SQL(
-            "SELECT count(*) FROM (SELECT DISTINCT a.{subject} AS account FROM {agreements} a) p JOIN {messages} m"
-            " ON {account} = p.account WHERE {which} AND {end} >= %(horizon)s AND {agreed_end} < %(horizon)s"
+            "SELECT count(*) FROM (SELECT DISTINCT {subject} AS account FROM {agreements} a) p JOIN {messages} m"
+            " ON {party} = p.account WHERE {which} AND {end} >= %(horizon)s AND {agreed_end} < %(horizon)s"
             " AND {clock} < %(as_of)s AND {reason} = 'none'"
         ).format(
             **names,
-            subject=sql.Identifier(terms.subject),
-            agreements=as_read(terms),
+            subject=comparable(sql.Identifier("a", terms.subject), ids),
+            party=comparable(names["account"], ids),
+            agreements=as_read(terms, ids),
             which=_of_tier(scene, tier),
             end=ends(names["clock"], rule),
             agreed_end=ends_down(names["clock"], agreed),

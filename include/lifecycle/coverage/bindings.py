@@ -122,7 +122,14 @@ def _of_messages(messages: Messages) -> Iterator[Bound]:
         messages.table,
         Part.MESSAGES,
         (
-            *(messages.tier, messages.subject, messages.record, messages.group, messages.clock, messages.role),
+            *(
+                messages.tier,
+                messages.subject,
+                messages.record,
+                messages.group,
+                column_of(messages.clock),
+                messages.role,
+            ),
             *(messages.model, messages.body, messages.objects.column),
         ),
         f"dataset {messages.id}",

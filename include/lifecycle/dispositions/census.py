@@ -18,7 +18,8 @@ from lifecycle.planning.units import Tally
 from lifecycle.policy.decide import UNCLASSIFIED, horizon
 from lifecycle.policy.models import Disposition, Tier
 from lifecycle.stores.postgres import exceptional
-from lifecycle.stores.postgres.candidates import Source, of_records, own_rule
+from lifecycle.stores.postgres.bounds import Bounds
+from lifecycle.stores.postgres.candidates import AS_OF, Source, of_records, own_rule
 from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
@@ -48,7 +49,7 @@ def census(
         old, bound = list[Partition](), None
     else:
         bound = exceptional.waiting_from(context.policy, tier, context.messages, context.run.as_of)
-        old = [leaf for leaf in leaves if leaf.lower is None or leaf.default or leaf.lower < bound]
+        old = [leaf for leaf in leaves if leaf.earliest is None or leaf.default or leaf.earliest < bound]
     names = {leaf.name for leaf in old}
     params = context.params | {"bound": bound or _EVER, "look": context.run.as_of}
     only = context.narrowed(sql.SQL("g.fate"))
@@ -60,8 +61,8 @@ def census(
     return found
 
 
-def _arrived(context: RunContext) -> sql.Composed:
-    return sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(context.messages.clock))
+def _arrived(context: RunContext) -> sql.Composable:
+    return ClockSql.of(context.messages.clock, "m").before(AS_OF)
 
 
 def _old(context: RunContext, tier: Tier, root: sql.Identifier, old: list[Partition]) -> dict[str, list[Tally]]:
@@ -108,16 +109,13 @@ def _in_one_pass(
     context: RunContext, tier: Tier, root: sql.Identifier, some: Sequence[Partition], apart: list[Partition]
 ) -> dict[str, list[Tally]]:
     """Neighbours, by conditions on the clock, by which PostgreSQL leaves all other partitions out."""
-    clock = sql.Identifier("m", context.messages.clock)
+    bounds = Bounds(context.messages.clock)
     first, last = _lower(some[0]), max(leaf.upper for leaf in some if leaf.upper is not None)
-    conditions = [
-        _arrived(context),
-        sql.SQL("{clock} >= {} AND {clock} < {}").format(sql.Literal(first), sql.Literal(last), clock=clock),
-    ]
+    conditions = [_arrived(context), bounds.inside(first, last)]
     conditions += [
-        sql.SQL("({clock} < {} OR {clock} >= {})").format(sql.Literal(leaf.lower), sql.Literal(leaf.upper), clock=clock)
+        bounds.outside(leaf.lower, leaf.upper)
         for leaf in apart
-        if leaf.bounded and first <= _lower(leaf) < last
+        if leaf.lower is not None and leaf.upper is not None and leaf.bounded and first <= leaf.lower < last
     ]
     where, names = sql.SQL(" AND ").join(conditions), {leaf.name for leaf in some}
     found = tallies(context.conn, context.messages, root, context.fate(tier), where, context.params)

@@ -103,37 +103,49 @@ def erasable(context: RunContext) -> Iterator[Records]:
 
 def _remaining_messages(context: RunContext, scope: str) -> Iterator[sql.Composed]:
     messages = context.messages
-    columns = Columns.of(messages)
-    named = {"account": columns.subject, "conversation": columns.group, "message": columns.record}[scope]
-    assert named is not None
-    quarantined = {"account": "account_id", "conversation": "conversation_id", "message": "message_id"}[scope]
+    columns, inside = Columns.of(messages), Columns.of_quarantine(messages)
+    named, ids = _named_by(columns, scope)
+    quarantined, theirs = _named_by(inside, scope)
+    assert named is not None and quarantined is not None
     for tier in Tier:
         of_tier = sql.SQL("m.{} = {}").format(sql.Identifier(messages.tier), sql.Literal(tier.value))
-        yield _insert(scope, table(messages.table), named, columns.clock, context.fate(tier), of_tier)
+        yield _insert(scope, table(messages.table), named, columns.clock, context.fate(tier), of_tier, ids)
         yield _insert(
             scope,
             sql.SQL("lifecycle.quarantine"),
-            sql.Identifier("m", quarantined),
-            sql.SQL("m.received_at"),
+            quarantined,
+            inside.clock,
             context.quarantine_fate(tier),
             sql.SQL("m.tier = {}").format(sql.Literal(tier.value)),
+            theirs,
         )
     unknown = sql.SQL("m.{} <> ALL({})").format(sql.Identifier(messages.tier), sql.Literal([t.value for t in Tier]))
-    yield _insert(scope, table(messages.table), named, columns.clock, context.fate(None), unknown)
+    yield _insert(scope, table(messages.table), named, columns.clock, context.fate(None), unknown, ids)
+
+
+def _named_by(columns: Columns, scope: str) -> tuple[sql.Composable | None, Ids]:
+    """The column that a request of a scope names, and what its ids are."""
+    return next((column, ids) for name, column, ids in columns.scoped if name == scope)
 
 
 def _of_records(context: RunContext, dataset: Records, scope: str) -> sql.Composed | None:
     columns = Columns.of(dataset)
-    named = {"account": columns.subject, "conversation": columns.group, "message": columns.record}[scope]
+    named, ids = _named_by(columns, scope)
     if named is None:
         return None
     return _insert(
-        scope, table(dataset.table), named, columns.clock, context.record_fate(dataset), present(dataset), columns.ids
+        scope, table(dataset.table), named, columns.clock, context.record_fate(dataset), present(dataset), ids
     )
 
 
 def _of_accounts(context: RunContext, dataset: Accounts) -> sql.Composed:
     columns = Columns.of(dataset)
     return _insert(
-        "account", table(dataset.table), columns.subject, columns.clock, context.record_fate(dataset), present(dataset)
+        "account",
+        table(dataset.table),
+        columns.subject,
+        columns.clock,
+        context.record_fate(dataset),
+        present(dataset),
+        columns.subject_ids,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.dispositions.census import exceptions_of
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate
@@ -63,7 +64,7 @@ class Exchange:
         conn, dataset, leaf, context = gate.conn, self.context.messages, self.leaf, self.context
         self._publish(conn, done)
         # Not by their fate: that was judged, and the survivors are few.
-        rest = survivors.lack(dataset.record, dataset.clock)
+        rest = survivors.lack(dataset.record, column_of(dataset.clock))
         gone = rows.delete_children_of_dropped(conn, context.catalog, leaf.identifier, rest, context.params)
         next(iter(done.values()))["children"] = gone
         since = put_in_place(conn, survivors)

@@ -39,6 +39,8 @@ from lifecycle.planning.spans import span_of
 from lifecycle.planning.units import Method, Progress
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
+from lifecycle.stores.postgres.bounds import Bounds
+from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.clone import CloneError
 from lifecycle.stores.postgres.locks import QUIET
 from lifecycle.stores.postgres.reclaim import note_deleted, reclaim
@@ -132,8 +134,9 @@ class _Work:
         self.dataset = context.messages
         self.merged = row.tier is not None and row.unit.rsplit("/", 1)[1] != leaf.label
         self.fate = context.fate(Tier(row.tier) if row.tier else None)
-        self.ready = sql.SQL("(m.{} IS NULL AND m.{} < %(as_of)s)").format(
-            sql.Identifier(self.dataset.objects.column), sql.Identifier(self.dataset.clock)
+        self.ready = sql.SQL("(m.{} IS NULL AND {})").format(
+            sql.Identifier(self.dataset.objects.column),
+            ClockSql.of(self.dataset.clock, "m").before(sql.SQL("%(as_of)s")),
         )
 
     def carry_out(self) -> int:
@@ -156,9 +159,7 @@ class _Work:
         span = span_of(self.row.unit.rsplit("/", 1)[1]) if self.merged else None
         if span is None:
             return narrowed
-        return sql.SQL("({} AND m.{clock} >= {} AND m.{clock} < {})").format(
-            narrowed, *map(sql.Literal, span), clock=sql.Identifier(self.dataset.clock)
-        )
+        return sql.SQL("({} AND {})").format(narrowed, Bounds(self.dataset.clock).inside(*span))
 
     # -- objects first ------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from lifecycle.dispositions.sources import remove_copied, version_to_copy, versi
 from lifecycle.errors import DispositionError, LifecycleError
 from lifecycle.planning.units import Method, Progress, Tally, Unit
 from lifecycle.policy.models import Tier, Trigger
+from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.guard import AWAITING
 from lifecycle.stores.postgres.messages import keys_named
@@ -102,19 +103,20 @@ def _move_all(context: RunContext, lease: UnitLease, tier: Tier) -> int:
 
 def _landed(context: RunContext, tier: Tier, after: UUID | None, only: list[UUID] | None) -> list[Landed]:
     """The next messages whose object is in landing and which stay in the store by an ordinary rule, in key order."""
-    dataset = context.messages
+    dataset, clock = context.messages, ClockSql.of(context.messages.clock, "m")
     hold = context.policy.rule_for(Trigger.HOLD, dataset.category, tier)
     fate = context.fate(tier)
     rows = context.conn.execute(
         sql.SQL(
-            "SELECT m.{record}, m.{clock}, m.{key}, {fate} FROM {t} m WHERE m.{key} LIKE {landing}"
-            " AND m.{tier} = {name} AND m.{clock} < %(as_of)s AND split_part({fate}, ':', 1) = 'keep'"
+            "SELECT m.{record}, {clock}, m.{key}, {fate} FROM {t} m WHERE m.{key} LIKE {landing}"
+            " AND m.{tier} = {name} AND {arrived} AND split_part({fate}, ':', 1) = 'keep'"
             " AND {fate} <> ALL({held}) AND NOT {also}"
             " AND (%(after)s::uuid IS NULL OR m.{record} > %(after)s)"
             " AND (%(only)s::uuid[] IS NULL OR m.{record} = ANY(%(only)s)) ORDER BY m.{record} LIMIT {limit} {lock}"
         ).format(
             record=sql.Identifier(dataset.record),
-            clock=sql.Identifier(dataset.clock),
+            clock=clock.instant,
+            arrived=clock.before(sql.SQL("%(as_of)s")),
             key=sql.Identifier(dataset.objects.column),
             t=table(dataset.table),
             landing=sql.Literal(f"{dataset.objects.landing}%".replace("%", "%%")),
@@ -185,11 +187,11 @@ def _follow(context: RunContext, unit: str, tier: Tier, copied: Sequence[Copied]
     _take_back(context, gate, tier, staying)
     with gate.conn.cursor() as cursor:
         cursor.executemany(
-            sql.SQL("UPDATE {} SET {} = %s WHERE {} = %s AND {} = %s").format(
+            sql.SQL("UPDATE {} m SET {} = %s WHERE m.{} = %s AND {} = %s").format(
                 table(dataset.table),
                 sql.Identifier(dataset.objects.column),
                 sql.Identifier(dataset.record),
-                sql.Identifier(dataset.clock),
+                ClockSql.of(dataset.clock, "m").instant,
             ),
             [(_target(context, tier, row), row.record, row.clock) for row in moved],
         )

@@ -53,6 +53,8 @@ def objection(
     rule = default_rule(policy, catalog, tier) if catalog.has_messages else None
     if rule is None or (because := refused(policy, catalog, tier)) is not None:
         return because if rule is not None else "no rule decides there"
+    if not isinstance(catalog.messages.clock, str):
+        return "its clock is no timestamptz, and only days by such a clock are left to S3"
     if leaf.lower is None or not leaf.bounded or leaf.label != leaf.lower.date().isoformat():
         return "the partition is not one day"
     # What begins before the next shield counts already.

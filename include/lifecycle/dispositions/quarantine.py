@@ -14,6 +14,7 @@ from datetime import date, timedelta
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import Gate, UnitLease, take_lease, through_gate
@@ -34,6 +35,7 @@ from lifecycle.planning.units import Progress
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import messages as rows
 from lifecycle.stores.postgres import quarantine as index
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.fates import fate_parameters
 from lifecycle.stores.postgres.reclaim import reclaim
 from lifecycle.stores.postgres.references import refuse_references
@@ -101,7 +103,7 @@ def _move_in(context: RunContext, lease: UnitLease, tier: Tier, day: date) -> in
 
 
 def _leaves_of(context: RunContext, tier: Tier, day: date) -> list[Partition]:
-    span = (start_of(day), start_of(day + timedelta(days=1)))
+    span = Bounds(context.messages.clock).around(start_of(day), start_of(day + timedelta(days=1)))
     return partitions_of(context.conn, context.messages, tier, within=span)
 
 
@@ -217,7 +219,8 @@ def moved_rows(moved: Sequence[Copied]) -> list[dict[str, Any]]:
         {
             "message_id": copy.candidate.record,
             "conversation_id": copy.candidate.conversation,
-            "account_id": copy.candidate.account,
+            "account_id": copy.candidate.account if isinstance(copy.candidate.account, UUID) else None,
+            "account": None if isinstance(copy.candidate.account, UUID) else str(copy.candidate.account),
             "tier": copy.candidate.tier,
             "received_at": copy.candidate.clock,
             "prefix": copy.prefix,

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Records, StagedRecords
+from lifecycle.catalog.models import Accounts, Child, Records, StagedRecords
 from lifecycle.dispositions.batching import RowWork
 from lifecycle.dispositions.context import RunContext
 from lifecycle.dispositions.gate import UnitLease, take_lease, through_gate
+from lifecycle.dispositions.leaves import outside_of, planned_spans
 from lifecycle.dispositions.plan_store import all_units, close_unit, has_disposed, load_unit
 from lifecycle.dispositions.walks import walks_of, whole_table
 from lifecycle.planning.units import Progress
@@ -32,10 +33,12 @@ def expire_records(context: RunContext, unit: str) -> Progress:
 
     def work(lease: UnitLease) -> None:
         rows = RowWork(context, lease, dataset, table(dataset.table))
-        rows.take_out(walks_of(context, dataset))
+        apart = planned_spans(context, dataset)
+        which = outside_of(dataset, apart) if apart else None
+        rows.take_out(walks_of(context, dataset, which=which))
         if rows.short_of_plan and not rows.spent and not _rows_went(context, dataset):
             # The plan saw more than was found: nothing may hang on where exceptions are looked for.
-            rows.take_out([whole_table(context, dataset)])
+            rows.take_out([whole_table(context, dataset, which=which)])
         rows.note_left()
 
     return _carry_out(context, unit, dataset, work)
@@ -45,7 +48,7 @@ def _rows_went(context: RunContext, dataset: Records) -> bool:
     """Whether the same run takes rows out of the table of a stage: then content that the plan saw went with its row."""
     if not isinstance(dataset, StagedRecords):
         return False
-    return any(each.unit == dataset.binding for each in all_units(context.conn, context.run.run_id))
+    return any(each.dataset == dataset.binding for each in all_units(context.conn, context.run.run_id))
 
 
 def expire_accounts(context: RunContext, unit: str) -> Progress:
@@ -104,8 +107,14 @@ def _unreferenced(dataset: Accounts) -> sql.Composable:
     if not dataset.referenced_by:
         return sql.SQL("true")
     return sql.SQL(" AND ").join(
-        sql.SQL("NOT EXISTS (SELECT FROM {} r WHERE r.{} = m.{})").format(
-            table(child.table), sql.Identifier(child.key), sql.Identifier(dataset.key)
-        )
+        sql.SQL("NOT EXISTS (SELECT FROM {} r WHERE {})").format(table(child.table), _names_account(dataset, child))
         for child in dataset.referenced_by
     )
+
+
+def _names_account(dataset: Accounts, child: Child) -> sql.Composable:
+    """Whether a row ``r`` of a table names the account ``m``."""
+    account = sql.Identifier("m", dataset.key)
+    if child.table == "lifecycle.quarantine" and dataset.ids != "uuid":
+        return sql.SQL("r.account = {}::text").format(account)
+    return sql.SQL("{} = {}").format(sql.Identifier("r", child.key), account)

@@ -25,7 +25,9 @@ from lifecycle.errors import LifecycleError, ShieldError
 from lifecycle.policy.models import Policy, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.exceptional import is_held_whole, leaf_source, named_rows
-from lifecycle.stores.postgres.fates import fate_parameters, table
+from lifecycle.stores.postgres.fates import Columns, fate_parameters, table
+from lifecycle.stores.postgres.ids import named_ids
+from lifecycle.stores.postgres.present import TRUE
 from lifecycle.stores.postgres.tree import tier_root
 
 if TYPE_CHECKING:
@@ -124,11 +126,14 @@ def shield_hold(conn: Connection, s3: S3Client, catalog: Catalog, scope: str, ta
     if not tags:
         return 0
     messages = catalog.messages
-    columns = {"account": messages.subject, "conversation": messages.group, "message": messages.record}
-    if scope not in columns:
+    column, ids = next(((c, ids) for name, c, ids in Columns.of(messages).scoped if name == scope), (None, "uuid"))
+    if column is None:
         return 0
-    query = sql.SQL("SELECT m.{key} FROM {t} m WHERE m.{column} = %(target)s::uuid AND m.{key} IS NOT NULL").format(
-        key=sql.Identifier(messages.objects.column), t=table(messages.table), column=sql.Identifier(columns[scope])
+    query = sql.SQL("SELECT m.{key} FROM {t} m WHERE {column} IN {named} AND m.{key} IS NOT NULL").format(
+        key=sql.Identifier(messages.objects.column),
+        t=table(messages.table),
+        column=column,
+        named=named_ids(sql.SQL("(SELECT %(target)s::text AS target, 'this' AS scope)"), "this", TRUE, ids),
     )
     found, failed = Shielded(), 0
     for keys in _fetched(conn, query, {"target": target}):

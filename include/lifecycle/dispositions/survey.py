@@ -12,6 +12,7 @@ from lifecycle.catalog.models import Accounts, Records
 from lifecycle.dispositions.census import census, count_records
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, RunContext
 from lifecycle.dispositions.erasure import erasable
+from lifecycle.dispositions.leaves import leaf_units, outside_of, spans_of
 from lifecycle.dispositions.logs import survey_logs
 from lifecycle.dispositions.native import would_leave
 from lifecycle.dispositions.orphans import survey_orphans
@@ -19,6 +20,8 @@ from lifecycle.dispositions.uploads import survey_uploads
 from lifecycle.planning.units import Method, Tally, Unit, choose_method, in_order
 from lifecycle.policy.models import Tier, Trigger
 from lifecycle.policy.periods import Period
+from lifecycle.stores.postgres.candidates import AS_OF
+from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import tallies
 from lifecycle.stores.postgres.references import warn_of_strangers
@@ -45,7 +48,8 @@ def survey(context: RunContext) -> list[Unit]:
     if context.run.scope == RECORDS_SCOPE:
         if context.catalog.has_messages:
             units.extend(_unclassified_units(context))
-        units.extend(_record_unit(context, dataset) for dataset in context.catalog.records)
+        for dataset in context.catalog.records:
+            units.extend(table_units(context, dataset))
         units.extend(survey_logs(context))
         if context.catalog.has_messages:
             units.extend(survey_orphans(context, None))
@@ -104,7 +108,7 @@ def message_units(context: RunContext, tier: Tier) -> Iterator[Unit]:
 def _method(context: RunContext, leaf: Partition, shown: tuple[Tally, ...]) -> Method:
     if leaf.is_default or context.run.scope == ERASURE_SCOPE:
         return Method.ROWS
-    if leaf.upper is None or leaf.upper > context.run.as_of:
+    if leaf.latest is None or leaf.latest > context.run.as_of:
         return Method.ROWS
     return choose_method(shown)
 
@@ -117,7 +121,7 @@ def _in_scope(context: RunContext, tally: Tally) -> bool:
 def _unclassified_units(context: RunContext) -> Iterator[Unit]:
     """Rows of a tier nobody declared: counted, shown, and under the strictest deadline (hard case 23)."""
     dataset = context.messages
-    where = sql.SQL("m.{} < %(as_of)s").format(sql.Identifier(dataset.clock))
+    where = ClockSql.of(dataset.clock, "m").before(AS_OF)
     for leaf in unclassified_partitions(context.conn, dataset):
         counted = tallies(context.conn, dataset, leaf.identifier, context.fate(None), where, context.params)
         found = counted.get(leaf.name)
@@ -162,11 +166,11 @@ def _to_quarantine(context: RunContext, tier: Tier) -> list[tuple[date, str, int
     dataset, flags = context.messages, context.catalog.flags
     return context.conn.execute(
         sql.SQL(
-            "SELECT (m.{clock} AT TIME ZONE 'UTC')::date, {fate}, count(*), count(m.{key}), min(m.{clock}) FROM {t} m"
+            "SELECT ({clock} AT TIME ZONE 'UTC')::date, {fate}, count(*), count(m.{key}), min({clock}) FROM {t} m"
             " WHERE m.{tier} = {name} AND m.{record} IN (SELECT f.{flag} FROM {flags} f WHERE f.{cleared} IS NULL"
             " OR f.{cleared} > %(as_of)s) AND split_part({fate}, ':', 1) = 'quarantine' GROUP BY 1, 2"
         ).format(
-            clock=sql.Identifier(dataset.clock),
+            clock=ClockSql.of(dataset.clock, "m").instant,
             fate=context.fate(tier),
             key=sql.Identifier(dataset.objects.column),
             t=table(dataset.table),
@@ -200,8 +204,15 @@ def _from_quarantine(context: RunContext, tier: Tier) -> list[tuple[date, str, i
     ).fetchall()
 
 
-def _record_unit(context: RunContext, dataset: Records | Accounts) -> Unit:
-    found = count_records(context, dataset)
+def table_units(context: RunContext, dataset: Records) -> Iterator[Unit]:
+    """Partitions that go whole, and all other rows of the table."""
+    whole = leaf_units(context, dataset)
+    yield from whole
+    yield _record_unit(context, dataset, outside_of(dataset, spans_of(whole)) if whole else None)
+
+
+def _record_unit(context: RunContext, dataset: Records | Accounts, which: sql.Composable | None = None) -> Unit:
+    found = count_records(context, dataset, which)
     if isinstance(dataset, Accounts):
         # What goes from an account is its personal columns; the row follows when nothing refers to it.
         found = [replace(tally, fate=tally.fate.replace("delete:", "deidentify:")) for tally in found]

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from lifecycle.catalog.models import subject_ids_of
 from lifecycle.config import Configuration
 from lifecycle.explain.groups import as_rows, records, sentences
 from lifecycle.explain.records import ABSENT, as_data
@@ -24,7 +25,7 @@ from lifecycle.stores.postgres.explained import (
 QUARANTINE = "quarantine"
 
 
-def explain_account(conn: Connection, config: Configuration, account: UUID, as_of: datetime) -> dict[str, Any]:
+def explain_account(conn: Connection, config: Configuration, account: UUID | str, as_of: datetime) -> dict[str, Any]:
     """An account by its id; what it owns is told also when its row is gone."""
     dataset = config.catalog.accounts
     row = row_of(conn, config.catalog, dataset, [str(account)], as_of)
@@ -33,7 +34,7 @@ def explain_account(conn: Connection, config: Configuration, account: UUID, as_o
     others = {
         each.id: count_of(conn, each.table, each.subject, str(account))
         for each in config.catalog.tables
-        if each.ids != "bigint"
+        if subject_ids_of(each) == dataset.ids or (dataset.ids == "uuid" and subject_ids_of(each) == "text")
     }
     data: dict[str, Any] = {"kind": "account", "account_id": str(account), "as_of": as_of, "location": ABSENT}
     lines: list[str] = []
@@ -53,7 +54,7 @@ def explain_account(conn: Connection, config: Configuration, account: UUID, as_o
     return data | {"about": about, "messages": found, "records": others, "text": "\n".join(lines)}
 
 
-def _owned(conn: Connection, config: Configuration, account: UUID, as_of: datetime) -> dict[str, list[Group]]:
+def _owned(conn: Connection, config: Configuration, account: UUID | str, as_of: datetime) -> dict[str, list[Group]]:
     """Messages by tier and, under ``quarantine/<tier>``, what lies in quarantine."""
     policy, catalog = config.policy, config.catalog
     found: dict[str, list[Group]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 # What can be asked about, and how it is named.
 KINDS = {
     "message": "the message's id (UUID)",
-    "account": "the account's id (UUID)",
+    "account": "the account's id (a UUID, or as the accounts have it)",
     "object": "BUCKET/KEY",
     "partition": "its name in plans and ledger, for example messages/consumer/2026-08-01",
     "record": "DATASET/KEY, for example feedback/ and a UUID, or whatever the key of its table is",
 }
+
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 class QuestionError(LifecycleError):
@@ -62,7 +66,7 @@ def _explained(
         case "message":
             return explain_message(conn, config, _uuid(kind, name), as_of)
         case "account":
-            return explain_account(conn, config, _uuid(kind, name), as_of)
+            return explain_account(conn, config, _account(config, name), as_of)
         case "object":
             bucket, _, key = name.partition("/")
             if not bucket or not key:
@@ -84,6 +88,16 @@ def _explained(
                 return explain_record(conn, config, dataset, key.strip(), as_of)
             except psycopg.errors.DataError:
                 raise QuestionError("record") from None
+
+
+def _account(config: Configuration, text: str) -> UUID | str:
+    """As the dataset file has accounts: a UUID, a whole number, or text to the letter."""
+    match config.catalog.accounts.ids:
+        case "uuid":
+            return _uuid("account", text)
+        case "bigint" if _WHOLE.fullmatch(text.strip()) is None:
+            raise QuestionError("account")
+    return text.strip()
 
 
 def _uuid(kind: str, text: str) -> UUID:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from lifecycle.catalog.models import Logs
+from lifecycle.catalog.models import Logs, Records
 from lifecycle.config import Configuration
 from lifecycle.explain.groups import as_rows, kept_by_exception, merged, records, sentences
 from lifecycle.explain.lead import lead_sentence, lead_terms
@@ -25,7 +25,13 @@ from lifecycle.stores.postgres.explained import (
     quarantine_groups,
     record_groups,
 )
-from lifecycle.stores.postgres.tree import partitions_of, unclassified_label, unclassified_partitions
+from lifecycle.stores.postgres.tree import (
+    UnsupportedPartitioningError,
+    partitions_of,
+    time_tree,
+    unclassified_label,
+    unclassified_partitions,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
 FORMS = (
     "messages/<tier>/<YYYY-MM-DD> (or <YYYY-MM>, <YYYY>, <from>..<to>: the partition's span), messages/<tier>/default,"
     " messages/unclassified, quarantine/<tier>/<YYYY-MM-DD>,"
-    " <logs>/<YYYY-MM-DD>, or the id of a table's dataset"
+    " <logs>/<YYYY-MM-DD>, the id of a table's dataset, or <table>/<YYYY-MM-DD> for a partition of one"
 )
 _SPAN = re.compile(r"default|all|(\d{4}(-\d{2}(-\d{2})?)?|[0-9T:Z.-]*\.\.[0-9T:Z.-]*)(-default)?")
 
@@ -84,6 +90,8 @@ def _groups(conn: Connection, config: Configuration, dataset: str, rest: str, as
     if ordinary is not None and not rest:
         shares = shares_of(config, ordinary) or (ordinary,)
         return merged(group for each in shares for group in record_groups(conn, policy, catalog, each, as_of))
+    if isinstance(ordinary, Records):
+        return _of_table(conn, config, ordinary, rest, as_of)
     if not catalog.has_messages:
         raise NoSuchPartitionError
     if dataset == catalog.messages.id and rest.split("/", 1)[0] == "unclassified":
@@ -105,6 +113,25 @@ def _groups(conn: Connection, config: Configuration, dataset: str, rest: str, as
     if leaf is None:
         return []
     return message_groups(conn, policy, catalog, tier, as_of, source=leaf.identifier)
+
+
+def _of_table(conn: Connection, config: Configuration, dataset: Records, label: str, as_of: datetime) -> list[Group]:
+    """One partition of an ordinary table that time alone divides."""
+    if not _SPAN.fullmatch(label):
+        raise NoSuchPartitionError
+    try:
+        tree = time_tree(conn, dataset, within=span_of(label))
+    except UnsupportedPartitioningError:
+        return []
+    leaf = next((leaf for leaf in tree.leaves() if leaf.label == label), None) if tree is not None else None
+    if leaf is None:
+        return []
+    found = shares_of(config, dataset) or (dataset,)
+    return merged(
+        group
+        for each in found
+        for group in record_groups(conn, config.policy, config.catalog, each, as_of, source=leaf.identifier)
+    )
 
 
 def _told(found: Sequence[Group], config: Configuration, name: str) -> dict[str, Any]:

@@ -81,7 +81,9 @@ def _units(config: Configuration, kind: str, found: dict[str, Any]) -> tuple[str
     if kind == "partition":
         return (str(found["partition"]),)
     if kind == "record":
-        return (str(found["dataset"]),)
+        day = f"{found['clock'].astimezone(UTC):%Y-%m-%d}" if found.get("clock") else ""
+        spans = dict.fromkeys((day, day[:7], day[:4])) if day else ()
+        return (str(found["dataset"]), *(f"{found['dataset']}/{span}" for span in spans))
     if kind != "message" or "clock" not in found:
         return ()
     place = "quarantine" if found["location"] == "quarantine" else config.catalog.messages.id

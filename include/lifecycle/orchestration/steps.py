@@ -16,8 +16,10 @@ from lifecycle.dispositions.blast_radius import ask, judge, release
 from lifecycle.dispositions.context import ERASURE_SCOPE, RECORDS_SCOPE, SCOPES, RunContext
 from lifecycle.dispositions.erasure import settle_requests
 from lifecycle.dispositions.expire import expire as expire_partition
+from lifecycle.dispositions.expire_leaf import expire_leaf
 from lifecycle.dispositions.gate import Gate, take_lease, through_gate
 from lifecycle.dispositions.landing import partition_landing
+from lifecycle.dispositions.leaves import is_of_a_table, tend
 from lifecycle.dispositions.log_announcements import dataset_of
 from lifecycle.dispositions.log_announcements import settle as settle_announcements
 from lifecycle.dispositions.log_rests import outcomes as rests_of
@@ -53,7 +55,7 @@ from lifecycle.orchestration.standing import late_records
 from lifecycle.orchestration.summary import summarise_units
 from lifecycle.planning.cutoffs import cutoff_for
 from lifecycle.planning.shards import shard_of
-from lifecycle.planning.units import Method, Unit
+from lifecycle.planning.units import Method, Progress, Unit
 from lifecycle.policy.models import Category
 from lifecycle.stores.postgres.connect import Connection, connect
 from lifecycle.stores.postgres.fates import table
@@ -134,7 +136,12 @@ def partition(run_id: int) -> dict[str, int]:
     """Create partitions ahead, drain defaults, merge what is left of past days, move landing objects to their day."""
     with run_context(run_id) as context:
         counts = {"created": 0, "drained": 0, "moved": 0, "dropped": 0, "merged": 0}
-        if context.run.dry_run or context.run.scope in (RECORDS_SCOPE, ERASURE_SCOPE):
+        if context.run.dry_run or context.run.scope == ERASURE_SCOPE:
+            return counts
+        if context.run.scope == RECORDS_SCOPE:
+            for dataset in context.catalog.tables:
+                for name, count in tend(context, dataset).items():
+                    counts[name] += count
             return counts
         for tier in context.tiers:
             counts["created"] += create_ahead(context.conn, context.messages, tier, context.run.as_of)
@@ -251,17 +258,24 @@ def expire(run_id: int, unit: str, conversations: dict[str, list[str]] | None = 
         done: dict[str, int] = {}
         if context.run.dry_run:
             return done
-        match load_unit(context.conn, run_id, unit).method:
-            case Method.LOGS:
-                progress = expire_logs(context, unit, conversations)
-            case Method.ORPHANS:
-                progress = (expire_uploads if unit.startswith(UPLOADS) else expire_orphans)(context, unit)
-            case Method.RECORDS:
-                progress = expire_records(context, unit)
-            case _:
-                progress = expire_partition(context, unit)
-        _add(done, progress)
+        _add(done, carry_out(context, unit, conversations))
         return done
+
+
+def carry_out(context: RunContext, unit: str, conversations: dict[str, list[str]] | None = None) -> Progress:
+    """The same in the context of a run, which is no dry one. Returns what went, by fate."""
+    row = load_unit(context.conn, context.run.run_id, unit)
+    match row.method:
+        case Method.LOGS:
+            return expire_logs(context, unit, conversations)
+        case Method.ORPHANS:
+            return (expire_uploads if unit.startswith(UPLOADS) else expire_orphans)(context, unit)
+        case Method.RECORDS:
+            return expire_records(context, unit)
+        case Method.SWAP if is_of_a_table(context, row.dataset):
+            return expire_leaf(context, unit)
+        case _:
+            return expire_partition(context, unit)
 
 
 def _add(done: dict[str, int], progress: Mapping[str, Mapping[str, int]]) -> None:

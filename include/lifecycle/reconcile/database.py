@@ -90,14 +90,18 @@ class Scratch:
         """Rows of messages that name an object and arrived before an instant."""
         from psycopg import sql
 
+        from lifecycle.stores.postgres.clocks import ClockSql
+
+        clock = ClockSql.of(dataset.clock, "m")
         query = sql.SQL(
-            "SELECT m.{key}, m.{record}::text, m.{tier}, (m.{clock} AT TIME ZONE 'UTC')::date FROM {table} m"
-            " WHERE m.{key} IS NOT NULL AND m.{clock} < %(as_of)s"
+            "SELECT m.{key}, m.{record}::text, m.{tier}, ({clock} AT TIME ZONE 'UTC')::date FROM {table} m"
+            " WHERE m.{key} IS NOT NULL AND {arrived}"
         ).format(
             key=sql.Identifier(dataset.objects.column),
             record=sql.Identifier(dataset.record),
             tier=sql.Identifier(dataset.tier),
-            clock=sql.Identifier(dataset.clock),
+            clock=clock.instant,
+            arrived=clock.before(sql.SQL("%(as_of)s")),
             table=sql.Identifier(*dataset.table.split(".", 1)),
         )
         with conn.transaction(), conn.cursor(name="reconcile") as cursor:

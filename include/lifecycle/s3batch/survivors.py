@@ -10,6 +10,7 @@ from psycopg import sql
 
 from lifecycle.dispositions.context import RunContext
 from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.fates import table
 
 if TYPE_CHECKING:
@@ -22,15 +23,14 @@ def surviving_keys(context: RunContext, tier: Tier) -> Iterator[str]:
     """Keys of the objects of messages that are past their tier's cut-off, and that an exception keeps."""
     dataset = context.messages
     query = sql.SQL(
-        "SELECT m.{key} FROM {t} m WHERE m.{tier} = {name} AND m.{clock} < {cutoff} AND m.{key} IS NOT NULL"
+        "SELECT m.{key} FROM {t} m WHERE m.{tier} = {name} AND {before} AND m.{key} IS NOT NULL"
         " AND split_part({fate}, ':', 1) = 'keep'"
     ).format(
         key=sql.Identifier(dataset.objects.column),
         t=table(dataset.table),
         tier=sql.Identifier(dataset.tier),
         name=sql.Literal(tier.value),
-        clock=sql.Identifier(dataset.clock),
-        cutoff=sql.Literal(context.cutoff(tier)),
+        before=ClockSql.of(dataset.clock, "m").before(sql.Literal(context.cutoff(tier))),
         fate=context.fate(tier),
     )
     with context.conn.transaction(), context.conn.cursor(name="survivors") as cursor:

@@ -45,6 +45,13 @@ def reading(clock: Clock, alias: str) -> sql.Composable:
             return column
 
 
+def day_of(clock: Clock, alias: str) -> sql.Composable:
+    """The day by which a unit of the plan names its records: of wall-clock time the wall clock's own, else UTC's."""
+    if isinstance(clock, TimestampClock):
+        return sql.SQL("{}::date").format(sql.Identifier(alias, clock.column))
+    return sql.SQL("({} AT TIME ZONE 'UTC')::date").format(reading(clock, alias))
+
+
 def perhaps_before(clock: Clock, alias: str, bound: datetime) -> sql.Composable:
     """What every row satisfies that is read as before a bound, by the column alone, so that an index is used."""
     column = sql.Identifier(alias, column_of(clock))

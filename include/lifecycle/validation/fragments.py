@@ -13,7 +13,7 @@ from typing import Final
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Catalog, Ids, Logs, Messages, Records
+from lifecycle.catalog.models import Accounts, Catalog, Ids, Logs, Messages, Records, subject_ids_of
 from lifecycle.policy.models import Category, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.validation.exceptions import as_read
@@ -94,6 +94,7 @@ class Subject:
     names: tuple[str, ...]
     """How a hold on a whole dataset may name it."""
     ids: Ids = "uuid"
+    account_ids: Ids = "uuid"
 
 
 def _column(alias: str, name: str | None) -> sql.Composable | None:
@@ -107,16 +108,20 @@ def subject_of(dataset: Messages | Records, alias: str) -> Subject:
         message=_column(alias, dataset.record),
         names=dataset.names if isinstance(dataset, Records) else (dataset.id, dataset.table),
         ids=dataset.ids if isinstance(dataset, Records) else "uuid",
+        account_ids=subject_ids_of(dataset),
     )
 
 
 def subject_of_account(dataset: Accounts, alias: str) -> Subject:
-    return Subject(sql.Identifier(alias, dataset.key), None, None, (dataset.id, dataset.table))
+    names = (dataset.id, dataset.table)
+    return Subject(sql.Identifier(alias, dataset.key), None, None, names, account_ids=dataset.ids)
 
 
 def subject_of_quarantined(dataset: Messages, alias: str) -> Subject:
+    plain = dataset.subject_ids == "uuid"
     return Subject(
-        account=sql.Identifier(alias, "account_id"),
+        account=sql.Identifier(alias, "account_id" if plain else "account"),
+        account_ids="uuid" if plain else "text",
         conversation=sql.Identifier(alias, "conversation_id"),
         message=sql.Identifier(alias, "message_id"),
         names=(dataset.id, dataset.table),
@@ -148,7 +153,7 @@ class Reasons:
 
     def held(self, of: Subject, at: sql.Composable) -> sql.Composable:
         """A legal hold covers the row. When it was placed does not matter."""
-        conditions = [self._hold_on("account", of.account, of.ids, at), self._hold_on_dataset(of.names, at)]
+        conditions = [self._hold_on("account", of.account, of.account_ids, at), self._hold_on_dataset(of.names, at)]
         if of.message is not None:
             conditions.append(self._hold_on("message", of.message, of.ids, at))
         if of.conversation is not None:
@@ -202,14 +207,16 @@ class Reasons:
             at=at,
         )
 
-    def case_open(self, account: sql.Composable, at: sql.Composable, ids: Ids = "uuid") -> sql.Composable:
+    def case_open(self, account: sql.Composable, at: sql.Composable, ids: Ids | None = "uuid") -> sql.Composable:
+        """``ids``: None for text in lower case, whatever the accounts are."""
         cases = self.catalog.cases
+        subject = sql.Identifier("c", cases.subject)
         return sql.SQL(
-            "{account}::text IN (SELECT c.{subject}::text FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > {at})"
+            "{account}::text IN (SELECT {subject}::text FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > {at})"
         ).format(
             account=account,
-            subject=sql.Identifier(cases.subject),
-            cases=as_read(cases, ids),
+            subject=subject if ids is not None else any_case(subject, "text"),
+            cases=as_read(cases, ids or "text"),
             closed=sql.Identifier(cases.closed),
             at=at,
         )
@@ -237,11 +244,12 @@ class Reasons:
         clock: sql.Composable,
         category: Category,
         at: sql.Composable,
-        ids: Ids = "uuid",
+        ids: Ids | None = "uuid",
     ) -> sql.Composable:
         """The retention agreed with an account at an instant (an interval, null without one): the latest agreement, and
         of equally late ones the one that ends first by the calendar (PostgreSQL takes a year for 360 days)."""
         terms = self.catalog.agreements
+        subject = sql.Identifier("a", terms.subject)
         return sql.SQL(
             "(SELECT a.{retain} FROM {agreements} a WHERE {subject} = {account} AND a.{category} = {this}"
             " AND a.{since} <= {at} AND (a.{until} IS NULL OR a.{until} > {at})"
@@ -249,9 +257,9 @@ class Reasons:
         ).format(
             clock=clock,
             retain=sql.Identifier(terms.retain),
-            agreements=as_read(terms, ids),
-            subject=comparable(sql.Identifier("a", terms.subject), ids),
-            account=comparable(account, ids),
+            agreements=as_read(terms, ids or "text"),
+            subject=comparable(subject, ids) if ids is not None else any_case(subject, "text"),
+            account=comparable(account, ids or "text"),
             category=sql.Identifier(terms.category),
             this=sql.Literal(category.value),
             since=sql.Identifier(terms.effective_from),
@@ -294,7 +302,7 @@ class Reasons:
             case Trigger.HOLD:
                 return self.held(of, at)
             case Trigger.CASE:
-                return self.case_open(of.account, at, of.ids)
+                return self.case_open(of.account, at, of.account_ids)
             case Trigger.FLAG if of.message is not None:
                 return self.flagged(of.message, at, of.ids)
             case Trigger.CONSENT if of.conversation is not None and category is Category.PROMPTS_AND_OUTPUTS:

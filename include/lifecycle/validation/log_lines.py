@@ -99,12 +99,11 @@ def _with_terms(conn: Connection, scene: Scene, category: Category) -> set[str]:
     terms = scene.catalog.agreements
     rows = conn.execute(
         sql.SQL(
-            "SELECT DISTINCT a.{subject}::text FROM {agreements} a WHERE a.{category} = %(category)s AND (a.{since}"
-            " <= {now})"
-            " AND (a.{until} IS NULL OR a.{until} > {before})"
+            "SELECT DISTINCT lower(a.{subject}::text) FROM {agreements} a WHERE a.{category} = %(category)s"
+            " AND a.{since} <= {now} AND (a.{until} IS NULL OR a.{until} > {before})"
         ).format(
             subject=sql.Identifier(terms.subject),
-            agreements=as_read(terms),
+            agreements=as_read(terms, scene.catalog.messages.subject_ids),
             category=sql.Identifier(terms.category),
             since=sql.Identifier(terms.effective_from),
             until=sql.Identifier(terms.effective_to),

@@ -59,7 +59,8 @@ def pending_of(conn: Connection, config: Configuration, scope: str, run_id: int 
     units = conn.execute(
         "SELECT u.dataset, u.tier, d.day::date FROM lifecycle.plan_units u LEFT JOIN LATERAL generate_series("
         "u.day::timestamp, u.day + CASE WHEN u.unit ~ '/[0-9]{4}$' THEN interval '1 year'"
-        " WHEN u.unit ~ '/[0-9]{4}-[0-9]{2}$' THEN interval '1 month' ELSE interval '1 day' END - interval '1 day',"
+        " WHEN u.unit ~ '/[0-9]{4}-[0-9]{2}$' THEN interval '1 month' WHEN u.unit ~ '/[0-9-]{10}[.][.][0-9-]{10}$'"
+        " THEN right(u.unit, 10)::date - u.day::timestamp ELSE interval '1 day' END - interval '1 day',"
         " interval '1 day') d(day) ON true WHERE u.run_id = %s AND u.status = 'awaiting' AND u.method <> 'orphans'",
         (judged,),
     ).fetchall()

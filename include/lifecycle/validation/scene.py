@@ -10,6 +10,7 @@ from psycopg import sql
 
 from lifecycle.catalog.models import Accounts, Catalog, Records
 from lifecycle.policy.models import Policy
+from lifecycle.validation.clocks import reading
 from lifecycle.validation.fragments import Reasons, Subject, relation, subject_of
 
 
@@ -43,22 +44,23 @@ class Scene:
     run_id: int | None = None
     awaiting: frozenset[tuple[str, str | None, date | None]] = frozenset()
 
-    def awaits(self, clock: sql.Composable, dataset: str, tier: str | None) -> sql.Composable:
-        """Whether a record lies in a unit that waits for an approval; a table without tiers is one unit."""
+    def awaits(self, day: sql.Composable, dataset: str, tier: str | None) -> sql.Composable:
+        """Whether a record of a day lies in a unit that waits for an approval; a table without tiers is one unit."""
         found = {(each_tier, day) for name, each_tier, day in self.awaiting if name == dataset}
         if tier is None and (None, None) in found:
             return sql.SQL("true")
         days = sorted({day for each_tier, day in found if each_tier == tier and day is not None})
         if not days:
             return sql.SQL("false")
-        return sql.SQL("(({} AT TIME ZONE 'UTC')::date = ANY ({}))").format(clock, sql.Literal(days))
+        return sql.SQL("({} = ANY ({}))").format(day, sql.Literal(days))
 
-    def awaits_table(self, dataset: Records | Accounts) -> sql.Composable:
-        """The same of an ordinary table, which is one unit, or one for each tier."""
+    def awaits_table(self, dataset: Records | Accounts, day: sql.Composable) -> sql.Composable:
+        """The same of an ordinary table: one unit, or one for each tier, and one for each partition that goes whole."""
         share = dataset.share_of if isinstance(dataset, Records) else None
         tier = share.tier if share is not None else None
-        found = any(name == dataset.id and each == tier for name, each, _ in self.awaiting)
-        return sql.SQL("true") if found else sql.SQL("false")
+        if (dataset.id, tier, None) in self.awaiting:
+            return sql.SQL("true")
+        return self.awaits(day, dataset.id, tier)
 
     @property
     def reasons(self) -> Reasons:
@@ -81,6 +83,6 @@ class Scene:
             "conversation": sql.Identifier("m", dataset.group),
             "account": sql.Identifier("m", dataset.subject),
             "tier": sql.Identifier("m", dataset.tier),
-            "clock": sql.Identifier("m", dataset.clock),
+            "clock": reading(dataset.clock, "m"),
             "object_key": sql.Identifier("m", dataset.objects.column),
         }

@@ -17,6 +17,7 @@ from lifecycle.backstop.compile import stem, ticket_of
 from lifecycle.config import Configuration
 from lifecycle.policy.models import Category, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
+from lifecycle.validation.clocks import perhaps_before
 from lifecycle.validation.fragments import AT_AS_OF, Reasons, relation, subject_of
 
 if TYPE_CHECKING:
@@ -49,17 +50,17 @@ def _survivors(conn: Connection, config: Configuration, tier: Tier, as_of: datet
     reasons = Reasons(config.policy, config.catalog)
     kept = reasons.above(Trigger.DEFAULT, Category.PROMPTS_AND_OUTPUTS, tier, subject_of(dataset, "m"), AT_AS_OF)
     query = sql.SQL(
-        "SELECT m.{key}, m.{record} FROM {messages} m WHERE m.{tier} = %(tier)s AND m.{clock} < %(bound)s"
+        "SELECT m.{key}, m.{record} FROM {messages} m WHERE m.{tier} = %(tier)s AND {near}"
         " AND starts_with(m.{key}, %(prefix)s) AND {kept}"
     ).format(
         key=sql.Identifier(dataset.objects.column),
         record=sql.Identifier(dataset.record),
         messages=relation(dataset.table),
         tier=sql.Identifier(dataset.tier),
-        clock=sql.Identifier(dataset.clock),
+        near=perhaps_before(dataset.clock, "m", default.period.cutoff_bound(soon)),
         kept=kept,
     )
-    params = {"as_of": as_of, "tier": tier.value, "bound": default.period.cutoff_bound(soon), "prefix": prefix or ""}
+    params = {"as_of": as_of, "tier": tier.value, "prefix": prefix or ""}
     total = conn.execute(sql.SQL("SELECT count(*) FROM ({}) q").format(query), params).fetchone()
     slices = max(1, -(-(total[0] if total else 0) // DAILY_SHARE))
     share = sql.SQL(

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -17,12 +19,17 @@ from psycopg import sql
 
 from lifecycle.catalog.models import Catalog
 from lifecycle.demo.servers import Postgres
+from lifecycle.dispositions.leaves import tend
+from lifecycle.orchestration.steps import carry_out
+from lifecycle.planning.units import Method
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.partitions import create_ahead, drain_default
 from lifecycle.stores.postgres.swap import keep_still, swap_in
 from lifecycle.stores.postgres.tree import Partition, partitions_of
 from support.catalogue import scratch_database
+from support.leaves import Table
+from support.units import Bench
 
 SCRIPT = os.environ.get("LIFECYCLE_PARTMAN_SQL", "")
 pytestmark = pytest.mark.partman
@@ -104,3 +111,43 @@ def test_what_it_made_is_replaced_as_it_is_and_it_goes_on_beside_us(partman: Con
     partman.execute("SELECT partman.run_maintenance('app.messages_beta')")
     assert partman.execute("SELECT count(*) FROM app.messages").fetchone() == (4,)
     assert len(beta(partman, catalog)) == len({leaf.label for leaf in beta(partman, catalog)}) > len(ours)
+
+
+_BY_DAY = """
+CREATE TABLE app.spend_logs (id uuid NOT NULL, who uuid NOT NULL, created_at timestamptz NOT NULL, said text,
+    PRIMARY KEY (id, created_at)) PARTITION BY RANGE (created_at);
+CREATE INDEX ON app.spend_logs (created_at);
+CREATE INDEX ON app.spend_logs (who);
+SELECT partman.create_parent('app.spend_logs', 'created_at', 'native', 'daily', p_premake := 3,
+    p_start_partition := (now() - interval '40 days')::text);
+"""
+
+
+def test_a_table_that_it_divides_by_day_alone_loses_whole_days_and_it_goes_on(partman: Connection) -> None:
+    """Issue 4, points 1 and 3: survivors stay under its names, emptied days go, it makes days as before."""
+    partman.execute(_BY_DAY.encode())
+    table = Table(Bench("", partman))
+    old, older, stray = TODAY - 36 * DAY, TODAY - 37 * DAY, TODAY - 60 * DAY
+    held = uuid4()
+    for day in (old, older, stray, TODAY - DAY):
+        table.write(day, 5)
+    kept = table.write(old, 1, who=held)
+    table.bench.hold("account", held)
+    context, units = table.plan(partman, as_of=datetime.now(UTC))
+    for unit in units:
+        carry_out(context, unit.unit)
+    assert [(unit.unit, unit.method) for unit in units] == [
+        (f"spend_logs/{older:%Y-%m-%d}", Method.SWAP),
+        (f"spend_logs/{old:%Y-%m-%d}", Method.SWAP),
+        ("spend_logs", Method.RECORDS),
+    ]
+    assert len(table.left()) == 6 and set(kept) <= table.left()
+    leaves = table.leaves()
+    assert f"spend_logs_p{old:%Y_%m_%d}" in leaves and f"spend_logs_p{older:%Y_%m_%d}" not in leaves
+    tended = tend(replace(context, run=replace(context.run, planned_at=None)), table.dataset)
+    assert tended["created"] == tended["merged"] == 0 and tended["dropped"] > 5
+    partman.execute("UPDATE partman.part_config SET premake = 9, infinite_time_partitions = true")
+    partman.execute("SELECT partman.run_maintenance('app.spend_logs')")
+    after = set(table.leaves())
+    assert f"spend_logs_p{old:%Y_%m_%d}" in after and f"spend_logs_p{TODAY + 9 * DAY:%Y_%m_%d}" in after
+    assert len(table.left()) == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg import sql
 
@@ -13,6 +14,7 @@ from lifecycle.catalog.stages import Copy, Descendant
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import HOLDS, table
 from lifecycle.stores.postgres.indexes import has_clock_index
+from lifecycle.stores.postgres.tree import Partition
 
 CHILDREN, COPIES = "children", "copies"
 
@@ -119,6 +121,34 @@ def counted(belongings: tuple[Belonging, ...]) -> sql.Composable:
     return sql.SQL("SELECT fate, kind, count(*) AS n FROM ({}) every GROUP BY 1, 2").format(
         sql.SQL(" UNION ALL ").join(every)
     )
+
+
+def remove(
+    conn: Connection,
+    belongings: tuple[Belonging, ...],
+    leaf: Partition,
+    gone: sql.Composable,
+    params: Mapping[str, Any],
+) -> dict[str, int]:
+    """Take out what goes with the rows of a partition for which a condition holds. Returns how much, by what it is.
+
+    Args:
+        gone: a condition on a row ``m``, which stays where it is.
+    """
+    if not belongings:
+        return {}
+    needed = sql.SQL(", ").join([sql.SQL("''::text AS fate"), *(sql.Identifier("m", n) for n in needed_by(belongings))])
+    query = sql.SQL(
+        "WITH gone AS MATERIALIZED (SELECT {needed} FROM ONLY {leaf} m WHERE {gone}), {parts}"
+        " SELECT h.kind, h.n FROM ({counted}) h"
+    ).format(
+        needed=needed,
+        leaf=leaf.identifier,
+        gone=gone,
+        parts=sql.SQL(", ").join(parts(belongings)),
+        counted=counted(belongings),
+    )
+    return dict(conn.execute(query, dict(params)).fetchall())
 
 
 def keyed_tables(dataset: Records) -> Iterator[tuple[str, str]]:

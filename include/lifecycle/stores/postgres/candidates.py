@@ -29,6 +29,7 @@ from lifecycle.stores.postgres.fates import (
     interval,
     message_fate,
     quarantine_fate,
+    quarantined_subject,
     record_fate,
     table,
     tier_of,
@@ -145,7 +146,7 @@ def of_messages(policy: Policy, catalog: Catalog, tier: Tier | None) -> Source:
         relation=table(dataset.table),
         which=which,
         columns=Columns.of(dataset),
-        names=(dataset.clock, dataset.subject, dataset.record, dataset.group),
+        names=tuple(dict.fromkeys((column_of(dataset.clock), dataset.subject, dataset.record, dataset.group))),
         fate=message_fate(policy, catalog, tier),
         deadline=message_deadline(policy, catalog, tier),
         unkept=message_deadline(without(policy, KEEPERS), catalog, tier),
@@ -171,7 +172,7 @@ def of_quarantine(policy: Policy, catalog: Catalog, tier: Tier, rule: Rule) -> S
         relation=QUARANTINE,
         which=sql.SQL("m.tier = {}").format(sql.Literal(tier.value)),
         columns=Columns.of_quarantine(dataset),
-        names=("received_at", "account_id", "message_id", "conversation_id"),
+        names=("received_at", quarantined_subject(dataset), "message_id", "conversation_id"),
         fate=quarantine_fate(policy, catalog, tier),
         deadline=quarantine_deadline(policy, catalog, tier),
         unkept=quarantine_deadline(without(policy, KEEPERS), catalog, tier),
@@ -205,17 +206,16 @@ def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, ru
 def few_of(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
     """Columns and the ids to look up in them: what requests, holds, cases and short agreements concern."""
     columns = source.columns
-    scoped = (("account", columns.subject), ("conversation", columns.group), ("message", columns.record))
-    for scope, column in scoped:
+    for scope, column, ids in columns.scoped:
         if column is None:
             continue
         if source.rule_of(Trigger.ERASURE) is not None:
             asked = sql.SQL("(x.completed_at IS NULL OR x.completed_at >= %(bound)s)")
-            yield column, named_ids(ERASURES, scope, asked, columns.ids)
+            yield column, named_ids(ERASURES, scope, asked, ids)
         # What an open hold keeps has no deadline; one whose release is dated has.
-        yield column, named_ids(HOLDS, scope, sql.SQL("x.released_at > %(as_of)s"), columns.ids)
+        yield column, named_ids(HOLDS, scope, sql.SQL("x.released_at > %(as_of)s"), ids)
     for subjects, theirs in _subjects_of(source):
-        found = found_in(subjects, columns.ids, theirs)
+        found = found_in(subjects, columns.subject_ids, theirs)
         if found is not None:
             yield columns.subject, found
 
@@ -224,7 +224,7 @@ def _subjects_of(source: Source) -> Iterator[tuple[sql.Composable, Ids]]:
     """Accounts that cases and agreements name, with what their ids are."""
     if source.rule_of(Trigger.CASE) is not None:
         cases = source.catalog.cases
-        yield ids_of(cases, cases.closed, "{0} > %(as_of)s", source.columns.ids), cases.ids
+        yield ids_of(cases, cases.closed, "{0} > %(as_of)s", source.columns.subject_ids), cases.ids
     if source.rule_of(Trigger.AGREEMENT) is not None and source.rule.period is not None:
         yield _parties(source, shorter_than=source.rule.period), source.catalog.agreements.ids
 
@@ -269,7 +269,7 @@ def _parties(source: Source, shorter_than: Period | None = None) -> sql.Composed
         " AND (a.{until} IS NULL OR a.{until} > %(as_of)s) AND {shorter})"
     ).format(
         subject=sql.Identifier(terms.subject),
-        t=read_from(terms, source.columns.ids),
+        t=read_from(terms, source.columns.subject_ids),
         category=sql.Identifier(terms.category),
         this=sql.Literal(source.category.value),
         since=sql.Identifier(terms.effective_from),

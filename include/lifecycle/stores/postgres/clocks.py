@@ -19,7 +19,7 @@ from lifecycle.catalog.clocks import Clock, EpochClock, TimestampClock, UlidCloc
 
 # No zone has ever moved its clocks by more than a day at once.
 _MOVED = sql.SQL("interval '2 days'")
-_FIXED_ZONES = frozenset({"UTC", "Etc/UTC", "Zulu", "Etc/Zulu", "UCT", "Etc/UCT"})
+FIXED_ZONES = frozenset({"UTC", "Etc/UTC", "Zulu", "Etc/Zulu", "UCT", "Etc/UCT"})
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TIME_LETTERS = 10
 _ULID = f"^[0-7][{_CROCKFORD}]{{25}}$"
@@ -73,7 +73,7 @@ class ClockSql:
     def before(self, bound: sql.Composable) -> sql.Composable:
         """True for instants before a bound (an expression of type timestamptz, or text of one)."""
         match self.clock:
-            case TimestampClock(zone=zone) if zone in _FIXED_ZONES:
+            case TimestampClock(zone=zone) if zone in FIXED_ZONES:
                 return sql.SQL("{} < {}").format(self.bare, self._local(bound, zone))
             case TimestampClock(zone=zone):
                 return sql.SQL("({} < {} + {} AND {} < {})").format(
@@ -91,7 +91,7 @@ class ClockSql:
     def since(self, bound: sql.Composable) -> sql.Composable:
         """True for instants at or after a bound."""
         match self.clock:
-            case TimestampClock(zone=zone) if zone in _FIXED_ZONES:
+            case TimestampClock(zone=zone) if zone in FIXED_ZONES:
                 return sql.SQL("{} >= {}").format(self.bare, self._local(bound, zone))
             case TimestampClock(zone=zone):
                 return sql.SQL("({} >= {} - {} AND {} >= {})").format(

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from lifecycle.catalog.clocks import Clock, EpochClock, TimestampClock, UlidClock, Uuid7Clock, column_of, in_form
 from lifecycle.catalog.facts import FactTable
-from lifecycle.catalog.models import Accounts, Catalog, Dataset, Logs, Messages, Records
+from lifecycle.catalog.models import Accounts, Catalog, Dataset, Logs, Messages, Records, subject_ids_of
 from lifecycle.stores.postgres.clocks import ordered_like_bytes
 from lifecycle.stores.postgres.connect import Connection
 
@@ -48,6 +48,8 @@ class Misfit:
     found: str | None
     told: bool = True
     """Whether the dataset file can say what the column is."""
+    alone: bool = False
+    """Whether it can say so of the subject only."""
 
     @property
     def message(self) -> str:
@@ -62,6 +64,8 @@ class Misfit:
             return "Name another column, say what it holds (`values: {free: consumer}` below `tiers`), or make it so"
         if self.field == EXCEPTIONS and (line := _line_of_exceptions(self.found, ids=ID in self.wanted)) is not None:
             return f"Write `{line}` below exceptions.{self.dataset}: all its columns of that kind are of one type"
+        if self.field == "referenced_by":
+            return "Name the column that has the account's id; it must be of the same type as the accounts' key"
         if self.field == "copies":
             return "Name a column that can be emptied, a jsonb one where there is a path, or leave it out of the copies"
         if self.field == "clear":
@@ -84,11 +88,17 @@ class Misfit:
 
     @property
     def _ids(self) -> str | None:
-        if self.field == "key":
-            return None  # of accounts, whose ids are uuids everywhere
         kinds = [kind for kind, types in _IDS.items() if self.found in types]
-        said = "in this dataset: its subject, record and group are of one type"
-        return f"Write `ids: {kinds[0]}` {said}" if kinds else None
+        if not kinds:
+            return None
+        if self.field == "key":
+            return f"Write `ids: {kinds[0]}` for the accounts, and `subject_ids: {kinds[0]}` for their messages"
+        if self.alone:
+            return f"Write `subject_ids: {kinds[0]}` in this dataset, and `ids: {kinds[0]}` for its accounts"
+        said = (
+            "in this dataset: its record and group are of one type, and its subject unless `subject_ids` says another"
+        )
+        return f"Write `ids: {kinds[0]}` {said}"
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}"
@@ -151,7 +161,9 @@ def misfits(conn: Connection, catalog: Catalog) -> list[Misfit]:
     for dataset, field, table, column, wanted in _columns(catalog):
         kind = type_of(conn, table, column)
         if kind not in wanted:
-            found.append(Misfit(dataset, field, table, column, " or ".join(wanted), kind, _is_told(catalog, dataset)))
+            alone = field == "subject" and not _is_told(catalog, dataset)
+            told = field == "clock" or alone or _is_told(catalog, dataset)
+            found.append(Misfit(dataset, field, table, column, " or ".join(wanted), kind, told, alone))
         elif wanted == _TEXTS and field == "clock" and not _sorted_like_bytes(conn, table, column):
             found.append(Misfit(dataset, field, table, column, _SORTED, "text of another collation"))
     return found
@@ -197,6 +209,9 @@ def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, tuple[str, 
             if facts.clocks is None and column != facts.ends:
                 wanted = (CLOCK, _LOCAL)  # sessions are in UTC, and a beginning decides about no deadline
             yield name, EXCEPTIONS, facts.table, column, wanted
+    for child in catalog.accounts.referenced_by if catalog.has_accounts else ():
+        if not child.table.startswith("lifecycle."):
+            yield catalog.accounts.id, "referenced_by", child.table, child.key, _IDS[catalog.accounts.ids]
     for child in catalog.messages.children if catalog.has_messages else ():
         if child.ids != ID:
             yield catalog.messages.id, "children", child.table, child.key, _IDS[child.ids]
@@ -205,9 +220,9 @@ def _columns(catalog: Catalog) -> Iterator[tuple[str, str, str, str, tuple[str, 
 def _fields(dataset: Messages | Records | Accounts) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
     yield "clock", column_of(dataset.clock), _types_of(dataset.clock)
     if isinstance(dataset, Accounts):
-        yield "key", dataset.key, (ID,)
+        yield "key", dataset.key, _IDS[dataset.ids]
         return
     wanted = _IDS[dataset.ids if isinstance(dataset, Records) else ID]
-    yield "subject", dataset.subject, wanted
+    yield "subject", dataset.subject, _IDS[subject_ids_of(dataset)]
     yield "record", dataset.record, wanted
     yield "group", dataset.group, wanted

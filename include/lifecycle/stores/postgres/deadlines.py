@@ -105,14 +105,13 @@ def ends(clock: sql.Composable, rule: Rule) -> sql.Composable:
 
 def naming(columns: Columns) -> sql.Composable:
     """True when the row ``x`` of erasure requests names the record, its group or its subject."""
-    return _naming(columns, lambda column: sql.SQL("{}::text = ANY ({})").format(column, exactly("x", columns.ids)))
+    return _naming(columns, lambda column, ids: sql.SQL("{}::text = ANY ({})").format(column, exactly("x", ids)))
 
 
-def _naming(columns: Columns, same: Callable[[sql.Composable], sql.Composable]) -> sql.Composable:
-    scoped = (("account", columns.subject), ("message", columns.record), ("conversation", columns.group))
+def _naming(columns: Columns, same: Callable[[sql.Composable, Ids], sql.Composable]) -> sql.Composable:
     parts = [
-        sql.SQL("(x.scope = {} AND {})").format(sql.Literal(scope), same(column))
-        for scope, column in scoped
+        sql.SQL("(x.scope = {} AND {})").format(sql.Literal(scope), same(column, ids))
+        for scope, column, ids in columns.scoped
         if column is not None
     ]
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
@@ -121,7 +120,7 @@ def _naming(columns: Columns, same: Callable[[sql.Composable], sql.Composable]) 
 def holding(columns: Columns, catalog: Catalog) -> sql.Composable:
     """True when the hold ``x`` covers the row: by name, by its dataset, or by the conversation of its message."""
     parts = [
-        _naming(columns, lambda column: sql.SQL("lower(btrim(x.target)) = {}").format(folded(column, columns.ids))),
+        _naming(columns, lambda column, ids: sql.SQL("lower(btrim(x.target)) = {}").format(folded(column, ids))),
         sql.SQL("(x.scope = 'dataset' AND btrim(x.target) = ANY ({}))").format(
             sql.Literal(list(columns.dataset_names))
         ),
@@ -168,9 +167,9 @@ def case_until(columns: Columns, catalog: Catalog) -> sql.Composable:
         "(SELECT {last} FROM {cases} x WHERE {subject} = {row} AND ({closed} IS NULL OR {closed} > %(as_of)s))"
     ).format(
         last=_LAST_END.format(end=closed),
-        cases=read_from(cases, columns.ids),
-        subject=other(sql.Identifier("x", cases.subject), columns.ids),
-        row=own(columns.subject, columns.ids),
+        cases=read_from(cases, columns.subject_ids),
+        subject=other(sql.Identifier("x", cases.subject), columns.subject_ids),
+        row=own(columns.subject, columns.subject_ids),
         closed=closed,
     )
 

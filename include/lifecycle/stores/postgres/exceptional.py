@@ -10,12 +10,13 @@ from typing import Any
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog, Messages
+from lifecycle.catalog.models import Catalog, Messages, Records
 from lifecycle.planning.cutoffs import cutoff_of
 from lifecycle.planning.units import Tally
 from lifecycle.policy.decide import horizon
-from lifecycle.policy.models import Category, Disposition, Policy, Tier, Trigger
-from lifecycle.stores.postgres.candidates import BOUND, Source, ids_of, of_messages, parties
+from lifecycle.policy.models import Category, Disposition, Policy, Rule, Tier, Trigger
+from lifecycle.stores.postgres.bounds import Bounds
+from lifecycle.stores.postgres.candidates import BOUND, Source, ids_of, of_messages, of_records, parties
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLD_OPEN, HOLDS, messages_of_held_conversations
 from lifecycle.stores.postgres.ids import Ids, folded, found_in, named_ids, own
@@ -32,16 +33,19 @@ _SLACK = timedelta(days=5)
 def ordinary_fate(policy: Policy, tier: Tier, dataset: Messages, leaf: Partition, as_of: datetime) -> str | None:
     """The fate of every row of a partition that no exception names; None where its rows may differ in it.
 
-    They do where the cut-off, or as-of, lies inside the partition, and in a partition without bounds.
+    They do where the cut-off, or as-of, lies inside the partition, in a partition without bounds, and where rows that
+    tell no time may lie between others: those are kept, and only looking at each row finds them.
     """
     rule = policy.rule_for(Trigger.DEFAULT, dataset.category, tier)
     if rule is None or rule.period is None or leaf.lower is None or leaf.upper is None or leaf.default:
         return None
+    if not Bounds(dataset.clock).tells_all or leaf.earliest is None or leaf.latest is None:
+        return None
     struck = cutoff_of(policy, rule, as_of) - (_SLACK if rule.period.months else timedelta())
-    if leaf.upper <= struck:
+    if leaf.latest <= struck:
         chosen = policy.variant_of(rule, tier) or rule
         return f"{chosen.disposition.value}:{chosen.id}"
-    if leaf.upper <= as_of and leaf.lower >= waiting_from(policy, tier, dataset, as_of):
+    if leaf.latest <= as_of and leaf.earliest >= waiting_from(policy, tier, dataset, as_of):
         return f"{Disposition.KEEP.value}:{rule.id}"
     return None
 
@@ -52,6 +56,19 @@ def waiting_from(policy: Policy, tier: Tier, dataset: Messages, as_of: datetime)
     if rule is None or rule.period is None:
         return as_of
     return min(rule.period.cutoff_bound(as_of if rule.round_up else horizon(policy, as_of)), as_of)
+
+
+def source_of(policy: Policy, catalog: Catalog, dataset: Records, rule: Rule, relation: sql.Composable) -> Source:
+    """The rows of one partition of an ordinary table, with what finds a row again."""
+    source = of_records(policy, catalog, dataset, rule)
+    return replace(source, relation=relation, names=("ctid", "tableoid", *source.names))
+
+
+def _objects(source: Source, alias: str) -> sql.Composable:
+    """The column that tells whether a row has an object; null where rows have none."""
+    if isinstance(source.dataset, Messages):
+        return sql.Identifier(alias, source.dataset.objects.column)
+    return sql.SQL("NULL::text")
 
 
 def leaf_source(policy: Policy, catalog: Catalog, tier: Tier, relation: sql.Composable) -> Source:
@@ -67,25 +84,30 @@ def is_held_whole(conn: Connection, source: Source, params: dict[str, Any]) -> b
     return bool(row and row[0])
 
 
+def _scoped(source: Source) -> Iterator[tuple[str, sql.Composable, Ids]]:
+    """What holds and requests may name, with the column that has it and what its ids are."""
+    for scope, column, ids in source.columns.scoped:
+        if column is not None:
+            yield scope, column, ids
+
+
 def _few(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
     """Columns, and the ids to look up in them by index."""
     columns = source.columns
-    for scope, column in (("account", columns.subject), ("conversation", columns.group), ("message", columns.record)):
-        if column is None:
-            continue
+    for scope, column, ids in _scoped(source):
         if source.rule_of(Trigger.HOLD) is not None:
-            yield column, named_ids(HOLDS, scope, HOLD_OPEN, columns.ids)
+            yield column, named_ids(HOLDS, scope, HOLD_OPEN, ids)
         if source.rule_of(Trigger.ERASURE) is not None:
-            yield column, named_ids(ERASURES, scope, TRUE, columns.ids)
+            yield column, named_ids(ERASURES, scope, TRUE, ids)
     subjects: list[tuple[sql.Composable, Ids]] = []
     if source.rule_of(Trigger.CASE) is not None:
         cases = source.catalog.cases
-        still = ids_of(cases, cases.closed, "({0} IS NULL OR {0} > %(as_of)s)", columns.ids)
+        still = ids_of(cases, cases.closed, "({0} IS NULL OR {0} > %(as_of)s)", columns.subject_ids)
         subjects.append((still, cases.ids))
     if source.rule_of(Trigger.AGREEMENT) is not None:
         subjects.append((parties(source), source.catalog.agreements.ids))
     for query, theirs in subjects:
-        found = found_in(query, columns.ids, theirs)
+        found = found_in(query, columns.subject_ids, theirs)
         if found is not None:
             yield columns.subject, found
 
@@ -116,11 +138,27 @@ def _as_own(query: sql.Composable, ids: Ids) -> sql.Composable:
     return query if ids == "uuid" else sql.SQL("(SELECT z.id::text FROM {} z(id))").format(query)
 
 
-def named_rows(source: Source, which: sql.Composable = TRUE) -> sql.Composed:
+def _in_any_case(source: Source) -> Iterator[sql.Composable]:
+    """Conditions on rows whose ids are text and that holds name in another case of letters. No index finds them, so
+    rows are read, but only while there is such a hold."""
+    if source.rule_of(Trigger.HOLD) is None:
+        return
+    lettered = sql.SQL("{} AND lower(x.target) <> upper(x.target)").format(HOLD_OPEN)
+    for scope, column, ids in _scoped(source):
+        if ids != "text":
+            continue
+        targets = sql.SQL("(SELECT lower(btrim(x.target)) FROM {} x WHERE x.scope = {} AND {})").format(
+            HOLDS, sql.Literal(scope), lettered
+        )
+        yield sql.SQL("(EXISTS {0} AND {1} IN {0})").format(targets, folded(column, "text"))
+
+
+def named_rows(source: Source, which: sql.Composable = TRUE, *, every: bool = True) -> sql.Composed:
     """Every row that an exception in force may concern, each once, with its fate. Binds `fate_parameters`.
 
     Args:
         which: narrows the rows.
+        every: also what holds name in another case of letters; not needed where rows stay anyhow.
     """
     shown, relation = source.shown, source.relation
     queries = [
@@ -132,7 +170,7 @@ def named_rows(source: Source, which: sql.Composable = TRUE) -> sql.Composed:
     ]
     queries += [
         sql.SQL("SELECT {} FROM {} m WHERE {} AND {}").format(shown, relation, condition, which)
-        for condition in _many(source)
+        for condition in (*_many(source), *(_in_any_case(source) if every else ()))
     ]
     queries = queries or [sql.SQL("SELECT {} FROM {} m WHERE false").format(shown, relation)]
     return sql.SQL("SELECT m.*, d.fate FROM ({rows}) m CROSS JOIN LATERAL (SELECT {fate} AS fate OFFSET 0) d").format(
@@ -147,18 +185,26 @@ def tallies_by_exceptions(conn: Connection, source: Source, ordinary: str, param
         source: see `leaf_source`.
         ordinary: see `ordinary_fate`; a dataset that is held whole has none.
     """
-    key, clock = sql.Identifier(source.names[2]), sql.Identifier(source.names[3])
     query = sql.SQL(
         "WITH named AS MATERIALIZED ({named}), whole AS MATERIALIZED (SELECT"
         " (SELECT count(*) FROM {relation}) AS records,"
-        " (SELECT count(*) FROM {relation} WHERE {key} IS NOT NULL) AS objects),"
+        " (SELECT count(*) FROM {relation} m WHERE {key} IS NOT NULL) AS objects),"
         " rest AS (SELECT w.records - (SELECT count(*) FROM named) AS records,"
-        " w.objects - (SELECT count({key}) FROM named) AS objects,"
-        " (SELECT m.{clock} FROM {relation} m WHERE NOT EXISTS (SELECT FROM named n WHERE n.ctid = m.ctid)"
-        " ORDER BY m.{clock} LIMIT 1) AS oldest FROM whole w)"
-        " SELECT n.fate, count(*), count(n.{key}), min(n.{clock}) FROM named n GROUP BY 1"
+        " w.objects - (SELECT count({named_key}) FROM named n) AS objects,"
+        " (SELECT {clock} FROM {relation} m WHERE NOT EXISTS (SELECT FROM named n WHERE n.ctid = m.ctid)"
+        " ORDER BY {bare} LIMIT 1) AS oldest FROM whole w)"
+        " SELECT n.fate, count(*), count({named_key}), min({named_clock}) FROM named n GROUP BY 1"
         " UNION ALL SELECT {ordinary}, r.records, r.objects, r.oldest FROM rest r WHERE r.records > 0"
-    ).format(named=named_rows(source), relation=source.relation, key=key, clock=clock, ordinary=sql.Literal(ordinary))
+    ).format(
+        named=named_rows(source),
+        relation=source.relation,
+        key=_objects(source, "m"),
+        named_key=_objects(source, "n"),
+        clock=source.columns.clock,
+        bare=source.columns.at.bare,
+        named_clock=source.columns_of("n").clock,
+        ordinary=sql.Literal(ordinary),
+    )
     return _summed(Tally(*row) for row in conn.execute(query, params).fetchall())
 
 
@@ -196,15 +242,15 @@ def carry_over(
         Counts by fate, without clocks, rows whose object is not gone told apart as `WITH_OBJECT`; and how many rows
         were copied.
     """
-    key, whole = sql.Identifier(source.names[2]), source.relation
+    whole = source.relation
     # By itself: PostgreSQL counts in parallel only where the statement changes nothing.
-    whole_counts = sql.SQL("SELECT (SELECT count(*) FROM {0}), (SELECT count(*) FROM {0} WHERE {1} IS NOT NULL)")
-    records, objects = conn.execute(whole_counts.format(whole, key)).fetchone() or (0, 0)
+    whole_counts = sql.SQL("SELECT (SELECT count(*) FROM {0}), (SELECT count(*) FROM {0} m WHERE {1} IS NOT NULL)")
+    records, objects = conn.execute(whole_counts.format(whole, _objects(source, "m"))).fetchone() or (0, 0)
     query = sql.SQL(
         "WITH named AS MATERIALIZED ({named}), copied AS (INSERT INTO {into} ({columns}) OVERRIDING SYSTEM VALUE"
         " SELECT {columns} FROM ONLY {whole} m WHERE m.ctid = ANY (ARRAY(SELECT n.ctid FROM named n WHERE NOT {due}"
-        " UNION ALL SELECT o.ctid FROM {whole} o WHERE o.{key} IS NOT NULL)) RETURNING 1)"
-        " SELECT NULL, count(*) FROM copied UNION ALL SELECT n.fate, count(*) FROM named n WHERE n.{key} IS NULL"
+        " UNION ALL SELECT o.ctid FROM {whole} o WHERE {key} IS NOT NULL)) RETURNING 1)"
+        " SELECT NULL, count(*) FROM copied UNION ALL SELECT n.fate, count(*) FROM named n WHERE {named_key} IS NULL"
         " GROUP BY 1"
     ).format(
         named=named_rows(source),
@@ -212,7 +258,8 @@ def carry_over(
         columns=columns,
         whole=whole,
         due=is_due(sql.SQL("n.fate")),
-        key=key,
+        key=_objects(source, "o"),
+        named_key=_objects(source, "n"),
     )
     (_, copied), *found = conn.execute(query, params).fetchall()
     named = [Tally(fate, count) for fate, count in found]
@@ -264,7 +311,7 @@ def record_tallies(
         old=source.columns.at.before(BOUND),
         named_clock=source.columns_of("n").clock,
         relation=source.relation,
-        named=named_rows(source, which),
+        named=named_rows(source, which, every=False),
         ordinary=sql.Literal(ordinary),
         which=which,
         # Where every row counts, the whole table minus its past is counted without reading the clocks of the rest.

@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import sql
 
 from lifecycle.catalog.facts import FactTable
-from lifecycle.catalog.models import Accounts, Catalog, Records
+from lifecycle.catalog.models import Accounts, Catalog, Records, subject_ids_of
 from lifecycle.catalog.tiers import UNKNOWN
 from lifecycle.policy.decide import Fact
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
@@ -32,11 +32,12 @@ from lifecycle.stores.postgres.fates import (
     flagged,
     message_fate,
     quarantine_fate,
+    quarantined_subject,
     record_fate,
     table,
     tier_of,
 )
-from lifecycle.stores.postgres.ids import other, own
+from lifecycle.stores.postgres.ids import exactly, folded, other, own
 from lifecycle.stores.postgres.present import of_share, present
 from lifecycle.stores.postgres.told import read_from
 
@@ -102,7 +103,7 @@ def message_groups(
     as_of: datetime,
     *,
     source: sql.Composable | None = None,
-    account: UUID | None = None,
+    account: UUID | str | None = None,
 ) -> list[Group]:
     """Messages of a tier, of one leaf table or of one account."""
     dataset = catalog.messages
@@ -130,14 +131,15 @@ def quarantine_groups(
     as_of: datetime,
     *,
     day: datetime | None = None,
-    account: UUID | None = None,
+    account: UUID | str | None = None,
 ) -> list[Group]:
     """Quarantined messages of a tier, of one receipt day or of one account."""
     which: sql.Composable = sql.SQL("m.tier = {}").format(sql.Literal(tier.value))
     if day is not None:
         which = sql.SQL("{} AND m.received_at >= %(day)s AND m.received_at < %(next)s").format(which)
     if account is not None:
-        which = sql.SQL("{} AND m.account_id = %(account)s").format(which)
+        subject = sql.Identifier("m", quarantined_subject(catalog.messages))
+        which = sql.SQL("{} AND {} = %(account)s").format(which, subject)
     until = day + timedelta(days=1) if day is not None else None
     return groups(
         conn,
@@ -150,12 +152,18 @@ def quarantine_groups(
 
 
 def record_groups(
-    conn: Connection, policy: Policy, catalog: Catalog, dataset: Records | Accounts, as_of: datetime
+    conn: Connection,
+    policy: Policy,
+    catalog: Catalog,
+    dataset: Records | Accounts,
+    as_of: datetime,
+    *,
+    source: sql.Composable | None = None,
 ) -> list[Group]:
-    """Every row of an ordinary table, or of one tier's share of it."""
+    """Every row of an ordinary table, of one of its partitions, or of one tier's share of it."""
     return groups(
         conn,
-        table(dataset.table),
+        source if source is not None else table(dataset.table),
         of_share(dataset),
         record_fate(policy, catalog, dataset),
         record_deadline(policy, catalog, dataset),
@@ -238,20 +246,23 @@ def _of_content(
     if (given := catalog.exceptions.consents) is not None and dataset.group is not None:
         named.append((Trigger.CONSENT, given, dataset.group))
     for trigger, source, column in named:
+        ids = subject_ids_of(dataset) if trigger is Trigger.CASE else dataset.ids
         composed = query.format(
             *map(sql.Identifier, source.times),
-            read_from(source, dataset.ids),
+            read_from(source, ids),
             table(dataset.table),
             which,
-            other(sql.Identifier("x", source.named), dataset.ids),
-            own(sql.Identifier("m", column), dataset.ids),
+            other(sql.Identifier("x", source.named), ids),
+            own(sql.Identifier("m", column), ids),
         )
         found += [Fact(trigger, *row) for row in conn.execute(composed, params).fetchall()]
     if catalog.exceptions.agreements is not None:
         whose = sql.SQL("SELECT m.{}::text FROM {} m WHERE {}").format(
             sql.Identifier(dataset.subject), table(dataset.table), which
         )
-        found += [fact for _, fact in agreements_of(conn, catalog, {}, one(conn, whose, params), dataset.ids)]
+        found += [
+            fact for _, fact in agreements_of(conn, catalog, {}, one(conn, whose, params), subject_ids_of(dataset))
+        ]
     return found
 
 
@@ -269,37 +280,39 @@ def day_start(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-def about_account(conn: Connection, catalog: Catalog, account: UUID) -> dict[str, list[dict[str, Any]]]:
+def about_account(conn: Connection, catalog: Catalog, account: UUID | str) -> dict[str, list[dict[str, Any]]]:
     """Holds, requests, cases and agreements that name an account: kind by kind, oldest first."""
-    cases, terms = catalog.cases, catalog.agreements
+    cases, terms, ids = catalog.cases, catalog.agreements, catalog.accounts.ids
     params = {"account": account}
     queries: dict[str, tuple[tuple[str, ...], sql.Composed]] = {
         "holds": (
             ("placed_at", "released_at"),
             sql.SQL(
                 "SELECT x.placed_at, x.released_at FROM {} x WHERE x.scope = 'account'"
-                " AND lower(btrim(x.target)) = %(account)s::text ORDER BY 1"
-            ).format(HOLDS),
+                " AND lower(btrim(x.target)) = {} ORDER BY 1"
+            ).format(HOLDS, folded(sql.SQL("%(account)s::text"), ids)),
         ),
         "requests": (
             ("requested_at", "completed_at", "outcome"),
             sql.SQL(
                 "SELECT x.requested_at, x.completed_at, x.outcome FROM {} x WHERE x.scope = 'account'"
-                " AND lower(btrim(x.target)) = %(account)s::text ORDER BY 1"
-            ).format(ERASURES),
+                " AND %(account)s::text = ANY ({}) ORDER BY 1"
+            ).format(ERASURES, exactly("x", ids)),
         ),
         "cases": (
             ("opened_at", "closed_at"),
-            sql.SQL("SELECT x.{}, x.{} FROM {} x WHERE x.{} = %(account)s ORDER BY 1").format(
-                *map(sql.Identifier, cases.times), read_from(cases), sql.Identifier(cases.subject)
+            sql.SQL("SELECT x.{}, x.{} FROM {} x WHERE {} = %(account)s ORDER BY 1").format(
+                *map(sql.Identifier, cases.times),
+                read_from(cases, ids),
+                other(sql.Identifier("x", cases.subject), ids),
             ),
         ),
         "agreements": (
             ("category", "retain", "effective_from", "effective_to"),
-            sql.SQL("SELECT x.{}, x.{}::text, x.{}, x.{} FROM {} x WHERE x.{} = %(account)s ORDER BY 3").format(
+            sql.SQL("SELECT x.{}, x.{}::text, x.{}, x.{} FROM {} x WHERE {} = %(account)s ORDER BY 3").format(
                 *map(sql.Identifier, (terms.category, terms.retain, terms.effective_from, terms.effective_to)),
-                read_from(terms),
-                sql.Identifier(terms.subject),
+                read_from(terms, ids),
+                other(sql.Identifier("x", terms.subject), ids),
             ),
         ),
     }

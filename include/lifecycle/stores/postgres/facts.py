@@ -17,6 +17,7 @@ from lifecycle.policy.models import Category, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.ids import exactly, folded, other
 from lifecycle.stores.postgres.messages import Located
 from lifecycle.stores.postgres.told import read_from
 
@@ -63,7 +64,8 @@ def load_log_facts(
             everywhere.append(fact)
     for record, fact in _held_conversations(conn, catalog, params, conversations):
         _gather(records, record, fact)
-    for subject, fact in (*_cases(conn, catalog, params), *agreements_of(conn, catalog, params, category=category)):
+    agreed = agreements_of(conn, catalog, params, ids=catalog.messages.subject_ids, category=category)
+    for subject, fact in (*_cases(conn, catalog, params), *((who.lower(), fact) for who, fact in agreed if who)):
         _gather(subjects, subject, fact)
     for scope, target, began, ended in conn.execute(
         "SELECT scope, lower(btrim(target)), requested_at, completed_at FROM lifecycle.erasure_requests"
@@ -118,18 +120,18 @@ def _cases(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> lis
             s=sql.Identifier(cases.subject),
             o=sql.Identifier(cases.opened),
             c=sql.Identifier(cases.closed),
-            t=read_from(cases),
+            t=read_from(cases, catalog.messages.subject_ids),
         ),
         params,
     ).fetchall()
-    return [(subject, Fact(Trigger.CASE, began, ended)) for subject, began, ended in rows]
+    return [(subject.lower(), Fact(Trigger.CASE, began, ended)) for subject, began, ended in rows if subject]
 
 
 def agreements_of(
     conn: Connection,
     catalog: Catalog,
     params: Mapping[str, Any],
-    subject: UUID | str | None = None,
+    subject: UUID | str | int | None = None,
     ids: Ids = "uuid",
     *,
     category: Category = Category.PROMPTS_AND_OUTPUTS,
@@ -148,7 +150,7 @@ def agreements_of(
             c=sql.Identifier(terms.category),
             t=read_from(terms, ids),
         ),
-        dict(params) | {"category": category.value, "subject": str(subject) if subject else None},
+        dict(params) | {"category": category.value, "subject": None if subject is None else str(subject)},
     ).fetchall()
     return [
         (who, Fact(Trigger.AGREEMENT, began, ended, _period(months, days, seconds)))
@@ -160,21 +162,26 @@ def message_facts(conn: Connection, catalog: Catalog, record: UUID, found: Locat
     """Every exception that names a message, its conversation or its account, ended ones included."""
     dataset, facts = catalog.messages, catalog
     names = [dataset.id, dataset.table]
+    ids = dataset.subject_ids
     params: dict[str, Any] = {
         "record": record,
-        "account": found.account,
+        "account": found.account if ids == "uuid" else str(found.account),
         "conversation": found.conversation,
         "names": names,
         "targets": [str(record), str(found.account), str(found.conversation)],
     }
     gathered: list[Fact] = []
     scoped = sql.SQL(
-        " WHERE (scope = 'account' AND lower(btrim(target)) = %(account)s::text)"
+        " WHERE (scope = 'account' AND {})"
         " OR (scope = 'conversation' AND lower(btrim(target)) = %(conversation)s::text)"
         " OR (scope = 'message' AND lower(btrim(target)) = %(record)s::text)"
     )
-    holds = sql.SQL("SELECT placed_at, released_at FROM lifecycle.legal_holds {}").format(scoped)
-    requests = sql.SQL("SELECT requested_at, completed_at FROM lifecycle.erasure_requests {}").format(scoped)
+    held = sql.SQL("lower(btrim(target)) = {}").format(folded(sql.SQL("%(account)s::text"), ids))
+    asked = sql.SQL("%(account)s::text = ANY ({})").format(exactly("x", ids))
+    holds = sql.SQL("SELECT placed_at, released_at FROM lifecycle.legal_holds {}").format(scoped.format(held))
+    requests = sql.SQL("SELECT requested_at, completed_at FROM lifecycle.erasure_requests x {}").format(
+        scoped.format(asked)
+    )
     of_dataset = sql.SQL(" OR (scope = 'dataset' AND btrim(target) = ANY(%(names)s))")
     gathered += _facts(conn, Trigger.HOLD, holds + of_dataset, params)
     gathered += _facts(conn, Trigger.ERASURE, requests, params)
@@ -189,18 +196,21 @@ def message_facts(conn: Connection, catalog: Catalog, record: UUID, found: Locat
         ),
         (
             Trigger.CASE,
-            _named(facts.cases, "account"),
+            _named(facts.cases, "account", ids),
         ),
     ]
     for trigger, query in named:
         gathered += _facts(conn, trigger, query, params)
-    gathered += [fact for _, fact in agreements_of(conn, catalog, {}, found.account)]
+    gathered += [fact for _, fact in agreements_of(conn, catalog, {}, found.account, ids)]
     return gathered
 
 
-def _named(facts: FactTable, param: str) -> sql.Composable:
-    return sql.SQL("SELECT {}, {} FROM {} x WHERE x.{} = {}").format(
-        *map(sql.Identifier, facts.times), read_from(facts), sql.Identifier(facts.named), sql.Placeholder(param)
+def _named(facts: FactTable, param: str, ids: Ids = "uuid") -> sql.Composable:
+    return sql.SQL("SELECT {}, {} FROM {} x WHERE {} = {}").format(
+        *map(sql.Identifier, facts.times),
+        read_from(facts, ids),
+        other(sql.Identifier("x", facts.named), ids),
+        sql.Placeholder(param),
     )
 
 

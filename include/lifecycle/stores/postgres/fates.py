@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, Catalog, Messages, Records
+from lifecycle.catalog.models import Accounts, Catalog, Messages, Records, subject_ids_of
 from lifecycle.policy.decide import UNCLASSIFIED, horizon, rule_for_unknown_tier
 from lifecycle.policy.models import Category, Disposition, Policy, Rule, Tier, Trigger
 from lifecycle.policy.periods import Period
@@ -49,6 +49,16 @@ class Columns:
     group: sql.Composable | None
     dataset_names: tuple[str, ...]
     ids: Ids = "uuid"
+    subject_ids: Ids = "uuid"
+
+    @property
+    def scoped(self) -> tuple[tuple[str, sql.Composable | None, Ids], ...]:
+        """Scopes of holds and requests, with the column that they name and what its ids are."""
+        return (
+            ("account", self.subject, self.subject_ids),
+            ("conversation", self.group, self.ids),
+            ("message", self.record, self.ids),
+        )
 
     @property
     def clock(self) -> sql.Composable:
@@ -63,21 +73,27 @@ class Columns:
         clock = ClockSql.of(dataset.clock, alias)
         names = dataset.names if isinstance(dataset, Records) else (dataset.id, dataset.table)
         if isinstance(dataset, Accounts):
-            return cls(clock, sql.Identifier(alias, dataset.key), None, None, names)
+            return cls(clock, sql.Identifier(alias, dataset.key), None, None, names, dataset.ids, dataset.ids)
         ids = dataset.ids if isinstance(dataset, Records) else "uuid"
-        subject = sql.Identifier(alias, dataset.subject)
-        return cls(clock, subject, column(dataset.record), column(dataset.group), names, ids)
+        subject, of_subject = sql.Identifier(alias, dataset.subject), subject_ids_of(dataset)
+        return cls(clock, subject, column(dataset.record), column(dataset.group), names, ids, of_subject)
 
     @classmethod
     def of_quarantine(cls, dataset: Messages, alias: str = "m") -> Columns:
         """The same columns in lifecycle.quarantine; what holds name is still the dataset."""
         return cls(
             at=ClockSql.of("received_at", alias),
-            subject=sql.Identifier(alias, "account_id"),
+            subject=sql.Identifier(alias, quarantined_subject(dataset)),
             record=sql.Identifier(alias, "message_id"),
             group=sql.Identifier(alias, "conversation_id"),
             dataset_names=(dataset.id, dataset.table),
+            subject_ids="uuid" if dataset.subject_ids == "uuid" else "text",
         )
+
+
+def quarantined_subject(dataset: Messages) -> str:
+    """The column of lifecycle.quarantine that has the account: a uuid, or any other id as text."""
+    return "account_id" if dataset.subject_ids == "uuid" else "account"
 
 
 def tier_of(dataset: Records | Accounts) -> Tier | None:
@@ -110,7 +126,7 @@ def held(columns: Columns, catalog: Catalog, condition: sql.Composable = HOLD_OP
     ``condition`` says which holds ``x`` count: those that are open, unless another question is asked.
     """
     parts = [
-        sql.SQL("{} IN {}").format(folded(columns.subject, columns.ids), _targets(HOLDS, "account", condition)),
+        sql.SQL("{} IN {}").format(folded(columns.subject, columns.subject_ids), _targets(HOLDS, "account", condition)),
         sql.SQL("EXISTS (SELECT FROM {} x WHERE x.scope = 'dataset' AND btrim(x.target) = ANY({}) AND {})").format(
             HOLDS, sql.Literal(list(columns.dataset_names)), condition
         ),
@@ -149,26 +165,22 @@ def messages_of_held_conversations(catalog: Catalog, condition: sql.Composable) 
 
 
 def erased(columns: Columns) -> sql.Composable:
-    def covered(scope: str, column: sql.Composable) -> sql.Composable:
+    def covered(scope: str, column: sql.Composable, ids: Ids) -> sql.Composable:
         return sql.SQL(
             "({column}::text IN {open} OR ({column}::text IN {closed} AND EXISTS ("
             "SELECT FROM {requests} x WHERE x.scope = {scope} AND x.completed_at IS NOT NULL"
             " AND {column}::text = ANY ({exactly}) AND {clock} <= x.completed_at)))"
         ).format(
             column=column,
-            open=_requested(scope, sql.SQL("x.completed_at IS NULL"), columns.ids),
-            closed=_requested(scope, sql.SQL("x.completed_at IS NOT NULL"), columns.ids),
-            exactly=exactly("x", columns.ids),
+            open=_requested(scope, sql.SQL("x.completed_at IS NULL"), ids),
+            closed=_requested(scope, sql.SQL("x.completed_at IS NOT NULL"), ids),
+            exactly=exactly("x", ids),
             requests=ERASURES,
             scope=sql.Literal(scope),
             clock=columns.clock,
         )
 
-    parts = [covered("account", columns.subject)]
-    if columns.group is not None:
-        parts.append(covered("conversation", columns.group))
-    if columns.record is not None:
-        parts.append(covered("message", columns.record))
+    parts = [covered(scope, column, ids) for scope, column, ids in columns.scoped if column is not None]
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
 
 
@@ -187,9 +199,9 @@ def flagged(record: sql.Composable, catalog: Catalog, ids: Ids = "uuid") -> sql.
 def case_open(columns: Columns, catalog: Catalog) -> sql.Composable:
     cases = catalog.cases
     return sql.SQL("{row} IN (SELECT {subject} FROM {t} c WHERE c.{closed} IS NULL OR c.{closed} > %(as_of)s)").format(
-        row=own(columns.subject, columns.ids),
-        subject=other(sql.Identifier("c", cases.subject), columns.ids),
-        t=read_from(cases, columns.ids),
+        row=own(columns.subject, columns.subject_ids),
+        subject=other(sql.Identifier("c", cases.subject), columns.subject_ids),
+        t=read_from(cases, columns.subject_ids),
         closed=sql.Identifier(cases.closed),
     )
 
@@ -225,9 +237,9 @@ def agreed_end(columns: Columns, catalog: Catalog, category: Category) -> sql.Co
     ).format(
         clock=columns.clock,
         retain=sql.Identifier(terms.retain),
-        t=read_from(terms, columns.ids),
-        subject=other(sql.Identifier("a", terms.subject), columns.ids),
-        row=own(columns.subject, columns.ids),
+        t=read_from(terms, columns.subject_ids),
+        subject=other(sql.Identifier("a", terms.subject), columns.subject_ids),
+        row=own(columns.subject, columns.subject_ids),
         category=sql.Identifier(terms.category),
         this=sql.Literal(category.value),
         since=sql.Identifier(terms.effective_from),
@@ -300,9 +312,9 @@ def _branches(
             end = agreed_end(columns, catalog, category)
             terms = catalog.agreements
             party = sql.SQL("{} IN (SELECT {} FROM {} a)").format(
-                own(columns.subject, columns.ids),
-                other(sql.Identifier("a", terms.subject), columns.ids),
-                read_from(terms, columns.ids),
+                own(columns.subject, columns.subject_ids),
+                other(sql.Identifier("a", terms.subject), columns.subject_ids),
+                read_from(terms, columns.subject_ids),
             )
             due = sql.SQL("({} AND {} < %(horizon)s AND {})").format(party, end, arrived)
             return [_when(due, delete), _when(sql.SQL("{} AND {} IS NOT NULL").format(party, end), keep)]

@@ -5,10 +5,12 @@ Runs in psql or anything else; what a server before PostgreSQL 17 lacks (MAINTAI
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from psycopg import sql
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Catalog, Child, Records, StagedRecords
 from lifecycle.catalog.stages import all_of
 from lifecycle.stores.postgres.belongings import keyed_tables
@@ -65,6 +67,42 @@ BEGIN
                 JOIN pg_constraint k ON k.conrelid = t.relid AND k.contype = 'f' AND k.conparentid = 0
                 WHERE k.confrelid NOT IN (SELECT relid FROM pg_partition_tree({tree})) LOOP
         EXECUTE format('GRANT REFERENCES ON %s TO {role}', name);
+    END LOOP;
+END $do$;
+"""
+_DIVIDED_WHY = """
+-- An ordinary table that its clock alone divides loses whole partitions, if the group {owner}
+-- owns it, as above; otherwise its rows go one by one. What refers to its rows is set aside while one is replaced.
+"""
+_DIVIDED = """\
+DO $do$
+DECLARE
+    tree record;
+    part record;
+BEGIN
+    FOR tree IN SELECT c.oid, c.relnamespace::regnamespace AS schema, t.children
+                FROM jsonb_to_recordset({tables}) t (name text, clock text, children jsonb)
+                JOIN pg_class c ON c.oid = to_regclass(t.name)
+                JOIN pg_partitioned_table p ON p.partrelid = c.oid AND p.partstrat = 'r' AND p.partnatts = 1
+                JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND a.attname = t.clock LOOP
+        EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %s TO {owner}, {role}', tree.schema);
+        FOR part IN SELECT c.oid::regclass AS name, c.relowner AS owner FROM pg_partition_tree(tree.oid) t
+                    JOIN pg_class c ON c.oid = t.relid WHERE c.relowner <> {owner_name}::regrole LOOP
+            IF NOT pg_has_role(part.owner, {owner_bare}, 'MEMBER') THEN
+                EXECUTE format('GRANT {owner} TO %s', part.owner::regrole);
+            END IF;
+            EXECUTE format('ALTER TABLE %s OWNER TO {owner}', part.name);
+        END LOOP;
+        FOR part IN SELECT DISTINCT k.confrelid::regclass AS name FROM pg_partition_tree(tree.oid) t
+                    JOIN pg_constraint k ON k.conrelid = t.relid AND k.contype = 'f' AND k.conparentid = 0
+                    WHERE k.confrelid NOT IN (SELECT relid FROM pg_partition_tree(tree.oid)) LOOP
+            EXECUTE format('GRANT REFERENCES ON %s TO {role}', part.name);
+        END LOOP;
+        FOR part IN SELECT DISTINCT k.conrelid::regclass AS name FROM pg_constraint k
+                    JOIN jsonb_array_elements_text(tree.children) c (name) ON k.conrelid = to_regclass(c.name)
+                    WHERE k.contype = 'f' AND k.confrelid = tree.oid LOOP
+            EXECUTE format('GRANT INSERT ON %s TO {role}', part.name);
+        END LOOP;
     END LOOP;
 END $do$;
 """
@@ -171,6 +209,7 @@ def grants_script(catalog: Catalog, role: str) -> str:
         _CONNECT.format(**inside),
         *(f"GRANT USAGE ON SCHEMA {_name(schema)} TO {names['role']};\n" for schema in schemas(catalog)),
         *_tree(catalog, names, inside),
+        *_divided(catalog, names | inside),
         _SCHEMA_WHY,
         _SCHEMA.format(**names),
         "\n-- To find, lock and delete what is due; to read what decides.\n",
@@ -196,6 +235,22 @@ def _tree(catalog: Catalog, names: dict[str, str], inside: dict[str, str]) -> It
     yield _TREE.format(**tree)
     yield _REFERRED_WHY
     yield _REFERRED.format(**tree)
+
+
+def _divided(catalog: Catalog, names: dict[str, str]) -> Iterator[str]:
+    """The rights on ordinary tables that time alone may divide; whether it does the server says."""
+    tables = [
+        {
+            "name": _table(each.table),
+            "clock": column_of(each.clock),
+            "children": [_table(child.table) for child in each.children],
+        }
+        for each in catalog.tables
+        if each.by_partition
+    ]
+    if tables:
+        yield _DIVIDED_WHY.format(owner=names["owner"])
+        yield _DIVIDED.format(**names | {"tables": f"{_text(json.dumps(tables, ensure_ascii=False))}::jsonb"})
 
 
 def _views(catalog: Catalog, inside: dict[str, str]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from psycopg import sql
 
+from lifecycle.catalog.clocks import column_of
 from lifecycle.catalog.models import Accounts, Catalog, Dataset, Messages, Records
 from lifecycle.policy.decide import horizon
 from lifecycle.policy.models import Category, Policy, Tier, Trigger
@@ -152,5 +153,5 @@ def _columns(catalog: Catalog) -> Iterator[tuple[str, str]]:
     if not catalog.has_messages:
         return
     messages = catalog.messages
-    for column in (messages.clock, messages.subject, messages.record, messages.group, messages.tier):
+    for column in (column_of(messages.clock), messages.subject, messages.record, messages.group, messages.tier):
         yield messages.table, column

@@ -15,7 +15,10 @@ _IS_UUID = sql.Literal("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _TYPED: dict[Ids, sql.Composable] = {
     "uuid": sql.SQL("CASE WHEN lower(btrim(x.target)) ~ {} THEN lower(btrim(x.target))::uuid END").format(_IS_UUID),
     "text": sql.SQL("unnest(ARRAY[btrim(x.target), lower(btrim(x.target)), upper(btrim(x.target))])"),
-    "bigint": sql.SQL("CASE WHEN btrim(x.target) ~ '^-?[0-9]{1,18}$' THEN btrim(x.target)::bigint END"),
+    "bigint": sql.SQL(
+        "CASE WHEN btrim(x.target) ~ '^-?[0-9]{1,19}$' THEN CASE WHEN btrim(x.target)::numeric BETWEEN"
+        " -9223372036854775808 AND 9223372036854775807 THEN btrim(x.target)::bigint END END"
+    ),
 }
 
 
@@ -61,9 +64,10 @@ def found_in(query: sql.Composable, ids: Ids, theirs: Ids = "uuid") -> sql.Compo
         return sql.SQL("(SELECT z.id::text FROM {} z(id))").format(query)
     if theirs == "uuid":
         return None
-    return sql.SQL("(SELECT CASE WHEN z.id ~ '^(0|-?[1-9][0-9]{{0,17}})$' THEN z.id::bigint END FROM {} z(id))").format(
-        query
-    )
+    return sql.SQL(
+        "(SELECT CASE WHEN z.id ~ '^(0|-?[1-9][0-9]{{0,18}})$' THEN CASE WHEN z.id::numeric BETWEEN"
+        " -9223372036854775808 AND 9223372036854775807 THEN z.id::bigint END END FROM {} z(id))"
+    ).format(query)
 
 
 def folded(column: sql.Composable, ids: Ids) -> sql.Composable:

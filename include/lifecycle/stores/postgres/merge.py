@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
+import psycopg
 from psycopg import sql
 
-from lifecycle.catalog.models import Messages
+from lifecycle.catalog.models import Messages, Records
 from lifecycle.errors import VerificationError
 from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.clone import (
     Clone,
     begin_clone,
@@ -31,7 +34,8 @@ from lifecycle.stores.postgres.swap import (
     refuse_uncarriable,
     tables_to_lock,
 )
-from lifecycle.stores.postgres.tree import Partition, partitions_of
+from lifecycle.stores.postgres.timed import leaves_of
+from lifecycle.stores.postgres.tree import Partition
 
 PATIENCE_SECONDS = 10.0
 
@@ -59,8 +63,8 @@ def rows_in(conn: Connection, leaves: Sequence[Partition]) -> int:
 
 def merge(
     conn: Connection,
-    dataset: Messages,
-    tier: Tier,
+    dataset: Messages | Records,
+    tier: Tier | None,
     parts: Sequence[Partition],
     span: tuple[datetime, datetime],
     name: str,
@@ -77,9 +81,9 @@ def merge(
         NameTakenError: a table has the name already.
         psycopg.errors.LockNotAvailable: there was no free moment.
     """
-    with conn.transaction():
+    with conn.transaction(), _fitting(parts, name):
         keep_still(conn, *parts)
-        present = set(partitions_of(conn, dataset, tier, within=span))
+        present = set(leaves_of(conn, dataset, tier, within=span))
         if not present.issuperset(parts):
             return None
         _refuse_unlike(conn, parts)
@@ -100,6 +104,16 @@ def merge(
             lambda: copied + _take_over(conn, dataset, parts, clone, span, name, default),
             patience=PATIENCE_SECONDS,
         )
+
+
+@contextmanager
+def _fitting(parts: Sequence[Partition], name: str) -> Iterator[None]:
+    """A partition beside them may end inside the unit of the clock at which the merged one would begin."""
+    try:
+        yield
+    except psycopg.errors.InvalidObjectDefinition:
+        schema = parts[-1].schema
+        raise NotSwappableError(f"{schema}.{name}", ["a partition beside it, which it would overlap"]) from None
 
 
 def _refuse_unlike(conn: Connection, parts: Sequence[Partition]) -> None:
@@ -127,7 +141,7 @@ def _count(conn: Connection, clone: Clone) -> int:
 
 def _take_over(
     conn: Connection,
-    dataset: Messages,
+    dataset: Messages | Records,
     parts: Sequence[Partition],
     clone: Clone,
     span: tuple[datetime, datetime],
@@ -135,10 +149,8 @@ def _take_over(
     default: Partition | None,
 ) -> int:
     """The locked part: rows of the span that came to the default partition, then the exchange. Returns how many."""
-    lower, upper = (sql.Literal(bound) for bound in span)
-    of_span = sql.SQL("m.{clock} >= {lower} AND m.{clock} < {upper}").format(
-        clock=sql.Identifier(dataset.clock), lower=lower, upper=upper
-    )
+    bounds = Bounds(dataset.clock)
+    of_span = bounds.inside(*span)
     strays = copy_rows(conn, clone, default.identifier, of_span) if default is not None else 0
     if default is not None and strays and deletes_are_published(conn, default):
         told = (
@@ -153,7 +165,7 @@ def _take_over(
         if gone != strays:
             raise VerificationError(f"{default.schema}.{default.name}: {strays} row(s) were copied, {gone} would go")
 
-    bound = sql.SQL("FOR VALUES FROM ({}) TO ({})").format(lower, upper).as_string(conn)
+    bound = sql.SQL("FOR VALUES FROM ({}) TO ({})").format(*map(bounds.write, span)).as_string(conn)
     exchange(conn, parts, clone, bound, name=name, meanwhile=empty_default)
     return strays
 

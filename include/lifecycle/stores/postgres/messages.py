@@ -12,8 +12,9 @@ from psycopg import sql
 
 from lifecycle.catalog.models import Catalog, Child, Messages
 from lifecycle.planning.units import Tally
+from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.connect import Connection
-from lifecycle.stores.postgres.fates import HOLDS, table
+from lifecycle.stores.postgres.fates import HOLDS, quarantined_subject, table
 from lifecycle.stores.postgres.ids import own
 
 Params = dict[str, Any]
@@ -48,12 +49,12 @@ def tallies(
     rows = conn.execute(
         sql.SQL(
             "SELECT c.relname, g.fate, g.n, g.objects, g.oldest FROM (SELECT m.tableoid AS leaf, {fate} AS fate,"
-            " count(*) AS n, count(m.{key}) AS objects, min(m.{clock}) AS oldest FROM {source} m WHERE {where}"
+            " count(*) AS n, count(m.{key}) AS objects, min({clock}) AS oldest FROM {source} m WHERE {where}"
             " GROUP BY 1, 2) g JOIN pg_class c ON c.oid = g.leaf ORDER BY 1, 2"
         ).format(
             fate=fate,
             key=sql.Identifier(dataset.objects.column),
-            clock=sql.Identifier(dataset.clock),
+            clock=ClockSql.of(dataset.clock, "m").instant,
             source=source,
             where=where,
         ),
@@ -78,11 +79,12 @@ def due_rows(
     only: sql.Composable,
 ) -> list[DueRow]:
     """The next due records of a leaf in key order, locked against change."""
+    clock = ClockSql.of(dataset.clock, "m")
     rows = conn.execute(
         sql.SQL(
-            "SELECT m.{record}, {fate}, m.{key}, m.{tier}, m.{clock} FROM {leaf} m"
+            "SELECT m.{record}, {fate}, m.{key}, m.{tier}, {clock} FROM {leaf} m"
             " WHERE (%(after)s::uuid IS NULL OR m.{record} > %(after)s)"
-            " AND {has} AND m.{clock} < %(as_of)s AND {due} AND {only} ORDER BY m.{record} LIMIT %(limit)s"
+            " AND {has} AND {arrived} AND {due} AND {only} ORDER BY m.{record} LIMIT %(limit)s"
             " FOR UPDATE OF m"
         ).format(
             record=sql.Identifier(dataset.record),
@@ -93,7 +95,8 @@ def due_rows(
             has=sql.SQL("m.{} IS NOT NULL" if objects_only else "m.{} IS NULL").format(
                 sql.Identifier(dataset.objects.column)
             ),
-            clock=sql.Identifier(dataset.clock),
+            clock=clock.instant,
+            arrived=clock.before(sql.SQL("%(as_of)s")),
             due=is_due(fate),
             only=only,
         ),
@@ -171,14 +174,14 @@ def publish_deidentified(
     return conn.execute(
         sql.SQL(
             "INSERT INTO {research} (tier, model, role, received_month, body_chars)"
-            " SELECT m.{tier}, m.{model}, m.{role}, date_trunc('month', m.{clock} AT TIME ZONE 'UTC')::date,"
+            " SELECT m.{tier}, m.{model}, m.{role}, date_trunc('month', {clock} AT TIME ZONE 'UTC')::date,"
             " coalesce(char_length(m.{body}), 0) FROM {leaf} m WHERE {going}"
         ).format(
             research=table(dataset.research.table),
             tier=sql.Identifier(dataset.tier),
             model=sql.Identifier(dataset.model),
             role=sql.Identifier(dataset.role),
-            clock=sql.Identifier(dataset.clock),
+            clock=ClockSql.of(dataset.clock, "m").instant,
             body=sql.Identifier(dataset.body),
             leaf=leaf,
             going=going,
@@ -196,7 +199,7 @@ def publish_deidentified_objects(
             "WITH staged AS (DELETE FROM lifecycle.research_staging WHERE record = ANY(%(records)s)"
             " RETURNING record, body_chars)"
             " INSERT INTO {research} (tier, model, role, received_month, body_chars)"
-            " SELECT m.{tier}, m.{model}, m.{role}, date_trunc('month', m.{clock} AT TIME ZONE 'UTC')::date,"
+            " SELECT m.{tier}, m.{model}, m.{role}, date_trunc('month', {clock} AT TIME ZONE 'UTC')::date,"
             " s.body_chars"
             " FROM {leaf} m JOIN staged s ON s.record = m.{record}"
         ).format(
@@ -204,7 +207,7 @@ def publish_deidentified_objects(
             tier=sql.Identifier(dataset.tier),
             model=sql.Identifier(dataset.model),
             role=sql.Identifier(dataset.role),
-            clock=sql.Identifier(dataset.clock),
+            clock=ClockSql.of(dataset.clock, "m").instant,
             leaf=leaf,
             record=sql.Identifier(dataset.record),
         ),
@@ -233,7 +236,7 @@ class Located:
     location: str
     tier: str
     clock: datetime
-    account: UUID
+    account: UUID | str | int
     conversation: UUID
 
 
@@ -241,18 +244,26 @@ def locate(conn: Connection, catalog: Catalog, record: UUID) -> Located | None:
     """Find a message in its table or in quarantine."""
     dataset = catalog.messages
     row = conn.execute(
-        sql.SQL("SELECT 'app', {}, {}, {}, {} FROM {} WHERE {} = %(id)s").format(
-            *(sql.Identifier(name) for name in (dataset.tier, dataset.clock, dataset.subject, dataset.group)),
+        sql.SQL("SELECT 'app', m.{}, {}, m.{}, m.{} FROM {} m WHERE m.{} = %(id)s").format(
+            sql.Identifier(dataset.tier),
+            ClockSql.of(dataset.clock, "m").instant,
+            *map(sql.Identifier, (dataset.subject, dataset.group)),
             table(dataset.table),
             sql.Identifier(dataset.record),
         )
         + sql.SQL(
-            " UNION ALL SELECT 'quarantine', tier, received_at, account_id, conversation_id"
-            " FROM lifecycle.quarantine WHERE message_id = %(id)s LIMIT 1"
-        ),
+            " UNION ALL SELECT 'quarantine', q.tier, q.received_at, {}, q.conversation_id"
+            " FROM lifecycle.quarantine q WHERE q.message_id = %(id)s LIMIT 1"
+        ).format(_as_subject(dataset)),
         {"id": record},
     ).fetchone()
     return None if row is None else Located(*row)
+
+
+def _as_subject(dataset: Messages) -> sql.Composable:
+    """The account of a row of lifecycle.quarantine, of the type that the messages have."""
+    column = sql.Identifier("q", quarantined_subject(dataset))
+    return sql.SQL("{}::bigint").format(column) if dataset.subject_ids == "bigint" else column
 
 
 def has_objects(conn: Connection, dataset: Messages, leaf: sql.Composable) -> bool:
@@ -274,11 +285,11 @@ def keys_named(
     found = conn.execute(
         sql.SQL(
             "SELECT m.{record}, m.{key} FROM unnest(%s::uuid[], %s::timestamptz[]) AS k (record, clock) JOIN {t} m"
-            " ON m.{record} = k.record AND m.{clock} = k.clock AND m.{tier} = %s"
+            " ON m.{record} = k.record AND {clock} = k.clock AND m.{tier} = %s"
         ).format(
             record=sql.Identifier(dataset.record),
             key=sql.Identifier(dataset.objects.column),
-            clock=sql.Identifier(dataset.clock),
+            clock=ClockSql.of(dataset.clock, "m").instant,
             tier=sql.Identifier(dataset.tier),
             t=table(dataset.table),
         ),

@@ -6,18 +6,21 @@ import logging
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
+import psycopg
 from psycopg import sql
 
-from lifecycle.catalog.models import Messages
+from lifecycle.catalog.models import Messages, Records
 from lifecycle.errors import PreconditionError, VerificationError
 from lifecycle.planning.spans import free_spans, start_of
 from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.clone import columns_of
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import EXCLUSIVE, QUIET, at_a_free_moment
 from lifecycle.stores.postgres.published import deletes_are_published
 from lifecycle.stores.postgres.references import Carried, can_be_carried, carry_away, carry_back, incoming
-from lifecycle.stores.postgres.tree import Branch, Partition, partitions_of, tier_tree
+from lifecycle.stores.postgres.timed import leaves_of, tree_of
+from lifecycle.stores.postgres.tree import Branch, Partition, partitions_of
 
 __all__ = ["NameTakenError", "Partition", "create_ahead", "drain_default", "partitions_of", "vacuum"]
 
@@ -38,15 +41,15 @@ class NameTakenError(PreconditionError):
         )
 
 
-def create_ahead(conn: Connection, dataset: Messages, tier: Tier, as_of: datetime) -> int:
+def create_ahead(conn: Connection, dataset: Messages | Records, tier: Tier | None, as_of: datetime) -> int:
     """Create the partitions of today and of the days to come, so that no insert has to land in the default.
 
     A day of which other partitions cover a part already is left to them and to `drain_default`.
     """
-    tree = tier_tree(conn, dataset, tier)
-    if not isinstance(tree, Branch):
+    tree = tree_of(conn, dataset, tier)
+    if not isinstance(tree, Branch) or dataset.create_ahead is None:
         return 0
-    today = as_of.date()
+    today = Bounds(dataset.clock).today(as_of)
     days = [today + DAY * n for n in range(dataset.create_ahead.longest().days + 1)]
     taken = [(leaf.lower, leaf.upper) for leaf in tree.leaves() if not leaf.default]
     made = 0
@@ -58,13 +61,13 @@ def create_ahead(conn: Connection, dataset: Messages, tier: Tier, as_of: datetim
     return made
 
 
-def drain_default(conn: Connection, dataset: Messages, tier: Tier) -> int:
+def drain_default(conn: Connection, dataset: Messages | Records, tier: Tier | None) -> int:
     """Move the rows of a tier's default partitions to partitions of their days (hard case 12).
 
     Returns:
         the number of rows moved. One transaction per day, so that a kill loses nothing and a rerun goes on.
     """
-    tree = tier_tree(conn, dataset, tier)
+    tree = tree_of(conn, dataset, tier)
     if not isinstance(tree, Branch):
         return 0
     moved = 0
@@ -87,7 +90,7 @@ def drain_default(conn: Connection, dataset: Messages, tier: Tier) -> int:
     return moved
 
 
-def _hindrance(conn: Connection, dataset: Messages, branch: Branch, default: Partition) -> str | None:
+def _hindrance(conn: Connection, dataset: Messages | Records, branch: Branch, default: Partition) -> str | None:
     """Why rows cannot leave a default partition for one of their day."""
     if not _takes_days(branch):
         return "the partitions beside it are partitioned themselves, and whoever makes those has not made theirs"
@@ -98,16 +101,19 @@ def _hindrance(conn: Connection, dataset: Messages, branch: Branch, default: Par
     return None
 
 
-def _days_in(conn: Connection, dataset: Messages, default: Partition) -> list[date]:
+def _days_in(conn: Connection, dataset: Messages | Records, default: Partition) -> list[date]:
     rows = conn.execute(
-        sql.SQL("SELECT DISTINCT ({} AT TIME ZONE 'UTC')::date FROM {} ORDER BY 1").format(
-            sql.Identifier(dataset.clock), default.identifier
+        sql.SQL("SELECT DISTINCT {day} FROM {default} m WHERE {day} >= {first} AND {day} < {last} ORDER BY 1").format(
+            day=Bounds(dataset.clock).day(),
+            default=default.identifier,
+            first=sql.Literal(date.min),
+            last=sql.Literal(date.max - DAY),
         )
     ).fetchall()
     return [day for (day,) in rows]
 
 
-def _drain_day(conn: Connection, dataset: Messages, tier: Tier, branch: Branch, day: date) -> int:
+def _drain_day(conn: Connection, dataset: Messages | Records, tier: Tier | None, branch: Branch, day: date) -> int:
     taken = [(child.lower, child.upper) for child in branch.children if not child.default]
     spans = free_spans(
         max(start_of(day), branch.lower or start_of(day)),
@@ -151,12 +157,13 @@ def _name_of(branch: Branch, lower: datetime, upper: datetime) -> str:
 
 
 def adopt(
-    conn: Connection, dataset: Messages, tier: Tier, branch: Branch, span: tuple[datetime, datetime]
+    conn: Connection, dataset: Messages | Records, tier: Tier | None, branch: Branch, span: tuple[datetime, datetime]
 ) -> int | None:
     """Give a span a partition, and move there what the default partition holds of it.
 
     Returns:
-        how many rows were moved; None when another run was quicker, or where rows of the default partition must stay.
+        how many rows were moved; None when another run was quicker, where rows of the default partition must stay, and
+        where a partition beside it ends inside the unit of the clock at which this one would begin.
 
     Raises:
         NameTakenError: a table outside the tree has its name.
@@ -180,17 +187,22 @@ def adopt(
             _cut(conn, dataset, default, partition, moved)
         conn.execute(
             sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-                branch.identifier, partition.identifier, sql.Literal(lower), sql.Literal(upper)
+                branch.identifier, partition.identifier, *map(Bounds(dataset.clock).write, span)
             )
         )
         carry_back(conn, carried)
         return moved
 
-    with conn.transaction():
-        return at_a_free_moment(conn, tables, attach)
+    try:
+        with conn.transaction():
+            return at_a_free_moment(conn, tables, attach)
+    except psycopg.errors.InvalidObjectDefinition:
+        # Identifiers of one millisecond: whoever made the next partition ended it at another one than we would.
+        log.warning("%s.%s: %s would overlap a partition beside it", branch.schema, branch.name, partition.name)
+        return None
 
 
-def _must_stay(conn: Connection, dataset: Messages, default: Partition | None, partition: Partition) -> bool:
+def _must_stay(conn: Connection, dataset: Messages | Records, default: Partition | None, partition: Partition) -> bool:
     """Whether rows of a span stay in the default partition until they are due: a move would be told as a deletion."""
     if default is None:
         return False
@@ -211,9 +223,9 @@ def _must_stay(conn: Connection, dataset: Messages, default: Partition | None, p
     return True
 
 
-def _is_free(conn: Connection, dataset: Messages, tier: Tier, span: tuple[datetime, datetime]) -> bool:
+def _is_free(conn: Connection, dataset: Messages | Records, tier: Tier | None, span: tuple[datetime, datetime]) -> bool:
     """Whether still nothing covers a span: a merge or another run may have come first."""
-    leaves = partitions_of(conn, dataset, tier, within=span)
+    leaves = leaves_of(conn, dataset, tier, within=span)
     return free_spans(*span, [(leaf.lower, leaf.upper) for leaf in leaves if not leaf.default]) == [span]
 
 
@@ -233,13 +245,11 @@ def _create(conn: Connection, branch: Branch, partition: Partition) -> None:
     conn.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(partition.identifier, sql.Identifier(owner)))
 
 
-def _span(dataset: Messages, partition: Partition) -> sql.Composed:
-    return sql.SQL("m.{clock} >= {lower} AND m.{clock} < {upper}").format(
-        clock=sql.Identifier(dataset.clock), lower=sql.Literal(partition.lower), upper=sql.Literal(partition.upper)
-    )
+def _span(dataset: Messages | Records, partition: Partition) -> sql.Composable:
+    return Bounds(dataset.clock).inside(partition.lower, partition.upper)
 
 
-def _copy(conn: Connection, dataset: Messages, default: Partition, partition: Partition) -> int:
+def _copy(conn: Connection, dataset: Messages | Records, default: Partition, partition: Partition) -> int:
     """Rows go by the names of their columns, which may be in another order in each partition."""
     oid = one(conn, "SELECT to_regclass(%s)::oid", (partition.identifier.as_string(conn),))
     columns = columns_of(conn, oid)
@@ -250,7 +260,7 @@ def _copy(conn: Connection, dataset: Messages, default: Partition, partition: Pa
     ).rowcount
 
 
-def _cut(conn: Connection, dataset: Messages, default: Partition, partition: Partition, copied: int) -> None:
+def _cut(conn: Connection, dataset: Messages | Records, default: Partition, partition: Partition, copied: int) -> None:
     gone = conn.execute(
         sql.SQL("DELETE FROM {} m WHERE {}").format(default.identifier, _span(dataset, partition))
     ).rowcount

@@ -111,7 +111,7 @@ def messages_source(pair: Pair, dataset: Messages, tier: Tier | None) -> Source:
         if tier
         else sql.SQL("{} <> ALL ({})").format(column, sql.Literal([each.value for each in Tier]))
     )
-    wanted = (dataset.record, dataset.clock, dataset.subject, dataset.group)
+    wanted = (dataset.record, column_of(dataset.clock), dataset.subject, dataset.group)
     return Source(
         pair,
         dataset.id,
@@ -151,19 +151,19 @@ def records_source(pair: Pair, dataset: Records | Accounts) -> Source:
 def named(source: Source) -> Iterator[tuple[Trigger, sql.Composable, sql.Composable]]:
     """Trigger by trigger: the column that exceptions name, and a query for what they name there."""
     of, pair = source.columns, source.pair
-    scopes = {"account": of.subject, "conversation": of.group, "message": of.record}
     for trigger, ledger in ((Trigger.HOLD, "legal_holds"), (Trigger.ERASURE, "erasure_requests")):
         if _ruled(source, trigger):
-            for scope, column in scopes.items():
+            for scope, column, ids in of.scoped:
                 if column is not None:
-                    yield trigger, column, named_ids(table(f"lifecycle.{ledger}"), scope, TRUE, of.ids)
+                    yield trigger, column, named_ids(table(f"lifecycle.{ledger}"), scope, TRUE, ids)
     others: list[tuple[Trigger, sql.Composable, sql.Composable, Ids]] = []
     if _ruled(source, Trigger.HOLD) and of.group is None and of.record is not None and pair.new_catalog.has_messages:
         others.append((Trigger.HOLD, of.record, _of_held_conversations(pair.new_catalog), "uuid"))
     for catalog in _catalogs(pair):
         others += _from_tables(source, catalog)
     for trigger, column, keys, theirs in others:
-        found = found_in(sql.SQL("({})").format(keys), of.ids, theirs)
+        ids = of.subject_ids if trigger in (Trigger.CASE, Trigger.AGREEMENT) else of.ids
+        found = found_in(sql.SQL("({})").format(keys), ids, theirs)
         if found is not None:
             yield trigger, column, found
 
@@ -182,10 +182,10 @@ def _from_tables(source: Source, catalog: Catalog) -> Iterator[tuple[Trigger, sq
         given = catalog.consents
         yield Trigger.CONSENT, of.group, _open(given, given.withdrawn, of.ids), given.ids
     if asked(Trigger.CASE):
-        yield Trigger.CASE, of.subject, _open(catalog.cases, catalog.cases.closed, of.ids), catalog.cases.ids
+        yield Trigger.CASE, of.subject, _open(catalog.cases, catalog.cases.closed, of.subject_ids), catalog.cases.ids
     if asked(Trigger.AGREEMENT):
         terms = catalog.agreements
-        yield Trigger.AGREEMENT, of.subject, _open(terms, terms.effective_to, of.ids), terms.ids
+        yield Trigger.AGREEMENT, of.subject, _open(terms, terms.effective_to, of.subject_ids), terms.ids
 
 
 def _catalogs(pair: Pair) -> tuple[Catalog, ...]:

@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from lifecycle.catalog.models import Catalog, Messages
 from lifecycle.policy.models import Policy, Tier, Trigger
+from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import quarantine_fate, table
 from lifecycle.stores.postgres.ids import own
@@ -30,7 +31,7 @@ class Candidate:
 
     record: UUID
     conversation: UUID
-    account: UUID
+    account: UUID | str | int
     tier: str
     clock: datetime
     object_key: str | None
@@ -45,7 +46,7 @@ class Entry:
 
     message_id: UUID
     conversation_id: UUID
-    account_id: UUID
+    account_id: UUID | None
     tier: str
     received_at: datetime
     prefix: str
@@ -84,7 +85,7 @@ def _children(dataset: Messages) -> sql.Composable:
 def _select(catalog: Catalog, fate: sql.Composable) -> sql.Composable:
     dataset, flags = catalog.messages, catalog.flags
     return sql.SQL(
-        "SELECT m.{record}, m.{group}, m.{subject}, m.{tier}, m.{clock}, m.{key}, {fate},"
+        "SELECT m.{record}, m.{group}, m.{subject}, m.{tier}, {clock}, m.{key}, {fate},"
         " (SELECT min(f.{flagged_at}) FROM {flags} f WHERE f.{flag} = m.{record}), row_to_json(m), {children}"
         " FROM {t} m"
     ).format(
@@ -92,7 +93,7 @@ def _select(catalog: Catalog, fate: sql.Composable) -> sql.Composable:
         group=sql.Identifier(dataset.group),
         subject=sql.Identifier(dataset.subject),
         tier=sql.Identifier(dataset.tier),
-        clock=sql.Identifier(dataset.clock),
+        clock=ClockSql.of(dataset.clock, "m").instant,
         key=sql.Identifier(dataset.objects.column),
         fate=fate,
         flagged_at=sql.Identifier(flags.flagged),
@@ -105,10 +106,13 @@ def _select(catalog: Catalog, fate: sql.Composable) -> sql.Composable:
 
 def of_day(dataset: Messages, tier: Tier) -> sql.Composable:
     """Narrows messages m to one tier and receipt day (parameter ``day``), so that one partition is read."""
-    return sql.SQL(
-        "m.{tier} = {name} AND m.{clock} >= %(day)s::date::timestamp AT TIME ZONE 'UTC'"
-        " AND m.{clock} < (%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC'"
-    ).format(tier=sql.Identifier(dataset.tier), name=sql.Literal(tier.value), clock=sql.Identifier(dataset.clock))
+    clock = ClockSql.of(dataset.clock, "m")
+    return sql.SQL("m.{tier} = {name} AND {since} AND {before}").format(
+        tier=sql.Identifier(dataset.tier),
+        name=sql.Literal(tier.value),
+        since=clock.since(sql.SQL("(%(day)s::date::timestamp AT TIME ZONE 'UTC')")),
+        before=clock.before(sql.SQL("((%(day)s::date + 1)::timestamp AT TIME ZONE 'UTC')")),
+    )
 
 
 def _is_quarantine(fate: sql.Composable) -> sql.Composable:
@@ -192,9 +196,10 @@ def remove(conn: Connection, dataset: Messages, tier: Tier, day: date, records: 
 def enter(conn: Connection, moved: Sequence[Mapping[str, Any]], at: datetime) -> None:
     with conn.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO lifecycle.quarantine (message_id, conversation_id, account_id, tier, received_at,"
+            "INSERT INTO lifecycle.quarantine (message_id, conversation_id, account_id, account, tier, received_at,"
             " quarantined_at, prefix, record_sha256, object_sha256) VALUES (%(message_id)s, %(conversation_id)s,"
-            " %(account_id)s, %(tier)s, %(received_at)s, %(at)s, %(prefix)s, %(record_sha256)s, %(object_sha256)s)"
+            " %(account_id)s, %(account)s, %(tier)s, %(received_at)s, %(at)s, %(prefix)s, %(record_sha256)s,"
+            " %(object_sha256)s)"
             " ON CONFLICT (message_id) DO NOTHING",
             [dict(row) | {"at": at} for row in moved],
         )
@@ -289,8 +294,8 @@ def is_back(conn: Connection, catalog: Catalog, entry: Entry) -> bool:
     """Whether the message's row stands in its table again."""
     dataset = catalog.messages
     found = conn.execute(
-        sql.SQL("SELECT 1 FROM {} WHERE {} = %s AND {} = %s").format(
-            table(dataset.table), sql.Identifier(dataset.record), sql.Identifier(dataset.clock)
+        sql.SQL("SELECT 1 FROM {} m WHERE m.{} = %s AND {} = %s").format(
+            table(dataset.table), sql.Identifier(dataset.record), ClockSql.of(dataset.clock, "m").instant
         ),
         (entry.message_id, entry.received_at),
     ).fetchone()

@@ -23,12 +23,14 @@ from lifecycle.stores.postgres.tree import Partition
 
 log = logging.getLogger(__name__)
 # The triggers of a foreign key on what it refers to are found by index, however many constraints there are. Up to
-# PostgreSQL 14 a partitioned table has none, and those of its partitions belong to constraints made from the key's own.
+# PostgreSQL 14 a partitioned table has none, and those of its partitions belong to constraints made from the key's own:
+# so one of its partitions is asked.
 _INCOMING = """
 WITH RECURSIVE up AS (
     SELECT k.oid, k.conparentid FROM pg_constraint k WHERE k.contype = 'f' AND k.oid IN (
         SELECT t.tgconstraint FROM (SELECT %(target)s::regclass AS relid UNION SELECT p.relid
-            FROM pg_partition_ancestors(%(target)s::regclass) p) r
+            FROM pg_partition_ancestors(%(target)s::regclass) p UNION (SELECT t.relid
+            FROM pg_partition_tree(%(target)s::regclass) t WHERE t.isleaf LIMIT 1)) r
         JOIN pg_trigger t ON t.tgrelid = r.relid WHERE t.tgisinternal AND t.tgconstraint <> 0)
     UNION SELECT k.oid, k.conparentid FROM up JOIN pg_constraint k ON k.oid = up.conparentid)
 SELECT k.conname, n.nspname, c.relname, f.oid::regclass::text, k.confdeltype::text, k.confrelid = %(target)s::regclass,
@@ -69,6 +71,7 @@ SELECT NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = %(target)s::regcla
         (SELECT FROM pg_constraint k WHERE k.oid = t.tgconstraint AND k.contype <> 't')))
 AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.confrelid = %(target)s::regclass AND k.contype = 'f')
 AND NOT EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = %(target)s::regclass)
+AND has_table_privilege(%(target)s::regclass, 'INSERT')
 """
 _ACTS = {"c": "ON DELETE CASCADE", "n": "ON DELETE SET NULL", "d": "ON DELETE SET DEFAULT"}
 
@@ -204,6 +207,17 @@ def strangers(
     ] + [each for each in to_children if each.table not in children]
 
 
+def strangers_to_leaf(conn: Connection, dataset: Records, leaf: Partition) -> list[Reference]:
+    """Foreign keys to a partition of an ordinary table, or to the table, other than those of its children to its key:
+    where there is one, rows go one by one, and what it forbids or does is met row by row."""
+    keys = {child.table: (child.key, child.parent_key or dataset.referred_key) for child in dataset.children}
+    return [
+        each
+        for each in incoming(conn, leaf.schema, leaf.name)
+        if each.direct or each.table not in keys or not _belongs(each, *keys[each.table])
+    ]
+
+
 def warn_of_strangers(conn: Connection, catalog: Catalog) -> None:
     """Say at planning time what units of messages will be refused for."""
     found = strangers(conn, catalog, incoming(conn, *catalog.messages.table.split(".", 1)))
@@ -273,7 +287,7 @@ class Carried:
 
 
 def can_be_carried(conn: Connection, reference: Reference) -> bool:
-    """Whether rows can be taken out and put back unnoticed: there is no trigger, no rule, no foreign key to them."""
+    """Whether rows can be taken out and put back unnoticed: we may, and no trigger, rule or key would act."""
     return bool(one(conn, _SIMPLE.encode(), {"target": reference.identifier.as_string(conn)}))
 
 

@@ -120,6 +120,10 @@ CREATE TABLE IF NOT EXISTS lifecycle.quarantine (
 CREATE INDEX IF NOT EXISTS quarantine_received ON lifecycle.quarantine (tier, received_at);
 CREATE INDEX IF NOT EXISTS quarantine_account ON lifecycle.quarantine (account_id);
 CREATE INDEX IF NOT EXISTS quarantine_conversation ON lifecycle.quarantine (conversation_id);
+-- Of accounts that are no uuids (subject_ids), the id as text, instead of account_id.
+ALTER TABLE lifecycle.quarantine ADD COLUMN IF NOT EXISTS account text;
+ALTER TABLE lifecycle.quarantine ALTER COLUMN account_id DROP NOT NULL;
+CREATE INDEX IF NOT EXISTS quarantine_other_account ON lifecycle.quarantine (account) WHERE account IS NOT NULL;
 
 -- Verdict of each validation of a run, for the console and the certificate. Counts only.
 CREATE TABLE IF NOT EXISTS lifecycle.validations (

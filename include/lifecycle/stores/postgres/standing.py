@@ -161,8 +161,8 @@ def _next_agreed(conn: Connection, source: Source, params: dict[str, Any]) -> da
         deadline=source.deadline,
         relation=source.relation,
         which=source.which,
-        subject=own(source.columns.subject, source.columns.ids),
-        party=other(sql.SQL("p.id"), source.columns.ids),
+        subject=own(source.columns.subject, source.columns.subject_ids),
+        party=other(sql.SQL("p.id"), source.columns.subject_ids),
         young=source.columns.at.since(BOUND),
         arrived=source.columns.at.before(AS_OF),
         bare=source.columns.at.bare,
@@ -248,7 +248,7 @@ def _ended_keepers(source: Source) -> list[sql.Composable]:
     found: list[sql.Composable] = [last_release]
     if source.rule_of(Trigger.CASE) is not None:
         cases = catalog.cases
-        found.append(_last_end(cases, columns.subject, sql.Identifier("x", cases.closed), columns.ids))
+        found.append(_last_end(cases, columns.subject, sql.Identifier("x", cases.closed), columns.subject_ids))
     return found
 
 
@@ -273,7 +273,7 @@ def _ended_others(source: Source) -> list[sql.Composable]:
                 sql.Identifier(terms.category), sql.Literal(source.category.value)
             )
             changed = sql.Identifier("x", change)
-            found.append(_last_end(terms, columns.subject, changed, columns.ids, of_category))
+            found.append(_last_end(terms, columns.subject, changed, columns.subject_ids, of_category))
     return found
 
 

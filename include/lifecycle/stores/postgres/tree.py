@@ -7,16 +7,18 @@ partitions in ways of their own. What cannot be disposed of partition by partiti
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Messages
+from lifecycle.catalog.clocks import column_of
+from lifecycle.catalog.models import Messages, Records
 from lifecycle.errors import PreconditionError
 from lifecycle.planning.spans import span_label
 from lifecycle.policy.models import Tier
+from lifecycle.stores.postgres.bounds import Bounds, Ends, Mark
 from lifecycle.stores.postgres.connect import Connection
 
 DEFAULT_BOUND = "DEFAULT"
@@ -25,8 +27,7 @@ _LIST = re.compile(r"FOR VALUES IN \((.*)\)", re.DOTALL)
 _TEXT = re.compile(r"'((?:[^']|'')*)'")
 _ITEM = re.compile(r"\s*(?:'(?:[^']|'')*'|[^',]+)\s*(?:,|$)")
 # A span of the clock, half-open.
-Within = tuple[datetime, datetime]
-_ENDLESS = ("MINVALUE", "MAXVALUE", "'-infinity'", "'infinity'")
+Within = tuple[Mark, Mark]
 # Bounds hold no columns. With the partition's oid, PostgreSQL would open every partition: lock it, and remember it.
 _NODE = sql.SQL(
     "n.nspname, c.relname, c.relkind::text, pg_get_expr(c.relpartbound, 0), p.partstrat::text,"
@@ -60,15 +61,29 @@ class UnsupportedPartitioningError(PreconditionError):
 
 @dataclass(frozen=True)
 class Partition:
-    """A leaf of the messages tree. Bounds are None where there is no end, and both in a tier's default partition."""
+    """A leaf of the messages tree. Bounds are None where there is no end, and both in a tier's default partition.
+
+    ``lower``, ``upper``: marks (see `bounds`). ``instants``: what its rows' instants lie between, where marks are none.
+    """
 
     schema: str
     name: str
     parent: str
-    lower: datetime | None
-    upper: datetime | None
+    lower: Mark | None
+    upper: Mark | None
     default: bool = False
     parent_schema: str | None = None
+    instants: Ends | None = None
+
+    @property
+    def earliest(self) -> datetime | None:
+        """No row is of an earlier instant; None where there is no end."""
+        return self.lower if self.instants is None else self.instants[0]
+
+    @property
+    def latest(self) -> datetime | None:
+        """No row is of this instant or a later one; None where there is no end."""
+        return self.upper if self.instants is None else self.instants[1]
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -98,8 +113,8 @@ class Branch:
 
     schema: str
     name: str
-    lower: datetime | None
-    upper: datetime | None
+    lower: Mark | None
+    upper: Mark | None
     children: tuple[Partition | Branch, ...]
     default: bool = False
 
@@ -168,6 +183,23 @@ def partitions_of(conn: Connection, dataset: Messages, tier: Tier, within: Withi
     if found is None:
         return []
     return sorted(found.leaves() if isinstance(found, Branch) else [found], key=_clock_order)
+
+
+def time_tree(conn: Connection, dataset: Records, within: Within | None = None) -> Branch | None:
+    """A table that nothing but its clock divides, at any depth; None for one that is not partitioned.
+
+    Args:
+        within: see `tier_tree`.
+
+    Raises:
+        UnsupportedPartitioningError: something else divides it, at some level.
+    """
+    schema, name = dataset.table.split(".", 1)
+    root = _read(conn, _ROOT, {"schema": schema, "name": name})
+    if not root or root[0].strategy is None:
+        return None
+    found = _grow(conn, dataset, root[0], within)
+    return found if isinstance(found, Branch) else None
 
 
 def tier_root(conn: Connection, dataset: Messages, tier: Tier) -> sql.Identifier | None:
@@ -263,47 +295,58 @@ def _value(item: str) -> str | None:
     return found.group(1).replace("''", "'") if found else (None if item == "NULL" else item)
 
 
-def _grow(conn: Connection, dataset: Messages, node: _Node, within: Within | None) -> Branch | Partition:
+def _grow(conn: Connection, dataset: Messages | Records, node: _Node, within: Within | None) -> Branch | Partition:
     """The tree below a tier's node, each partition with the span that reaches it."""
     schema, name = dataset.table.split(".", 1)
+    bounds = Bounds(dataset.clock)
     if node.strategy is None:
         below = []
     else:
-        below = _below(conn, node) if within is None else list(_overlapping(conn, node, within))
+        below = _below(conn, node) if within is None else list(_overlapping(conn, bounds, node, within))
     children: dict[int, list[_Node]] = {}
     for each in below:
         if each.bound is not None:  # None: another shard dropped it while the catalogue was being read
             children.setdefault(each.parent, []).append(each)
     made = _make(dataset, node, (schema, name), (None, None), children, bare=True)
     _refuse_twins(made)
-    return made
+    ends = {end for leaf in _leaves(made) for end in (leaf.lower, leaf.upper) if end is not None}
+    instants = bounds.instants(conn, ends)
+    return made if instants is None else _with_instants(made, instants)
 
 
-def _overlapping(conn: Connection, node: _Node, within: Within) -> Iterator[_Node]:
+def _with_instants(made: Branch | Partition, known: Mapping[Mark, tuple[datetime, datetime]]) -> Branch | Partition:
+    if isinstance(made, Branch):
+        return replace(made, children=tuple(_with_instants(child, known) for child in made.children))
+    earliest = None if made.lower is None else known[made.lower][0]
+    latest = None if made.upper is None else known[made.upper][1]
+    return replace(made, instants=(earliest, latest))
+
+
+def _overlapping(conn: Connection, bounds: Bounds, node: _Node, within: Within) -> Iterator[_Node]:
     """Level by level, only where a span leads."""
     for child in _read(conn, _CHILDREN, {"parent": node.oid}):
-        if child.bound is None or (child.bound != DEFAULT_BOUND and not _overlaps(_range(child), within)):
+        if child.bound is None or (child.bound != DEFAULT_BOUND and not _overlaps(_range(bounds, child), within)):
             continue
         yield child
         if child.strategy is not None:
-            yield from _overlapping(conn, child, within)
+            yield from _overlapping(conn, bounds, child, within)
 
 
-def _overlaps(own: tuple[datetime | None, datetime | None], within: Within) -> bool:
+def _overlaps(own: Ends, within: Within) -> bool:
     return (own[0] is None or own[0] < within[1]) and (own[1] is None or own[1] > within[0])
 
 
 def _make(
-    dataset: Messages,
+    dataset: Messages | Records,
     node: _Node,
     parent: tuple[str, str],
-    within: tuple[datetime | None, datetime | None],
+    within: Ends,
     children: dict[int, list[_Node]],
     *,
     bare: bool = False,
 ) -> Branch | Partition:
     default = not bare and node.bound == DEFAULT_BOUND
-    lower, upper = within if bare or default else _narrow(within, _range(node))
+    lower, upper = within if bare or default else _narrow(within, _range(Bounds(dataset.clock), node))
     if node.strategy is None:
         if node.kind != "r":
             raise UnsupportedPartitioningError(
@@ -312,10 +355,10 @@ def _make(
                 "Detach it and dispose of its rows where they are",
             )
         return Partition(node.schema, node.name, parent[1], lower, upper, default, parent[0])
-    if node.strategy != "r" or list(node.keys) != [dataset.clock]:
+    if node.strategy != "r" or list(node.keys) != [column_of(dataset.clock)]:
         raise UnsupportedPartitioningError(
             node.shown,
-            f"it is partitioned by {_strategy(node)}, not by RANGE ({dataset.clock})",
+            f"it is partitioned by {_strategy(node)}, not by RANGE ({column_of(dataset.clock)})",
             "Below a tier every level has to divide time; partitions by anything else cannot fall due as a whole",
         )
     made = (
@@ -330,28 +373,21 @@ def _strategy(node: _Node) -> str:
     return f"{kind} ({', '.join(key or 'an expression' for key in node.keys)})"
 
 
-def _range(node: _Node) -> tuple[datetime | None, datetime | None]:
+def _range(bounds: Bounds, node: _Node) -> Ends:
     found = _RANGE.fullmatch(node.bound or "")
     try:
         if found is None:
             raise ValueError(node.bound)
-        return _instant(found.group(1)), _instant(found.group(2))
+        return bounds.read(found.group(1), upper=False), bounds.read(found.group(2), upper=True)
     except ValueError:
         raise UnsupportedPartitioningError(
-            node.shown, "its bounds are no instants", "Bounds have to be timestamps, dates, MINVALUE or MAXVALUE"
+            node.shown,
+            "its bounds are no times of its clock",
+            "Bounds have to be what the clock holds (a timestamp, a number, an identifier), MINVALUE or MAXVALUE",
         ) from None
 
 
-def _instant(text: str) -> datetime | None:
-    if text in _ENDLESS:
-        return None
-    found = datetime.fromisoformat(text.removeprefix("'").removesuffix("'"))
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-
-
-def _narrow(
-    within: tuple[datetime | None, datetime | None], own: tuple[datetime | None, datetime | None]
-) -> tuple[datetime | None, datetime | None]:
+def _narrow(within: Ends, own: Ends) -> Ends:
     """What of its own span a partition can be reached with."""
     lowers = [bound for bound in (within[0], own[0]) if bound is not None]
     uppers = [bound for bound in (within[1], own[1]) if bound is not None]

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
+from lifecycle.catalog.models import Ids
 from lifecycle.policy.models import Category, Tier, Trigger
-from lifecycle.validation.fragments import TARGET_UUID, interval, relation
+from lifecycle.validation.fragments import TARGET_UUID, any_case, interval, relation, subject_of_quarantined
 from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.scene import Scene
 
@@ -222,34 +223,42 @@ def held_checks(scene: Scene, tier: Tier) -> Iterator[Check]:
     )
 
 
+def _as_named(column: sql.Composable, ids: Ids) -> sql.Composable:
+    return column if ids == "uuid" else any_case(column, "text")
+
+
 def holds_without_records(scene: Scene) -> Check:
     """An open hold on something of which nothing is left. Never there, gone before, or lost: somebody should look."""
-    dataset = scene.catalog.messages
+    dataset, ids = scene.catalog.messages, scene.catalog.messages.subject_ids
+    target = TARGET_UUID.format(alias=sql.Identifier("h"))
     return Check(
         "holds_without_records",
         Promise.HELD_STAYS,
         Severity.WARNING,
         "Every open hold on a message, conversation or account finds records of it",
         sql.SQL(
-            "SELECT 1 AS violation FROM lifecycle.legal_holds h, LATERAL (SELECT {target} AS target) t"
-            " WHERE (h.released_at IS NULL OR h.released_at > %(as_of)s) AND h.placed_at < %(settled)s"
-            " AND CASE h.scope"
+            "SELECT 1 AS violation FROM lifecycle.legal_holds h,"
+            " LATERAL (SELECT {target} AS target, {named} AS named) t"
+            " WHERE (h.released_at IS NULL OR h.released_at > %(as_of)s) AND h.placed_at < %(settled)s AND CASE h.scope"
             " WHEN 'message' THEN NOT EXISTS (SELECT FROM {messages} m WHERE m.{record} = t.target)"
             "  AND NOT EXISTS (SELECT FROM lifecycle.quarantine q WHERE q.message_id = t.target)"
             " WHEN 'conversation' THEN NOT EXISTS (SELECT FROM {messages} m WHERE m.{group} = t.target)"
             "  AND NOT EXISTS (SELECT FROM lifecycle.quarantine q WHERE q.conversation_id = t.target)"
-            " WHEN 'account' THEN NOT EXISTS (SELECT FROM {messages} m WHERE m.{subject} = t.target)"
-            "  AND NOT EXISTS (SELECT FROM lifecycle.quarantine q WHERE q.account_id = t.target)"
-            "  AND NOT EXISTS (SELECT FROM {accounts} a WHERE a.{account} = t.target)"
+            " WHEN 'account' THEN NOT EXISTS (SELECT FROM {messages} m WHERE {subject} = t.named)"
+            "  AND NOT EXISTS (SELECT FROM lifecycle.quarantine q WHERE {quarantined} = t.named)"
+            "  AND NOT EXISTS (SELECT FROM {accounts} a WHERE {account} = t.named)"
             " ELSE false END"
         ).format(
-            target=TARGET_UUID.format(alias=sql.Identifier("h")),
+            target=target,
             messages=relation(dataset.table),
             record=sql.Identifier(dataset.record),
             group=sql.Identifier(dataset.group),
-            subject=sql.Identifier(dataset.subject),
+            # Accounts that are no uuids are held in whatever case of letters; then no index finds them.
+            named=target if ids == "uuid" else sql.SQL("lower(btrim(h.target))"),
+            subject=_as_named(sql.Identifier("m", dataset.subject), ids),
+            quarantined=_as_named(subject_of_quarantined(dataset, "q").account, ids),
             accounts=relation(scene.catalog.accounts.table),
-            account=sql.Identifier(scene.catalog.accounts.key),
+            account=_as_named(sql.Identifier("a", scene.catalog.accounts.key), ids),
         ),
         scene.instants,
     )

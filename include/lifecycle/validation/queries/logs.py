@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Logs
+from lifecycle.catalog.models import Ids, Logs
 from lifecycle.policy.models import Rule, Tier, Trigger
 from lifecycle.validation.fragments import AT_AS_OF, AT_SETTLED, ends, ends_down, interval, subject_of_log
 from lifecycle.validation.models import Check, Promise, Severity
@@ -84,10 +84,15 @@ def _keeps(scene: Scene, dataset: Logs, tier: Tier | None, trigger: Trigger, at:
     above = scene.policy.precedence[: scene.policy.precedence.index(trigger)]
     found = [reasons.held(subject, at)] if Trigger.HOLD in above else []
     if Trigger.CASE in above and reasons.rule(Trigger.CASE, dataset.category, tier) is not None:
-        found.append(reasons.case_open(subject.account, at))
+        found.append(reasons.case_open(subject.account, at, _accounts(scene)))
     if any(name == dataset.id for name, _, _ in scene.awaiting):
-        found.append(scene.awaits(sql.SQL("l.clock"), dataset.id, None))
+        found.append(scene.awaits(sql.SQL("(l.clock AT TIME ZONE 'UTC')::date"), dataset.id, None))
     return sql.SQL("({})").format(sql.SQL(" OR ").join(found)) if found else sql.SQL("false")
+
+
+def _accounts(scene: Scene) -> Ids | None:
+    """What the accounts of lines are compared as: uuids, or else the text that was staged, which is in lower case."""
+    return "uuid" if scene.catalog.messages.subject_ids == "uuid" else None
 
 
 def _past(scene: Scene, dataset: Logs, rule: Rule, tier: Tier | None) -> sql.Composable:
@@ -98,7 +103,8 @@ def _past(scene: Scene, dataset: Logs, rule: Rule, tier: Tier | None) -> sql.Com
     default = interval(rule.period)
 
     def past_at(at: sql.Composable) -> sql.Composable:
-        agreed = scene.reasons.agreed(sql.SQL("l.account_id"), clock, dataset.category, at)
+        account = sql.SQL("l.account_id" if _accounts(scene) else "l.account")
+        agreed = scene.reasons.agreed(account, clock, dataset.category, at, _accounts(scene))
         return sql.SQL("{} < %(as_of)s").format(ends_down(clock, sql.SQL("coalesce({}, {})").format(agreed, default)))
 
     return sql.SQL("{} AND {}").format(past_at(AT_AS_OF), past_at(AT_SETTLED))

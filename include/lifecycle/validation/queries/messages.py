@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime
 
 from psycopg import sql
 
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
+from lifecycle.validation.clocks import day_of, perhaps_before, reading
 from lifecycle.validation.exceptions import as_read
 from lifecycle.validation.fragments import (
     AT_AS_OF,
     AT_SETTLED,
-    TARGET_UUID,
+    comparable,
     ends,
     ends_down,
     interval,
+    is_asked_for,
     subject_of,
 )
 from lifecycle.validation.models import Check, Promise, Severity
@@ -50,11 +52,11 @@ def _stays(scene: Scene, tier: Tier | None, trigger: Trigger, at: sql.Composable
     kept = scene.reasons.above(trigger, CATEGORY, tier, subject_of(messages, "m"), at)
     if not scene.awaiting:
         return kept
-    waits = scene.awaits(sql.Identifier("m", messages.clock), messages.id, tier.value if tier else None)
+    waits = scene.awaits(day_of(messages.clock, "m"), messages.id, tier.value if tier else None)
     return sql.SQL("({} OR {})").format(kept, waits)
 
 
-def _bound(rule: Rule, scene: Scene) -> Any:
+def _bound(rule: Rule, scene: Scene) -> datetime:
     """No row whose clock is later than this can be past the rule's deadline: lets the planner prune partitions."""
     if rule.period is None:
         raise ValueError(f"rule {rule.id} has no period of its own")
@@ -78,10 +80,14 @@ def _past_default(scene: Scene, tier: Tier, rule: Rule) -> Iterator[Check]:
     with_terms = scene.policy.rule_for(Trigger.AGREEMENT, CATEGORY, tier) is not None
     past = sql.SQL(
         "SELECT 1 AS violation FROM {messages} m"
-        " WHERE {tier} = %(tier)s AND {clock} < %(bound)s AND {end} < %(as_of)s AND {clock} < %(settled)s AND"
-        " {no_terms}"
-    ).format(**names, end=ends(names["clock"], rule), no_terms=_never_agreed(scene) if with_terms else sql.SQL("true"))
-    params = {**scene.instants, "tier": tier.value, "bound": _bound(rule, scene)}
+        " WHERE {tier} = %(tier)s AND {near} AND {end} < %(as_of)s AND {clock} < %(settled)s AND {no_terms}"
+    ).format(
+        **names,
+        near=perhaps_before(scene.catalog.messages.clock, "m", _bound(rule, scene)),
+        end=ends(names["clock"], rule),
+        no_terms=_never_agreed(scene) if with_terms else sql.SQL("true"),
+    )
+    params = {**scene.instants, "tier": tier.value}
     check = Check(
         f"messages_past_deadline.{tier.value}",
         Promise.NEVER_LATE,
@@ -103,13 +109,13 @@ def _past_default(scene: Scene, tier: Tier, rule: Rule) -> Iterator[Check]:
 
 
 def _never_agreed(scene: Scene) -> sql.Composable:
-    terms = scene.catalog.agreements
+    terms, ids = scene.catalog.agreements, scene.catalog.messages.subject_ids
     return sql.SQL(
-        "NOT EXISTS (SELECT FROM {agreements} a WHERE a.{subject} = {account} AND a.{category} = {this})"
+        "NOT EXISTS (SELECT FROM {agreements} a WHERE {subject} = {account} AND a.{category} = {this})"
     ).format(
-        agreements=as_read(terms),
-        subject=sql.Identifier(terms.subject),
-        account=sql.Identifier("m", scene.catalog.messages.subject),
+        agreements=as_read(terms, ids),
+        subject=comparable(sql.Identifier("a", terms.subject), ids),
+        account=comparable(sql.Identifier("m", scene.catalog.messages.subject), ids),
         category=sql.Identifier(terms.category),
         this=sql.Literal(CATEGORY.value),
     )
@@ -119,21 +125,22 @@ def _past_agreement(scene: Scene, tier: Tier, default: Rule) -> Iterator[Check]:
     """Accounts with agreements, past or present: the terms in effect, or else the default, at both instants."""
     if default.period is None:
         return
-    names, terms = scene.message_names(), scene.catalog.agreements
+    names, terms, ids = scene.message_names(), scene.catalog.agreements, scene.catalog.messages.subject_ids
 
     def end_at(instant: sql.Composable) -> sql.Composable:
-        agreed = scene.reasons.agreed(names["account"], names["clock"], CATEGORY, instant)
+        agreed = scene.reasons.agreed(names["account"], names["clock"], CATEGORY, instant, ids)
         period = sql.SQL("coalesce({}, {})").format(agreed, interval(default.period)) if default.period else agreed
         return ends_down(names["clock"], period)
 
     past = sql.SQL(
-        "SELECT 1 AS violation FROM (SELECT DISTINCT a.{subject} AS account FROM {agreements} a"
-        " WHERE a.{category} = %(category)s) p JOIN {messages} m ON {account} = p.account"
+        "SELECT 1 AS violation FROM (SELECT DISTINCT {subject} AS account FROM {agreements} a"
+        " WHERE a.{category} = %(category)s) p JOIN {messages} m ON {party} = p.account"
         " WHERE {tier} = %(tier)s AND {clock} < %(settled)s AND {now} < %(as_of)s"
     ).format(
         **names,
-        agreements=as_read(terms),
-        subject=sql.Identifier(terms.subject),
+        agreements=as_read(terms, ids),
+        subject=comparable(sql.Identifier("a", terms.subject), ids),
+        party=comparable(names["account"], ids),
         category=sql.Identifier(terms.category),
         now=end_at(AT_AS_OF),
     )
@@ -184,19 +191,18 @@ def _flagged_in_store(scene: Scene, tier: Tier) -> Check:
 
 
 def _erased_in_store(scene: Scene, tier: Tier, rule: Rule) -> Check:
-    names = scene.message_names()
+    names, ids = scene.message_names(), scene.catalog.messages.subject_ids
     requested = sql.SQL("e.requested_at")
     asked = sql.SQL(
-        "SELECT {message} AS record FROM lifecycle.erasure_requests e JOIN {messages} m ON {column} = {target}"
+        "SELECT {message} AS record FROM lifecycle.erasure_requests e JOIN {messages} m ON {asked_for}"
         " WHERE e.scope = {scope} AND {tier} = %(tier)s AND {late} < %(as_of)s"
         " AND (e.completed_at IS NULL OR {clock} <= e.completed_at) AND {clock} < %(settled)s AND {kept} IS NOT TRUE"
     )
     per_scope = [
         asked.format(
             **names,
-            column=names[scope],
+            asked_for=is_asked_for(names[scope], "e", ids if scope == "account" else "uuid"),
             scope=sql.Literal(scope),
-            target=TARGET_UUID.format(alias=sql.Identifier("e")),
             late=ends(requested, rule),
             kept=_stays(scene, tier, Trigger.ERASURE, AT_SETTLED),
         )
@@ -256,7 +262,7 @@ def default_partition_check(
         ).format(
             partition=partition,
             tier=sql.Identifier("m", dataset.tier),
-            clock=sql.Identifier("m", dataset.clock),
+            clock=reading(dataset.clock, "m"),
             interval=interval(scene.policy.lead.schedule_interval),
         )
         for partition in partitions

@@ -61,7 +61,8 @@ def index_checks(scene: Scene, tier: Tier) -> Iterator[Check]:
         )
 
     held_then = sql.SQL("({} OR {}) IS NOT TRUE").format(
-        reasons.held(subject, AT_SETTLED), scene.awaits(received, scene.catalog.messages.id, tier.value)
+        reasons.held(subject, AT_SETTLED),
+        scene.awaits(sql.SQL("({} AT TIME ZONE 'UTC')::date").format(received), scene.catalog.messages.id, tier.value),
     )
     yield Check(
         f"quarantine_past_deadline.{tier.value}",

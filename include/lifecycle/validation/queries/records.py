@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Accounts, OrphanRecords, Records, StagedRecords
+from lifecycle.catalog.models import Accounts, Child, OrphanRecords, Records, StagedRecords, subject_ids_of
 from lifecycle.policy.models import Category, Rule, Tier, Trigger
-from lifecycle.validation.clocks import perhaps_before, reading
+from lifecycle.validation.clocks import day_of, perhaps_before, reading
 from lifecycle.validation.exceptions import id_of
 from lifecycle.validation.fragments import (
     AT_SETTLED,
-    TARGET_UUID,
     ends,
     is_asked_for,
     relation,
@@ -80,13 +79,12 @@ def request_checks(scene: Scene) -> Iterator[Check]:
 
 
 def _stays(scene: Scene, dataset: Records | Accounts, trigger: Trigger = Trigger.DEFAULT) -> sql.Composable:
-    """A legal hold (of content: whatever outranks a trigger), or a unit of the plan that waits for an approval: a table
-    is one unit."""
+    """A legal hold (of content: whatever outranks a trigger), or a unit of the plan that waits for an approval."""
     subject = subject_of_account(dataset, "r") if isinstance(dataset, Accounts) else subject_of(dataset, "r")
     held = scene.reasons.held(subject, AT_SETTLED)
     if isinstance(dataset, Records) and dataset.category is Category.PROMPTS_AND_OUTPUTS:
         held = keeps_content(scene, dataset, subject, trigger)
-    waits = scene.awaits_table(dataset)
+    waits = scene.awaits_table(dataset, day_of(dataset.clock, "r"))
     return sql.SQL("({} OR {})").format(held, waits) if scene.awaiting else held
 
 
@@ -151,7 +149,9 @@ def _erased_remain(scene: Scene, dataset: Records, rule: Rule) -> Check:
             remains=remains(dataset, "r"),
             key=sql.SQL(", ").join(sql.Identifier("r", name) for name in dataset.key_columns),
             table=relation(dataset.table),
-            asked_for=is_asked_for(sql.Identifier("r", column), "e", dataset.ids),
+            asked_for=is_asked_for(
+                sql.Identifier("r", column), "e", subject_ids_of(dataset) if scope == "account" else dataset.ids
+            ),
             scope=sql.Literal(scope),
             late=ends(sql.SQL("e.requested_at"), rule),
             clock=clock,
@@ -284,15 +284,15 @@ def _erased_accounts(scene: Scene, dataset: Accounts, rule: Rule) -> Check:
         Severity.CRITICAL,
         f"No account has personal data {rule.period} after its erasure was asked for, unless it is under hold",
         sql.SQL(
-            "SELECT 1 AS violation FROM (SELECT {key} FROM lifecycle.erasure_requests e JOIN {table} r ON {key} ="
-            " {target}"
+            "SELECT 1 AS violation FROM (SELECT {key} FROM lifecycle.erasure_requests e JOIN {table} r ON"
+            " {asked_for}"
             " WHERE e.scope = 'account' AND {late} < %(as_of)s AND (e.completed_at IS NULL OR {clock} <="
             " e.completed_at)"
             " AND {clock} < %(settled)s AND {personal} AND {held} IS NOT TRUE GROUP BY 1) x"
         ).format(
             key=key,
             table=relation(dataset.table),
-            target=TARGET_UUID.format(alias=sql.Identifier("e")),
+            asked_for=is_asked_for(key, "e", dataset.ids),
             late=ends(sql.SQL("e.requested_at"), rule),
             clock=clock,
             personal=_has_personal_data(dataset),
@@ -303,9 +303,15 @@ def _erased_accounts(scene: Scene, dataset: Accounts, rule: Rule) -> Check:
 
 
 def _referenced(dataset: Accounts, key: sql.Composable) -> sql.Composable:
+    def by_text(child: Child) -> bool:
+        """The quarantine has accounts as uuids, and others as text in a column of their own."""
+        return dataset.ids != "uuid" and child.table == "lifecycle.quarantine"
+
     return sql.SQL(" OR ").join(
         sql.SQL("EXISTS (SELECT FROM {} x WHERE x.{} = {})").format(
-            relation(child.table), sql.Identifier(child.key), key
+            relation(child.table),
+            sql.Identifier("account" if by_text(child) else child.key),
+            sql.SQL("{}::text").format(key) if by_text(child) else key,
         )
         for child in dataset.referenced_by
     )

@@ -9,7 +9,7 @@ from psycopg import sql
 from lifecycle.catalog.models import OrphanRecords, Records, StagedRecords
 from lifecycle.catalog.stages import Descendant
 from lifecycle.policy.models import Category, Tier, Trigger
-from lifecycle.validation.clocks import reading
+from lifecycle.validation.clocks import day_of, reading
 from lifecycle.validation.exceptions import as_read
 from lifecycle.validation.fragments import AT_SETTLED, Subject, comparable, ends_down, relation, subject_of
 from lifecycle.validation.models import Check, Promise, Severity
@@ -89,7 +89,7 @@ def keeps_content(scene: Scene, dataset: Records, subject: Subject, trigger: Tri
     if trigger is not Trigger.DEFAULT or scene.reasons.rule(Trigger.AGREEMENT, dataset.category, tier) is None:
         return above
     agreed = scene.reasons.agreed(
-        subject.account, reading(dataset.clock, "r"), dataset.category, AT_SETTLED, dataset.ids
+        subject.account, reading(dataset.clock, "r"), dataset.category, AT_SETTLED, subject.account_ids
     )
     return sql.SQL("({} OR {} IS NOT NULL)").format(above, agreed)
 
@@ -101,10 +101,10 @@ def agreement_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
     if rule is None or dataset.category is not Category.PROMPTS_AND_OUTPUTS:
         return
     subject, clock = subject_of(dataset, "r"), reading(dataset.clock, "r")
-    agreed = scene.reasons.agreed(subject.account, clock, dataset.category, AT_SETTLED, dataset.ids)
+    agreed = scene.reasons.agreed(subject.account, clock, dataset.category, AT_SETTLED, subject.account_ids)
     above = scene.reasons.above(Trigger.AGREEMENT, dataset.category, tier, subject, AT_SETTLED)
     terms = scene.catalog.agreements
-    waits = scene.awaits_table(dataset)
+    waits = scene.awaits_table(dataset, day_of(dataset.clock, "r"))
     yield Check(
         f"{dataset.id}_past_agreement",
         Promise.NEVER_LATE,
@@ -115,9 +115,9 @@ def agreement_checks(scene: Scene, dataset: Records) -> Iterator[Check]:
             " AND {clock} < %(settled)s AND {end} < %(settled)s AND ({above} OR {waits}) IS NOT TRUE AND {remains}"
         ).format(
             table=relation(dataset.table),
-            subject=comparable(sql.Identifier("r", dataset.subject), dataset.ids),
-            party=comparable(sql.Identifier("a", terms.subject), dataset.ids),
-            terms=as_read(terms, dataset.ids),
+            subject=comparable(sql.Identifier("r", dataset.subject), subject.account_ids),
+            party=comparable(sql.Identifier("a", terms.subject), subject.account_ids),
+            terms=as_read(terms, subject.account_ids),
             clock=clock,
             end=ends_down(clock, agreed),
             above=above,
