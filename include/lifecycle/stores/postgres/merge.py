@@ -20,7 +20,7 @@ from lifecycle.stores.postgres.clone import (
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import at_a_free_moment
 from lifecycle.stores.postgres.partitions import NameTakenError
-from lifecycle.stores.postgres.published import deletes_are_published
+from lifecycle.stores.postgres.published import deletes_are_published, published_by_name
 from lifecycle.stores.postgres.references import incoming
 from lifecycle.stores.postgres.swap import (
     NotSwappableError,
@@ -83,6 +83,7 @@ def merge(
         if not present.issuperset(parts):
             return None
         _refuse_unlike(conn, parts)
+        _refuse_unknown_name(conn, parts)
         for part in parts:
             refuse_dependents(conn, part)
         refuse_uncarriable(conn, parts[0])
@@ -110,6 +111,17 @@ def _refuse_unlike(conn: Connection, parts: Sequence[Partition]) -> None:
         raise NotSwappableError(
             f"{parts[-1].schema}.{parts[-1].name}", [f"{unlike[0].schema}.{unlike[0].name}, which is defined otherwise"]
         )
+
+
+def _refuse_unknown_name(conn: Connection, parts: Sequence[Partition]) -> None:
+    """Subscribers that are told of partitions by name have none of the larger one's, and would stop at its rows."""
+    names = sorted({name for part in parts for name in published_by_name(conn, part)})
+    if names:
+        told = (
+            f"publication {', '.join(names)}, whose subscribers have no table of its new name (ALTER PUBLICATION ..."
+            " SET (publish_via_partition_root = true), and no partition of its own among its tables)"
+        )
+        raise NotSwappableError(f"{parts[-1].schema}.{parts[-1].name}", [told])
 
 
 def _refuse_name(conn: Connection, parts: Sequence[Partition], name: str) -> None:

@@ -15,7 +15,7 @@ from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres.clone import columns_of
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import EXCLUSIVE, QUIET, at_a_free_moment
-from lifecycle.stores.postgres.published import deletes_are_published
+from lifecycle.stores.postgres.published import deletes_are_published, new_tables_are_published, published_by_name
 from lifecycle.stores.postgres.references import Carried, can_be_carried, carry_away, carry_back, incoming
 from lifecycle.stores.postgres.tree import Branch, Partition, partitions_of, tier_tree
 
@@ -49,13 +49,32 @@ def create_ahead(conn: Connection, dataset: Messages, tier: Tier, as_of: datetim
     today = as_of.date()
     days = [today + DAY * n for n in range(dataset.create_ahead.longest().days + 1)]
     taken = [(leaf.lower, leaf.upper) for leaf in tree.leaves() if not leaf.default]
-    made = 0
+    made, newest = 0, None
     for day in days:
         span = (start_of(day), start_of(day + DAY))
         parent = _parent_of(tree, *span)
-        if free_spans(*span, taken) == [span] and parent is not None:
-            made += adopt(conn, dataset, tier, parent, span) is not None
+        if free_spans(*span, taken) != [span] or parent is None:
+            continue
+        if adopt(conn, dataset, tier, parent, span) is not None:
+            made, newest = made + 1, _partition_of(parent, *span)
+    if newest is not None:
+        _tell_of_new_names(conn, made, newest)
     return made
+
+
+def _tell_of_new_names(conn: Connection, made: int, newest: Partition) -> None:
+    names = published_by_name(conn, newest)
+    if names:
+        log.warning(
+            "publication %s tells subscribers of rows under the names of their partitions: a subscriber stops at the"
+            " first row of one that it does not have. Create the %d new one(s) there, up to %s.%s, and refresh the"
+            " subscription, or let it publish through the table: ALTER PUBLICATION ... SET"
+            " (publish_via_partition_root = true)",
+            ", ".join(names),
+            made,
+            newest.schema,
+            newest.name,
+        )
 
 
 def drain_default(conn: Connection, dataset: Messages, tier: Tier) -> int:
@@ -150,6 +169,10 @@ def _name_of(branch: Branch, lower: datetime, upper: datetime) -> str:
     return _NAMES[0].format(parent=branch.name, day=lower)
 
 
+def _partition_of(branch: Branch, lower: datetime, upper: datetime) -> Partition:
+    return Partition(branch.schema, _name_of(branch, lower, upper), branch.name, lower, upper)
+
+
 def adopt(
     conn: Connection, dataset: Messages, tier: Tier, branch: Branch, span: tuple[datetime, datetime]
 ) -> int | None:
@@ -162,7 +185,7 @@ def adopt(
         NameTakenError: a table outside the tree has its name.
     """
     lower, upper = span
-    partition = Partition(branch.schema, _name_of(branch, lower, upper), branch.name, lower, upper)
+    partition = _partition_of(branch, lower, upper)
     default = _default_of(branch)
     tables: list[tuple[sql.Composable, str]] = [(branch.identifier, EXCLUSIVE)]
     references = incoming(conn, default.schema, default.name) if default is not None else []
@@ -172,12 +195,16 @@ def adopt(
     def attach() -> int | None:
         if not _is_free(conn, dataset, tier, span) or _must_stay(conn, dataset, default, partition):
             return None
-        _create(conn, branch, partition)
+        # What is written to an unlogged table, and making it a logged one, is told to nobody.
+        unheard = default is not None and new_tables_are_published(conn, partition.schema)
+        _create(conn, branch, partition, unlogged=unheard)
         moved, carried = 0, list[Carried]()
         if default is not None:
             moved = _copy(conn, dataset, default, partition)
             carried = carry_away(conn, references, partition.identifier) if moved else []
             _cut(conn, dataset, default, partition, moved)
+        if unheard:
+            conn.execute(sql.SQL("ALTER TABLE {} SET LOGGED").format(partition.identifier))
         conn.execute(
             sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
                 branch.identifier, partition.identifier, sql.Literal(lower), sql.Literal(upper)
@@ -217,12 +244,12 @@ def _is_free(conn: Connection, dataset: Messages, tier: Tier, span: tuple[dateti
     return free_spans(*span, [(leaf.lower, leaf.upper) for leaf in leaves if not leaf.default]) == [span]
 
 
-def _create(conn: Connection, branch: Branch, partition: Partition) -> None:
+def _create(conn: Connection, branch: Branch, partition: Partition, *, unlogged: bool) -> None:
     if one(conn, "SELECT to_regclass(%s) IS NOT NULL", (partition.identifier.as_string(conn),)):
         raise NameTakenError(f"{partition.schema}.{partition.name}", f"{branch.schema}.{branch.name}")
     conn.execute(
-        sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY)").format(
-            partition.identifier, branch.identifier
+        sql.SQL("CREATE {} TABLE {} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY)").format(
+            sql.SQL("UNLOGGED" if unlogged else ""), partition.identifier, branch.identifier
         )
     )
     owner = one(

@@ -1,6 +1,12 @@
-"""What logical replication tells others of a table: moving a row inside the tree must not read as deleting it."""
+"""What logical replication tells others of a table: moving a row inside the tree must not read as deleting it.
+
+It never tells of a table that is dropped or attached. A subscriber that is told of a row of a table that it does not
+have stops there, for good (`tests/stores/postgres/test_subscriber.py`).
+"""
 
 from __future__ import annotations
+
+from psycopg import sql
 
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.tree import Partition
@@ -14,6 +20,18 @@ SELECT EXISTS (
     WHERE c.oid IN (SELECT a.relid FROM pg_partition_ancestors(to_regclass(%s)) a)
 )
 """
+
+# A publication that publishes through the root names the root alone, unless it has the partition by its own name.
+_BY_NAME = """
+SELECT t.pubname FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = t.schemaname
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename WHERE c.oid = to_regclass(%s) ORDER BY 1
+"""
+_NEW_TABLES = """
+SELECT EXISTS (SELECT FROM pg_publication p WHERE p.pubinsert AND (p.puballtables
+    OR EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = to_regnamespace(%s))))
+"""
+# Since this version a publication can have whole schemas.
+_WHOLE_SCHEMAS = 150000
 
 
 def everything_is_published(conn: Connection) -> bool:
@@ -31,3 +49,16 @@ def deletes_are_published(conn: Connection, leaf: Partition) -> bool:
     Who moves it to a table that is no partition yet tells them of its end, and nobody of where it went.
     """
     return bool(one(conn, _DELETES, (leaf.identifier.as_string(conn),)))
+
+
+def new_tables_are_published(conn: Connection, schema: str) -> bool:
+    """Whether a row written to a table that is new in a schema, and no partition yet, is told to subscribers."""
+    if conn.info.server_version < _WHOLE_SCHEMAS:
+        return everything_is_published(conn)
+    return bool(one(conn, _NEW_TABLES, (sql.Identifier(schema).as_string(conn),)))
+
+
+def published_by_name(conn: Connection, leaf: Partition) -> list[str]:
+    """The publications that tell subscribers of a partition's rows under the partition's own name."""
+    rows = conn.execute(_BY_NAME.encode(), (leaf.identifier.as_string(conn),)).fetchall()
+    return [name for (name,) in rows]
