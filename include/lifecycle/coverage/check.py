@@ -11,6 +11,7 @@ from lifecycle.coverage.compare import compare
 from lifecycle.coverage.database import count_timeless, count_unclassified, read_relations
 from lifecycle.coverage.differences import Coverage
 from lifecycle.coverage.facts import Facts
+from lifecycle.coverage.readers import read_copiers, read_publications
 from lifecycle.stores.postgres.connect import Connection
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def gather(conn: Connection, s3: S3Client, config: Configuration) -> Facts:
         },
         unclassified=count_unclassified(conn, config.catalog),
         timeless=count_timeless(conn, config.catalog),
+        publications=read_publications(conn),
+        copiers=read_copiers(conn),
     )
 
 

@@ -11,7 +11,8 @@ from lifecycle.catalog.models import Catalog, Exclusion
 from lifecycle.coverage import remedies
 from lifecycle.coverage.bindings import bound_by, identifiers_of
 from lifecycle.coverage.differences import Coverage, Difference, Remedy, What
-from lifecycle.coverage.facts import Facts, Form, Relation, Stray
+from lifecycle.coverage.facts import Copier, Facts, Form, Publication, Relation, Stray
+from lifecycle.coverage.second_copies import second_copies
 from lifecycle.coverage.suspicions import Known, Suspicion, follow, is_copy, of_columns, of_unbound
 from lifecycle.policy.models import Policy, Tier, Trigger
 
@@ -29,10 +30,12 @@ def compare(facts: Facts, catalog: Catalog, policy: Policy, as_of: datetime) -> 
         *_prefixes(facts, excluded),
         *_records(facts, catalog, policy),
     ]
+    copies = tuple(_second_copies(facts, known, excluded))
     return Coverage(
         as_of=as_of,
         differences=tuple(differences),
-        warnings=tuple(_warnings(facts, catalog, known, excluded)),
+        warnings=(*copies, *_warnings(facts, catalog, known, excluded)),
+        second_copies=len(copies),
         unused_exclusions=len(excluded.unused()),
         views=tuple(
             f"{relation.name} shows {', '.join(sorted(set(relation.reads) & set(known.bound)))}"
@@ -58,7 +61,7 @@ class _Excluded:
 
     def table(self, name: str) -> bool:
         schema = f"{name.split('.', 1)[0]}.*"
-        return self._any(lambda item: item.column is None and item.table in (name, schema))
+        return self._any(lambda item: item.column is None and item.trigger is None and item.table in (name, schema))
 
     def column(self, table: str, name: str) -> bool:
         return self._any(lambda item: item.table == table and item.column == name)
@@ -70,6 +73,11 @@ class _Excluded:
         return self._any(
             lambda item: item.bucket == bucket and item.prefix is not None and stray.shape.startswith(item.prefix)
         )
+
+    def copy(self, copy: Publication | Copier) -> bool:
+        if isinstance(copy, Publication):
+            return self._any(lambda item: item.publication == copy.name)
+        return self._any(lambda item: item.table == copy.table and item.trigger == copy.name)
 
     def ended(self, index: int) -> bool:
         """From the beginning of its last day (UTC) on an exclusion no longer counts."""
@@ -203,6 +211,12 @@ def _records(facts: Facts, catalog: Catalog, policy: Policy) -> Iterator[Differe
                 (f"{count:,} record(s) have no clock, so no rule ever reaches them",),
                 (Remedy("give each of them the time its period counts from, and make the column NOT NULL"),),
             )
+
+
+def _second_copies(facts: Facts, known: Known, excluded: _Excluded) -> Iterator[str]:
+    tables = [relation.name for relation in facts.relations if relation.form is not Form.VIEW]
+    governed = {name for name in tables if excluded.table(name)} | set(known.bound)
+    yield from second_copies(facts.publications, facts.copiers, known.bound, governed, excluded.copy)
 
 
 def _warnings(facts: Facts, catalog: Catalog, known: Known, excluded: _Excluded) -> Iterator[str]:
