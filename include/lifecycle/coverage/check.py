@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lifecycle.config import Configuration
+from lifecycle.coverage.bindings import bound_by
 from lifecycle.coverage.buckets import declared_prefixes, list_buckets, strays_in
-from lifecycle.coverage.compare import compare
+from lifecycle.coverage.compare import Excluded, compare
 from lifecycle.coverage.database import count_timeless, count_unclassified, read_relations
 from lifecycle.coverage.differences import Coverage
 from lifecycle.coverage.facts import Facts
 from lifecycle.coverage.readers import read_copiers, read_publications
+from lifecycle.coverage.second_copies import of_publication
 from lifecycle.stores.postgres.connect import Connection
 
 if TYPE_CHECKING:
@@ -31,6 +33,18 @@ def gather(conn: Connection, s3: S3Client, config: Configuration) -> Facts:
         publications=read_publications(conn),
         copiers=read_copiers(conn),
     )
+
+
+def undeclared_publications(conn: Connection, config: Configuration, as_of: datetime) -> tuple[str, ...]:
+    """The publications whose subscribers keep rows of bound tables for good, and which no exclusion names."""
+    excluded = Excluded(config.catalog.exclusions, as_of)
+    bound = bound_by(config.catalog)
+    found = (
+        sent.name
+        for sent in read_publications(conn)
+        if sent.table in bound and of_publication(sent) is not None and not excluded.copy(sent)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def check_coverage(conn: Connection, s3: S3Client, config: Configuration, as_of: datetime) -> Coverage:

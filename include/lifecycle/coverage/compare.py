@@ -22,7 +22,7 @@ _LONGEST = timedelta(days=2 * 366)
 def compare(facts: Facts, catalog: Catalog, policy: Policy, as_of: datetime) -> Coverage:
     """Everything that exists, is suspected and is neither bound nor excluded at an instant."""
     known = Known(bound_by(catalog), identifiers_of(catalog, facts.relations))
-    excluded = _Excluded(catalog.exclusions, as_of)
+    excluded = Excluded(catalog.exclusions, as_of)
     differences = [
         *_tables(facts.relations, known, catalog, excluded),
         *_columns(facts.relations, known, catalog, excluded),
@@ -52,7 +52,7 @@ def compare(facts: Facts, catalog: Catalog, policy: Policy, as_of: datetime) -> 
 
 
 @dataclass
-class _Excluded:
+class Excluded:
     """The declared exclusions, and which of them were needed."""
 
     declared: Sequence[Exclusion]
@@ -97,7 +97,7 @@ class _Excluded:
         return found
 
 
-def _tables(relations: Sequence[Relation], known: Known, catalog: Catalog, excluded: _Excluded) -> Iterator[Difference]:
+def _tables(relations: Sequence[Relation], known: Known, catalog: Catalog, excluded: Excluded) -> Iterator[Difference]:
     unbound = [item for item in relations if item.form is not Form.VIEW and item.name not in known.bound]
     suspected = _suspected(unbound, known, excluded)
     for relation in unbound:
@@ -125,7 +125,7 @@ def _tables(relations: Sequence[Relation], known: Known, catalog: Catalog, exclu
             )
 
 
-def _suspected(unbound: Sequence[Relation], known: Known, excluded: _Excluded) -> dict[str, list[Suspicion]]:
+def _suspected(unbound: Sequence[Relation], known: Known, excluded: Excluded) -> dict[str, list[Suspicion]]:
     """Suspicions per table, but those of excluded columns; what refers to a suspected table is suspected too, however
     long the chain."""
     found = {}
@@ -144,9 +144,7 @@ def _suspected(unbound: Sequence[Relation], known: Known, excluded: _Excluded) -
     return found
 
 
-def _columns(
-    relations: Sequence[Relation], known: Known, catalog: Catalog, excluded: _Excluded
-) -> Iterator[Difference]:
+def _columns(relations: Sequence[Relation], known: Known, catalog: Catalog, excluded: Excluded) -> Iterator[Difference]:
     for relation in relations:
         bound = known.bound.get(relation.name)
         if bound is None:
@@ -164,7 +162,7 @@ def _columns(
             )
 
 
-def _buckets(buckets: Sequence[str], catalog: Catalog, excluded: _Excluded) -> Iterator[Difference]:
+def _buckets(buckets: Sequence[str], catalog: Catalog, excluded: Excluded) -> Iterator[Difference]:
     owned = owned_buckets(catalog)
     for name in buckets:
         if name in owned or excluded.bucket(name):
@@ -174,7 +172,7 @@ def _buckets(buckets: Sequence[str], catalog: Catalog, excluded: _Excluded) -> I
         )
 
 
-def _prefixes(facts: Facts, excluded: _Excluded) -> Iterator[Difference]:
+def _prefixes(facts: Facts, excluded: Excluded) -> Iterator[Difference]:
     for bucket, strays in facts.strays.items():
         for stray in strays:
             if excluded.prefix(bucket, stray):
@@ -213,13 +211,13 @@ def _records(facts: Facts, catalog: Catalog, policy: Policy) -> Iterator[Differe
             )
 
 
-def _second_copies(facts: Facts, known: Known, excluded: _Excluded) -> Iterator[str]:
+def _second_copies(facts: Facts, known: Known, excluded: Excluded) -> Iterator[str]:
     tables = [relation.name for relation in facts.relations if relation.form is not Form.VIEW]
     governed = {name for name in tables if excluded.table(name)} | set(known.bound)
     yield from second_copies(facts.publications, facts.copiers, known.bound, governed, excluded.copy)
 
 
-def _warnings(facts: Facts, catalog: Catalog, known: Known, excluded: _Excluded) -> Iterator[str]:
+def _warnings(facts: Facts, catalog: Catalog, known: Known, excluded: Excluded) -> Iterator[str]:
     for index in excluded.unused():
         yield f"exclusions[{index}] matches nothing that exists: remove it"
     for index, item in enumerate(catalog.exclusions):

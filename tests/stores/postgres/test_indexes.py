@@ -89,4 +89,6 @@ def test_what_can_still_hold_what_was_deleted_is_shown(store: Store) -> None:
     shown = store.cli("postgres", "physical")
     assert "1 table(s) with dead rows" in shown.stdout
     assert "warning: tables: may hold longer than the lead allows" in shown.stderr
+    store.sql("CREATE PUBLICATION outward FOR TABLE app.messages")
+    assert "those of publication outward keep" in store.cli("postgres", "physical", "--json").stdout
     assert '"erased": false' in store.cli("postgres", "physical", "--json").stdout

@@ -15,6 +15,7 @@ from psycopg import sql
 from lifecycle.demo.servers import start_postgres, stop_postgres
 from lifecycle.stores.postgres.merge import merge
 from lifecycle.stores.postgres.partitions import create_ahead, drain_default
+from lifecycle.stores.postgres.physical import facts
 from lifecycle.stores.postgres.swap import NotSwappableError
 from lifecycle.stores.postgres.tree import partitions_of
 from reference_store.create import create_schemas
@@ -229,3 +230,30 @@ def test_a_partition_that_a_subscription_fills_stays_the_table_that_it_is(pair: 
         pair.product.write(101, 2)
         assert pair.arrived(), "replication has stopped"
         assert len(pair.warehouse.records(101)) == kept + 2, "rows were passed over"
+
+
+def test_a_slot_that_lags_holds_the_log_and_no_rows_until_the_server_gives_it_up(pair: Pair) -> None:
+    """Case 18: what is told of a logical slot, on the server's own word; of one that was invalidated, nothing."""
+    pair.product.sql("SELECT pg_create_logical_replication_slot('lagging', 'pgoutput')")
+    try:
+        with pair.product.connect() as conn:
+            (slot,) = facts(conn).slots or ()
+            assert (slot.name, slot.active, slot.holds_rows, slot.ends) == ("lagging", False, False, None)
+            assert slot.restart is not None
+            conn.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+            if conn.info.server_version >= 180000:
+                conn.execute("ALTER SYSTEM SET idle_replication_slot_timeout = '1h'")
+            conn.execute("SELECT pg_reload_conf()")
+            with pair.product.connect() as later:
+                (slot,) = facts(later).slots or ()
+                assert (slot.ends is not None) == (conn.info.server_version >= 180000)
+            for _ in range(3):
+                conn.execute("SELECT pg_logical_emit_message(false, 'test', 'x'), pg_switch_wal()")
+            conn.execute("CHECKPOINT")
+            (slot,) = facts(conn).slots or ()
+            assert (slot.name, slot.restart, slot.holds_rows) == ("lagging", None, False)
+    finally:
+        pair.product.sql("SELECT pg_drop_replication_slot('lagging')")
+        pair.product.sql("ALTER SYSTEM RESET ALL")
+        pair.product.sql("ALTER SYSTEM SET wal_level = logical")
+        pair.product.sql("SELECT pg_reload_conf()")
