@@ -12,14 +12,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lifecycle.demo.servers import start_postgres, stop_postgres
 from lifecycle.stores.postgres.merge import merge
 from lifecycle.stores.postgres.partitions import create_ahead, drain_default
 from lifecycle.stores.postgres.physical import facts
 from lifecycle.stores.postgres.swap import NotSwappableError
 from lifecycle.stores.postgres.tree import partitions_of
 from reference_store.create import create_schemas
-from support.servers import scratch
+from support.servers import server_with
 from support.units import AS_OF, CONFIG, DAY, TIER, Bench
 
 MESSAGES = CONFIG.catalog.messages
@@ -89,24 +88,16 @@ def _empty(side: Bench) -> None:
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
     """A server of its own: logical decoding takes a setting that only a start can make."""
-    with scratch("subscriber") as folder:
-        server = start_postgres(folder, tie_to_parent=True)
-        try:
-            with psycopg.connect(server.conninfo(), autocommit=True) as conn:
-                conn.execute("ALTER SYSTEM SET wal_level = logical")
-            stop_postgres(folder)
-            server = start_postgres(folder, tie_to_parent=True)
-            sides = []
-            with psycopg.connect(server.conninfo(), autocommit=True) as conn:
-                for name in ("product", "warehouse"):
-                    conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-                    create_schemas(server.conninfo(name))
-                    sides.append(Bench(server.conninfo(name)))
-            yield Pair(*sides)
-            for side in sides:
-                side.close()
-        finally:
-            stop_postgres(folder)
+    with server_with("subscriber", wal_level="logical") as server:
+        sides = []
+        with psycopg.connect(server.conninfo(), autocommit=True) as conn:
+            for name in ("product", "warehouse"):
+                conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+                create_schemas(server.conninfo(name))
+                sides.append(Bench(server.conninfo(name)))
+        yield Pair(*sides)
+        for side in sides:
+            side.close()
 
 
 def bodies(side: Bench, age: int) -> list[str]:

@@ -22,8 +22,8 @@ from lifecycle.stores.postgres.locks import at_a_free_moment
 from lifecycle.stores.postgres.partitions import NameTakenError
 from lifecycle.stores.postgres.published import deletes_are_published, published_by_name
 from lifecycle.stores.postgres.references import incoming
+from lifecycle.stores.postgres.refused import NotSwappableError, unless_forbidden
 from lifecycle.stores.postgres.swap import (
-    NotSwappableError,
     drop_partition,
     exchange,
     keep_still,
@@ -89,9 +89,11 @@ def merge(
         refuse_uncarriable(conn, parts[0])
         _refuse_name(conn, parts, name)
         model = parts[-1]
-        clone = begin_clone(conn, model.schema, model.name)
+        with unless_forbidden(conn, f"{model.schema}.{name}"):
+            clone = begin_clone(conn, model.schema, model.name)
         copied = sum(copy_rows(conn, clone, part.identifier, sql.SQL("true")) for part in parts)
-        finish_clone(conn, clone)
+        with unless_forbidden(conn, f"{model.schema}.{name}"):
+            finish_clone(conn, clone)
         if copied != rows_in(conn, parts) or copied != _count(conn, clone):
             raise VerificationError(f"{model.schema}.{name}: not every row of its {len(parts)} parts was copied")
         default = next((leaf for leaf in present if leaf.default and leaf.parent == model.parent), None)
@@ -166,7 +168,8 @@ def _take_over(
             raise VerificationError(f"{default.schema}.{default.name}: {strays} row(s) were copied, {gone} would go")
 
     bound = sql.SQL("FOR VALUES FROM ({}) TO ({})").format(lower, upper).as_string(conn)
-    exchange(conn, parts, clone, bound, name=name, meanwhile=empty_default)
+    with unless_forbidden(conn, f"{parts[-1].schema}.{name}"):
+        exchange(conn, parts, clone, bound, name=name, meanwhile=empty_default)
     return strays
 
 

@@ -17,6 +17,7 @@ from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import EXCLUSIVE, QUIET, at_a_free_moment
 from lifecycle.stores.postgres.published import deletes_are_published, new_tables_are_published, published_by_name
 from lifecycle.stores.postgres.references import Carried, can_be_carried, carry_away, carry_back, incoming
+from lifecycle.stores.postgres.refused import NotSwappableError, unless_forbidden
 from lifecycle.stores.postgres.tree import Branch, Partition, partitions_of, tier_tree
 
 __all__ = ["NameTakenError", "Partition", "create_ahead", "drain_default", "partitions_of", "vacuum"]
@@ -179,7 +180,8 @@ def adopt(
     """Give a span a partition, and move there what the default partition holds of it.
 
     Returns:
-        how many rows were moved; None when another run was quicker, or where rows of the default partition must stay.
+        how many rows were moved; None when another run was quicker, where rows of the default partition must stay, or
+        where somebody's event trigger forbids it.
 
     Raises:
         NameTakenError: a table outside the tree has its name.
@@ -213,8 +215,12 @@ def adopt(
         carry_back(conn, carried)
         return moved
 
-    with conn.transaction():
-        return at_a_free_moment(conn, tables, attach)
+    try:
+        with unless_forbidden(conn, f"{partition.schema}.{partition.name}"):
+            return at_a_free_moment(conn, tables, attach)
+    except NotSwappableError as error:
+        log.warning("%s.%s is not made: %s", partition.schema, partition.name, "; ".join(error.holders))
+        return None
 
 
 def _must_stay(conn: Connection, dataset: Messages, default: Partition | None, partition: Partition) -> bool:
