@@ -20,7 +20,7 @@ from lifecycle.stores.postgres.clone import (
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import at_a_free_moment
 from lifecycle.stores.postgres.partitions import NameTakenError
-from lifecycle.stores.postgres.published import deletes_are_published, published_by_name
+from lifecycle.stores.postgres.published import deletes_are_published, everything_is_published, published_by_name
 from lifecycle.stores.postgres.references import incoming
 from lifecycle.stores.postgres.refused import NotSwappableError, unless_forbidden
 from lifecycle.stores.postgres.swap import (
@@ -154,9 +154,10 @@ def _take_over(
         clock=sql.Identifier(dataset.clock), lower=lower, upper=upper
     )
     strays = copy_rows(conn, clone, default.identifier, of_span) if default is not None else 0
-    if default is not None and strays and deletes_are_published(conn, default):
+    if default is not None and strays and (deletes_are_published(conn, default) or everything_is_published(conn)):
         told = (
-            f"{strays} row(s) of {default.schema}.{default.name}, of whose move subscribers would be told as deletions"
+            f"{strays} row(s) of {default.schema}.{default.name}, of whose move subscribers would be told as of"
+            " deletions or new rows"
         )
         raise NotSwappableError(f"{parts[-1].schema}.{name}", [told])
 
