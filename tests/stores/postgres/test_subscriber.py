@@ -13,11 +13,17 @@ import pytest
 from psycopg import sql
 
 from lifecycle.stores.postgres.merge import merge
+from lifecycle.stores.postgres.online.convert import advance
+from lifecycle.stores.postgres.online.facts import Name
+from lifecycle.stores.postgres.online.layout import Interval
+from lifecycle.stores.postgres.online.refusals import CannotPartitionError
+from lifecycle.stores.postgres.online.state import Phase
 from lifecycle.stores.postgres.partitions import create_ahead, drain_default
 from lifecycle.stores.postgres.physical import facts
 from lifecycle.stores.postgres.swap import NotSwappableError
 from lifecycle.stores.postgres.tree import partitions_of
 from reference_store.create import create_schemas
+from support.online import begin, connected, layout_of, plain_table, work_on
 from support.servers import server_with
 from support.units import AS_OF, CONFIG, DAY, TIER, Bench
 
@@ -248,3 +254,46 @@ def test_a_slot_that_lags_holds_the_log_and_no_rows_until_the_server_gives_it_up
         pair.product.sql("ALTER SYSTEM RESET ALL")
         pair.product.sql("ALTER SYSTEM SET wal_level = logical")
         pair.product.sql("SELECT pg_reload_conf()")
+
+
+EVENTS = Name("app", "events")
+
+
+@contextmanager
+def two_sides_of_events(pair: Pair, rows: int) -> Iterator[None]:
+    with connected(pair.product.conninfo) as conn:
+        plain_table(conn, EVENTS, rows)
+    with connected(pair.warehouse.conninfo) as conn:
+        plain_table(conn, EVENTS, rows)
+    try:
+        yield
+    finally:
+        for side in (pair.product, pair.warehouse):
+            side.sql("DROP TABLE IF EXISTS app.events, app.events_unpartitioned CASCADE")
+            side.sql("DELETE FROM lifecycle.partitionings")
+
+
+def test_a_subscriber_goes_on_while_a_table_is_partitioned_and_after(pair: Pair) -> None:
+    """It is told of what the application writes, before, between and after, and of nothing that is copied."""
+    publication = "FOR TABLE app.events WITH (publish_via_partition_root = true)"
+    with two_sides_of_events(pair, 50), pair.subscribed(publication), connected(pair.product.conninfo) as conn:
+        found = begin(work_on(conn), layout_of(EVENTS, interval=Interval.MONTH))
+        found = advance(work_on(conn), found, upto=Phase.COPIED)
+        conn.execute("UPDATE app.events SET body = 'between' WHERE id = 7; DELETE FROM app.events WHERE id = 8")
+        assert advance(work_on(conn), found).phase is Phase.SWITCHED
+        conn.execute("UPDATE app.events SET body = 'after' WHERE id = 9; DELETE FROM app.events WHERE id = 10")
+        conn.execute("INSERT INTO app.events VALUES (1000, 'beta', '2026-06-01', 'new')")
+        assert pair.arrived(), "replication has stopped"
+        shown = "SELECT id, tier, at, body FROM app.events ORDER BY 1"
+        assert pair.warehouse.sql(shown) == conn.execute(shown.encode()).fetchall()
+
+
+@pytest.mark.parametrize("publication", ["FOR TABLES IN SCHEMA app", "FOR ALL TABLES"])
+def test_a_table_that_is_published_with_others_is_not_partitioned(pair: Pair, publication: str) -> None:
+    """The tree beside it would be published as well, and subscribers have no table of its name."""
+    publication += " WITH (publish_via_partition_root = true)"
+    with two_sides_of_events(pair, 50), pair.subscribed(publication), connected(pair.product.conninfo) as conn:
+        with pytest.raises(CannotPartitionError, match="publication told publishes it with all tables"):
+            begin(work_on(conn), layout_of(EVENTS, interval=Interval.MONTH))
+        conn.execute("UPDATE app.events SET body = 'after' WHERE id = 9")
+        assert pair.arrived(), "replication has stopped"

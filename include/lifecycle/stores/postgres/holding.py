@@ -15,7 +15,8 @@ _MOST = 3
 # A prepared transaction holds its locks without a process; among them is one on its own number.
 _HOLDERS = """
 SELECT l.pid, x.gid, coalesce(x.owner, a.usename)::text,
-    CASE WHEN a.backend_type <> 'client backend' THEN a.backend_type ELSE a.state END, coalesce(x.prepared, a.xact_start) AS since
+    CASE WHEN a.backend_type <> 'client backend' THEN a.backend_type ELSE a.state END,
+    coalesce(x.prepared, a.xact_start) AS since
 FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN (pg_locks t JOIN pg_prepared_xacts x ON x.transaction = t.transactionid)
     ON l.pid IS NULL AND t.pid IS NULL AND t.granted AND t.virtualtransaction = l.virtualtransaction
