@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from lifecycle.dispositions import gate
+from lifecycle.dispositions.context import RECORDS_SCOPE, RunContext
+from lifecycle.dispositions.plan_store import freeze
+from lifecycle.dispositions.records import expire_accounts, expire_records
+from lifecycle.ledger import runs
+from lifecycle.planning.units import Method, Tally, Unit
 from lifecycle.stores.postgres.holding import TablesBusyError
 from lifecycle.stores.postgres.merge import drop_if_empty, merge
 from lifecycle.stores.postgres.partitions import create_ahead
 from lifecycle.stores.postgres.reclaim import reclaim, reclaim_pending
 from lifecycle.stores.postgres.refused import NotSwappableError
+from lifecycle.stores.postgres.suppressed import DeletionSuppressedError
 from lifecycle.stores.postgres.tree import Partition, partitions_of
 from reference_store.create import create_schemas
 from support.servers import server_with
@@ -174,3 +182,95 @@ def test_nothing_is_called_erased_while_a_prepared_transaction_may_see_it(
             assert not reclaim(conn, 1, "unit", [table])
             assert reclaim_pending(conn) == 1
         assert reclaim_pending(conn) == 0
+
+
+@contextmanager
+def keeping(bench: Bench, table: str, event: str, body: str) -> Iterator[None]:
+    """The application's own idea of a deletion."""
+    bench.sql(f"CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$")
+    bench.sql(f"CREATE TRIGGER soft BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION public.keep()")
+    try:
+        yield
+    finally:
+        bench.sql(f"DROP TRIGGER soft ON {table}")
+        bench.sql("DROP FUNCTION public.keep()")
+
+
+def test_messages_that_a_trigger_keeps_are_not_recorded_as_gone(bench: Bench) -> None:
+    """Promise 5. A "soft delete" returns NULL, and PostgreSQL says no more than that it deleted nothing."""
+    day(bench, 4)
+    named = pytest.raises(DeletionSuppressedError, match=r"beta_20260723: 1 row\(s\) are as .* by trigger soft")
+    with keeping(bench, "app.messages", "DELETE", "RETURN NULL;"), named:
+        bench.expire(101)
+    assert bench.sql("SELECT status, progress FROM lifecycle.plan_units ORDER BY run_id DESC LIMIT 1") == [
+        ("failed", {})
+    ]
+    assert bench.expire(101)[GOING]["records"] == 1
+
+
+def test_messages_that_a_rule_keeps_are_not_recorded_as_gone(bench: Bench) -> None:
+    day(bench, 4)
+    bench.sql(f"CREATE RULE stay AS ON DELETE TO {bench.leaf(101)} DO INSTEAD NOTHING")
+    with pytest.raises(DeletionSuppressedError, match="by rule stay"):
+        bench.expire(101)
+    bench.sql(f"DROP RULE stay ON {bench.leaf(101)}")
+    assert bench.expire(101)[GOING]["records"] == 1
+
+
+def expire_unit(bench: Bench, unit: str) -> int:
+    """A unit of ordinary rows, planned and carried out. How many records it says are gone."""
+    with bench.connect() as conn:
+        hashes = (CONFIG.policy_hash, CONFIG.catalog_hash)
+        run = runs.begin(
+            conn, scope=RECORDS_SCOPE, as_of=AS_OF, run_key=f"test/{uuid4()}", hashes=hashes, dry_run=False, owner=None
+        )
+        freeze(conn, run.run_id, [Unit(unit, unit, Method.RECORDS, (Tally(f"delete:{unit}", 1),))])
+        runs.finish(conn, run.run_id, "succeeded")
+        act = expire_accounts if unit == "accounts" else expire_records
+        done = act(RunContext(conn, cast(Any, None), CONFIG.policy, CONFIG.catalog, run), unit)
+    return sum(counts["records"] for counts in done.values())
+
+
+@pytest.fixture
+def scores(bench: Bench) -> Iterator[Bench]:
+    bench.sql(
+        "INSERT INTO app.safety_scores SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'consumer', 'c',"
+        " 0.5, timestamptz '2019-01-01Z' + n * interval '1 minute' FROM generate_series(1, 20) n"
+    )
+    yield bench
+    bench.sql("TRUNCATE app.safety_scores")
+
+
+@pytest.mark.parametrize("keeps", ["RETURN NULL;", "RETURN CASE WHEN OLD.score_id::text < '8' THEN OLD END;"])
+def test_rows_that_a_trigger_keeps_are_not_passed_over_in_silence(scores: Bench, keeps: str) -> None:
+    """All of them, or some: a unit that ends well while due rows stay would be found out at the deadline only."""
+    scores.sql(
+        "UPDATE app.safety_scores SET score_id = ('9' || substr(score_id::text, 2))::uuid WHERE score > 0.4"
+        " AND score_id IN (SELECT score_id FROM app.safety_scores LIMIT 2)"
+    )
+    named = pytest.raises(DeletionSuppressedError, match=r"safety_scores: .* by trigger soft")
+    with keeping(scores, "app.safety_scores", "DELETE", keeps), named:
+        expire_unit(scores, "safety_scores")
+    assert scores.value("SELECT count(*) FROM app.safety_scores") == 20, "the batch is undone"
+    assert expire_unit(scores, "safety_scores") == 20
+
+
+@pytest.fixture
+def inactive(bench: Bench) -> Iterator[Bench]:
+    bench.sql(
+        "INSERT INTO app.accounts (account_id, tier, email, display_name, created_at, last_interaction_at)"
+        " SELECT gen_random_uuid(), 'consumer', n || '@example.org', 'n', '2015-01-01Z', '2015-01-01Z'"
+        " FROM generate_series(1, 20) n"
+    )
+    yield bench
+    bench.sql("TRUNCATE app.accounts CASCADE")
+
+
+def test_content_that_a_trigger_gives_back_is_not_recorded_as_emptied(inactive: Bench) -> None:
+    """PostgreSQL counts the row as updated, and it is; only that nothing of it has changed."""
+    named = pytest.raises(DeletionSuppressedError, match=r"accounts: 20 .* by trigger soft")
+    with keeping(inactive, "app.accounts", "UPDATE", "NEW.email := OLD.email; RETURN NEW;"), named:
+        expire_unit(inactive, "accounts")
+    assert inactive.value("SELECT count(email) FROM app.accounts") == 20
+    assert expire_unit(inactive, "accounts") >= 20
+    assert inactive.value("SELECT count(email) FROM app.accounts") == 0
