@@ -12,8 +12,8 @@ from lifecycle.coverage.compare import Excluded, compare
 from lifecycle.coverage.database import count_timeless, count_unclassified, read_relations
 from lifecycle.coverage.differences import Coverage
 from lifecycle.coverage.facts import Facts
-from lifecycle.coverage.readers import read_copiers, read_publications
-from lifecycle.coverage.second_copies import of_publication
+from lifecycle.coverage.readers import read_copiers, read_publications, read_table_names
+from lifecycle.coverage.second_copies import of_publication, second_copies
 from lifecycle.stores.postgres.connect import Connection
 
 if TYPE_CHECKING:
@@ -45,6 +45,14 @@ def undeclared_publications(conn: Connection, config: Configuration, as_of: date
         if sent.table in bound and of_publication(sent) is not None and not excluded.copy(sent)
     )
     return tuple(dict.fromkeys(found))
+
+
+def undeclared_copies(conn: Connection, config: Configuration, as_of: datetime) -> tuple[str, ...]:
+    """What coverage warns of as second copies, without looking at anything else."""
+    excluded = Excluded(config.catalog.exclusions, as_of)
+    bound = bound_by(config.catalog)
+    governed = {name for name in read_table_names(conn) if excluded.table(name)} | set(bound)
+    return tuple(second_copies(read_publications(conn), read_copiers(conn), bound, governed, excluded.copy))
 
 
 def check_coverage(conn: Connection, s3: S3Client, config: Configuration, as_of: datetime) -> Coverage:

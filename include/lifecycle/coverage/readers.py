@@ -44,12 +44,21 @@ _RULES = """
      WHERE w.ev_type IN ('2', '3', '4') AND w.ev_enabled IN ('O', 'A') AND r.relkind IN ('r', 'p')
      ORDER BY 1, 2
 """
+_TABLES = """
+    SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition AND left(n.nspname, 3) <> 'pg_'
+"""
 _EVENTS = ("INSERT", "UPDATE", "DELETE")
 
 
 def read_publications(conn: Connection) -> tuple[Publication, ...]:
     """Which tables are sent to subscribers, once per publication and table."""
     return tuple(Publication(*row) for row in conn.execute(_PUBLICATIONS.encode()).fetchall())
+
+
+def read_table_names(conn: Connection) -> list[str]:
+    """Every table, but partitions and the system's."""
+    return [name for (name,) in conn.execute(_TABLES.encode()).fetchall()]
 
 
 def read_copiers(conn: Connection) -> tuple[Copier, ...]:

@@ -6,6 +6,9 @@ have stops there, for good (`tests/stores/postgres/test_subscriber.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import psycopg
 from psycopg import sql
 
 from lifecycle.stores.postgres.connect import Connection, one
@@ -29,6 +32,12 @@ JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename WHERE c.oi
 _NEW_TABLES = """
 SELECT EXISTS (SELECT FROM pg_publication p WHERE p.pubinsert AND (p.puballtables
     OR EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = to_regnamespace(%s))))
+"""
+_ONE_LEAF = """
+SELECT n.nspname, c.relname FROM (SELECT to_regclass(%s) AS oid) r
+CROSS JOIN LATERAL (SELECT r.oid UNION ALL SELECT t.relid FROM pg_partition_tree(r.oid) t WHERE t.isleaf) l (oid)
+JOIN pg_class c ON c.oid = l.oid AND c.relkind = 'r' JOIN pg_namespace n ON n.oid = c.relnamespace
+ORDER BY c.oid DESC LIMIT 1
 """
 # Since this version a publication can have whole schemas.
 _WHOLE_SCHEMAS = 150000
@@ -62,3 +71,24 @@ def published_by_name(conn: Connection, leaf: Partition) -> list[str]:
     """The publications that tell subscribers of a partition's rows under the partition's own name."""
     rows = conn.execute(_BY_NAME.encode(), (leaf.identifier.as_string(conn),)).fetchall()
     return [name for (name,) in rows]
+
+
+def undeletable(conn: Connection, tables: Iterable[str]) -> list[str]:
+    """Tables (``schema.table``) from which PostgreSQL lets nobody delete, because a publication could not tell of it.
+
+    It is asked by the plan of a deletion that nobody carries out; of a partitioned table for one of its partitions.
+    """
+    found = []
+    for name in tables:
+        leaf = conn.execute(_ONE_LEAF.encode(), (sql.Identifier(*name.split(".", 1)).as_string(conn),)).fetchone()
+        if leaf is None:
+            continue
+        try:
+            with conn.transaction():
+                conn.execute(sql.SQL("EXPLAIN DELETE FROM ONLY {} WHERE false").format(sql.Identifier(*leaf)))
+        except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.InvalidColumnReference) as error:
+            said = " ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
+            found.append(f"{name}: {said}; ALTER TABLE ... REPLICA IDENTITY, or a publication without its deletions")
+        except psycopg.errors.InsufficientPrivilege:
+            continue
+    return found
