@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coverage.covering import AS_OF, REASON, cover, with_text
+from coverage.covering import AS_OF, REASON, cover, only, with_text
 from lifecycle.config import load_configuration
 from lifecycle.coverage.facts import Copier, Publication
 from lifecycle.coverage.second_copies import of_copier, of_publication
@@ -114,3 +114,16 @@ def test_the_audit_counts_them_and_fails_of_nothing(store: Store) -> None:
         checks = {check.name: check for check in audit(conn, store.s3, load_configuration(), AS_OF).checks}
     found = checks["coverage_second_copies"]
     assert (found.success, found.severity, found.violations) == (False, Severity.WARNING, 1)
+
+
+def test_a_column_that_names_large_objects_is_a_difference(store: Store, tmp_path: Path) -> None:
+    """A row holds their number, and PostgreSQL deletes nothing of them with it: the content outlives its record."""
+    store.sql("ALTER TABLE app.messages ADD COLUMN attachment oid")
+    assert cover(store).passed, "there is none to name"
+    store.sql("SELECT lo_from_bytea(0, 'a secret')")
+    item = only(cover(store))
+    assert (item.kind, item.name) == ("column", "app.messages.attachment")
+    assert "may name a large object, which stays when its row goes" in item.suspected[1]
+    assert "vacuumlo" in item.remedies[0].say
+    entry = f"\nexclusions:\n  - {{table: app.messages, column: attachment, until: 2027-06-30, {REASON}}}\n"
+    assert cover(store, with_text(tmp_path, more=entry)).passed

@@ -12,7 +12,7 @@ from lifecycle.coverage.compare import Excluded, compare
 from lifecycle.coverage.database import count_timeless, count_unclassified, read_relations
 from lifecycle.coverage.differences import Coverage
 from lifecycle.coverage.facts import Facts
-from lifecycle.coverage.readers import read_copiers, read_publications, read_table_names
+from lifecycle.coverage.readers import has_large_objects, read_copiers, read_publications, read_table_names
 from lifecycle.coverage.second_copies import of_publication, second_copies
 from lifecycle.stores.postgres.connect import Connection
 
@@ -32,6 +32,7 @@ def gather(conn: Connection, s3: S3Client, config: Configuration) -> Facts:
         timeless=count_timeless(conn, config.catalog),
         publications=read_publications(conn),
         copiers=read_copiers(conn),
+        large_objects=has_large_objects(conn),
     )
 
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, time, timedelta
 from lifecycle.catalog.exclusions import owned_buckets
 from lifecycle.catalog.models import Catalog, Exclusion
 from lifecycle.coverage import remedies
-from lifecycle.coverage.bindings import bound_by, identifiers_of
+from lifecycle.coverage.bindings import Bound, bound_by, identifiers_of
 from lifecycle.coverage.differences import Coverage, Difference, Remedy, What
 from lifecycle.coverage.facts import Copier, Facts, Form, Publication, Relation, Stray
 from lifecycle.coverage.second_copies import second_copies
-from lifecycle.coverage.suspicions import Known, Suspicion, follow, is_copy, of_columns, of_unbound
+from lifecycle.coverage.suspicions import LARGE_OBJECT_TYPES, Known, Suspicion, follow, is_copy, of_columns, of_unbound
 from lifecycle.policy.models import Policy, Tier, Trigger
 
 _LONGEST = timedelta(days=2 * 366)
@@ -21,7 +21,7 @@ _LONGEST = timedelta(days=2 * 366)
 
 def compare(facts: Facts, catalog: Catalog, policy: Policy, as_of: datetime) -> Coverage:
     """Everything that exists, is suspected and is neither bound nor excluded at an instant."""
-    known = Known(bound_by(catalog), identifiers_of(catalog, facts.relations))
+    known = Known(bound_by(catalog), identifiers_of(catalog, facts.relations), facts.large_objects)
     excluded = Excluded(catalog.exclusions, as_of)
     differences = [
         *_tables(facts.relations, known, catalog, excluded),
@@ -151,15 +151,23 @@ def _columns(relations: Sequence[Relation], known: Known, catalog: Catalog, excl
             continue
         for column in relation.columns:
             excluded.column(relation.name, column.name)
+        types = {column.name: column.type for column in relation.columns}
         for name, reasons in of_columns(relation, bound, known).items():
             if excluded.column(relation.name, name):
                 continue
             yield Difference(
                 What.COLUMN,
                 f"{relation.name}.{name}",
-                (f"{relation.name} is {bound.said}, which does not name this column", *_texts(reasons)),
-                remedies.for_column(relation.name, name, bound.part, catalog, excluded.as_of),
+                (_is_bound(relation.name, name, bound), *_texts(reasons)),
+                remedies.for_large_object(relation.name, name, excluded.as_of)
+                if types[name] in LARGE_OBJECT_TYPES
+                else remedies.for_column(relation.name, name, bound.part, catalog, excluded.as_of),
             )
+
+
+def _is_bound(table: str, column: str, bound: Bound) -> str:
+    named = "" if column in bound.declared else ", which does not name this column"
+    return f"{table} is {bound.said}{named}"
 
 
 def _buckets(buckets: Sequence[str], catalog: Catalog, excluded: Excluded) -> Iterator[Difference]:

@@ -126,6 +126,7 @@ class Facts:
     ``strays``: per bucket that is owned.
     ``unclassified``: per dataset the records of unknown tier, which fall under the strictest default.
     ``timeless``: per dataset the records without a clock, which no rule ever reaches.
+    ``large_objects``: whether the database has any, of which a row holds no more than the number.
     """
 
     relations: tuple[Relation, ...] = ()
@@ -135,3 +136,4 @@ class Facts:
     timeless: Mapping[str, int] = field(default_factory=dict)
     publications: tuple[Publication, ...] = ()
     copiers: tuple[Copier, ...] = ()
+    large_objects: bool = False

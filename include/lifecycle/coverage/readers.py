@@ -61,6 +61,12 @@ def read_table_names(conn: Connection) -> list[str]:
     return [name for (name,) in conn.execute(_TABLES.encode()).fetchall()]
 
 
+def has_large_objects(conn: Connection) -> bool:
+    """Whether the database has any large object."""
+    row = conn.execute("SELECT EXISTS (SELECT FROM pg_largeobject_metadata)").fetchone()
+    return bool(row and row[0])
+
+
 def read_copiers(conn: Connection) -> tuple[Copier, ...]:
     """The triggers and rules that see rows of tables, but the server's own and this project's."""
     triggers = [
