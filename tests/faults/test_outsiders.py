@@ -20,14 +20,21 @@ from lifecycle.dispositions.plan_store import freeze
 from lifecycle.dispositions.records import expire_accounts, expire_records
 from lifecycle.ledger import runs
 from lifecycle.planning.units import Method, Tally, Unit
+from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.holding import TablesBusyError
 from lifecycle.stores.postgres.merge import drop_if_empty, merge
+from lifecycle.stores.postgres.online.convert import advance
+from lifecycle.stores.postgres.online.facts import Name
+from lifecycle.stores.postgres.online.layout import Interval
+from lifecycle.stores.postgres.online.locks import ForbiddenError, Patience, TableBusyError
+from lifecycle.stores.postgres.online.state import Phase, open_partitioning
 from lifecycle.stores.postgres.partitions import create_ahead
 from lifecycle.stores.postgres.reclaim import reclaim, reclaim_pending
 from lifecycle.stores.postgres.refused import NotSwappableError
 from lifecycle.stores.postgres.suppressed import DeletionSuppressedError
 from lifecycle.stores.postgres.tree import Partition, partitions_of
 from reference_store.create import create_schemas
+from support.online import begin, connected, layout_of, plain_table, work_on
 from support.servers import server_with
 from support.units import AS_OF, CONFIG, DAY, TIER, Bench
 
@@ -274,3 +281,45 @@ def test_content_that_a_trigger_gives_back_is_not_recorded_as_emptied(inactive: 
     assert inactive.value("SELECT count(email) FROM app.accounts") == 20
     assert expire_unit(inactive, "accounts") >= 20
     assert inactive.value("SELECT count(email) FROM app.accounts") == 0
+
+
+EVENTS = Name("app", "events")
+
+
+@pytest.fixture
+def events(bench: Bench) -> Iterator[Connection]:
+    with connected(bench.conninfo) as conn:
+        plain_table(conn, EVENTS, 60)
+        yield conn
+        conn.execute("DROP TABLE IF EXISTS app.events, app.events_unpartitioned CASCADE")
+        conn.execute("DELETE FROM lifecycle.partitionings")
+
+
+def test_partitioning_a_table_in_use_ends_where_an_event_trigger_refuses_and_goes_on_after(
+    bench: Bench, events: Connection
+) -> None:
+    found = begin(work_on(events), layout_of(EVENTS, interval=Interval.MONTH))
+    found = advance(work_on(events), found, upto=Phase.VERIFIED)
+    named = pytest.raises(ForbiddenError, match="event trigger no_ddl, by which it seems: ask the administrators")
+    with refusing(bench, "ddl_command_end", "42501"), named:
+        advance(work_on(events), found)
+    events.execute("UPDATE app.events SET body = 'meanwhile' WHERE id = 7")
+    left = open_partitioning(events, EVENTS)
+    assert left is not None and left.phase is Phase.VERIFIED
+    assert advance(work_on(events), left).phase is Phase.SWITCHED
+    assert bench.value("SELECT body FROM app.events WHERE id = 7") == "meanwhile"
+
+
+def test_partitioning_a_table_in_use_names_the_prepared_transaction_that_it_waits_for(
+    bench: Bench, events: Connection
+) -> None:
+    """What it wrote is not in the copy before it ends: the mirror comes after it, and the copy after the mirror."""
+    hasty = work_on(events, patience=Patience(lock_ms=100, seconds=0.3))
+    found = begin(hasty, layout_of(EVENTS, interval=Interval.MONTH))
+    named = pytest.raises(TableBusyError, match=r"prepared transaction 'order 66' of postgres since 20")
+    with prepared(bench, "UPDATE app.events SET body = 'never' WHERE id = 7"), named:
+        advance(hasty, found)
+    left = open_partitioning(events, EVENTS)
+    assert left is not None and left.phase is Phase.BUILT
+    assert advance(work_on(events), left).phase is Phase.SWITCHED
+    assert bench.value("SELECT body FROM app.events WHERE id = 7") == "body 7"

@@ -22,8 +22,8 @@ LEFT JOIN (pg_locks t JOIN pg_prepared_xacts x ON x.transaction = t.transactioni
     ON l.pid IS NULL AND t.pid IS NULL AND t.granted AND t.virtualtransaction = l.virtualtransaction
 WHERE l.granted AND l.locktype = 'relation' AND l.pid IS DISTINCT FROM pg_backend_pid()
 AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-AND l.relation IN (SELECT to_regclass(n) FROM unnest(%s::text[]) n
-    UNION ALL SELECT t.relid FROM unnest(%s::text[]) n, pg_partition_tree(to_regclass(n)) t)
+AND l.relation >= 16384 AND (%s::text[] IS NULL OR l.relation IN (SELECT to_regclass(n) FROM unnest(%s::text[]) n
+    UNION ALL SELECT t.relid FROM unnest(%s::text[]) n, pg_partition_tree(to_regclass(n)) t))
 GROUP BY 1, 2, 3, 4, 5 ORDER BY since NULLS LAST, 1 LIMIT %s
 """
 
@@ -40,10 +40,14 @@ class TablesBusyError(LifecycleError, psycopg.errors.LockNotAvailable):
         super().__init__(f"{unit}: its tables were in use for {seconds:.0f} s{by}. Nothing of this step was done")
 
 
-def holders_of(conn: Connection, tables: Iterable[str]) -> list[str]:
-    """Who holds locks on tables (``schema.table``) or their partitions: the longest first, three at most."""
-    names = [sql.Identifier(*name.split(".", 1)).as_string(conn) for name in tables]
-    return [_told(*row) for row in conn.execute(_HOLDERS.encode(), (names, names, _MOST)).fetchall()]
+def holders_of(conn: Connection, tables: Iterable[str] | None) -> list[str]:
+    """Who holds locks on tables (``schema.table``) or their partitions: the longest first, three at most.
+
+    Args:
+        tables: None for all of the database.
+    """
+    names = None if tables is None else [sql.Identifier(*name.split(".", 1)).as_string(conn) for name in tables]
+    return [_told(*row) for row in conn.execute(_HOLDERS.encode(), (names, names, names, _MOST)).fetchall()]
 
 
 def _told(pid: int | None, gid: str | None, role: str | None, state: str | None, since: datetime | None) -> str:

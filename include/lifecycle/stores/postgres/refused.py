@@ -34,10 +34,17 @@ def unless_forbidden(conn: Connection, table: str) -> Iterator[None]:
         with conn.transaction():
             yield
     except psycopg.Error as error:
-        if conn.closed or (error.sqlstate or "08").startswith(_NOT_REFUSED):
+        refused = refused_by(conn, error)
+        if refused is None:
             raise
-        triggers = [name for (name,) in conn.execute(_ENABLED.encode()).fetchall()]
-        if not triggers:
-            raise
-        said = error.diag.message_primary or type(error).__name__
-        raise NotSwappableError(table, [f"event trigger {' or '.join(triggers)}, by which it seems: {said}"]) from None
+        raise NotSwappableError(table, [refused]) from None
+
+
+def refused_by(conn: Connection, error: psycopg.Error) -> str | None:
+    """The event triggers of which one may have refused DDL, and what was said; None where there are none, or the error
+    speaks of rows, locks, resources or the server. Its transaction or savepoint is over."""
+    if conn.closed or (error.sqlstate or "08").startswith(_NOT_REFUSED):
+        return None
+    triggers = [name for (name,) in conn.execute(_ENABLED.encode()).fetchall()]
+    said = error.diag.message_primary or type(error).__name__
+    return f"event trigger {' or '.join(triggers)}, by which it seems: {said}" if triggers else None
