@@ -127,3 +127,15 @@ def test_a_column_that_names_large_objects_is_a_difference(store: Store, tmp_pat
     assert "vacuumlo" in item.remedies[0].say
     entry = f"\nexclusions:\n  - {{table: app.messages, column: attachment, until: 2027-06-30, {REASON}}}\n"
     assert cover(store, with_text(tmp_path, more=entry)).passed
+
+
+def test_a_server_that_logs_what_is_written_is_a_warning(store: Store) -> None:
+    """Also where only the application's role or database has it so."""
+    name = store.value("SELECT current_database()")
+    store.sql(f'ALTER DATABASE "{name}" SET log_statement = mod')
+    assert [warning.split(":")[0] for warning in cover(store).warnings] == [
+        "log_statement = mod",
+        "log_statement = mod (of a role or database)",
+    ]
+    store.sql(f'ALTER DATABASE "{name}" RESET log_statement')
+    assert cover(store).warnings == ()

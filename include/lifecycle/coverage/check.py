@@ -12,7 +12,13 @@ from lifecycle.coverage.compare import Excluded, compare
 from lifecycle.coverage.database import count_timeless, count_unclassified, read_relations
 from lifecycle.coverage.differences import Coverage
 from lifecycle.coverage.facts import Facts
-from lifecycle.coverage.readers import has_large_objects, read_copiers, read_publications, read_table_names
+from lifecycle.coverage.readers import (
+    has_large_objects,
+    read_copiers,
+    read_logged,
+    read_publications,
+    read_table_names,
+)
 from lifecycle.coverage.second_copies import of_publication, second_copies
 from lifecycle.stores.postgres.connect import Connection
 
@@ -33,6 +39,7 @@ def gather(conn: Connection, s3: S3Client, config: Configuration) -> Facts:
         publications=read_publications(conn),
         copiers=read_copiers(conn),
         large_objects=has_large_objects(conn),
+        logged=read_logged(conn),
     )
 
 

@@ -237,6 +237,8 @@ def _warnings(facts: Facts, catalog: Catalog, known: Known, excluded: Excluded) 
             yield f"exclusions[{index}] still has the reason of the suggestion: write the true one"
     if facts.buckets is None:
         yield "the S3 key may not list buckets, so buckets nobody owns are not seen: grant ListAllMyBuckets"
+    for said in facts.logged:
+        yield f"{said}: the server's log holds what is written, values and all, and no rule ends it: keep it short"
     for name in sorted(set(known.bound) - {relation.name for relation in facts.relations}):
         yield f"{name} is bound, but does not exist"
     for name, count in facts.unclassified.items():

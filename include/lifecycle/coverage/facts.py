@@ -126,6 +126,7 @@ class Facts:
     ``strays``: per bucket that is owned.
     ``unclassified``: per dataset the records of unknown tier, which fall under the strictest default.
     ``timeless``: per dataset the records without a clock, which no rule ever reaches.
+    ``logged``: settings by which the server's own log holds what is written.
     ``large_objects``: whether the database has any, of which a row holds no more than the number.
     """
 
@@ -137,3 +138,4 @@ class Facts:
     publications: tuple[Publication, ...] = ()
     copiers: tuple[Copier, ...] = ()
     large_objects: bool = False
+    logged: tuple[str, ...] = ()

@@ -48,6 +48,18 @@ _TABLES = """
     SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p', 'f', 'm') AND NOT c.relispartition AND left(n.nspname, 3) <> 'pg_'
 """
+# A setting of a role or of a database counts for its sessions, whatever ours has.
+_LOGGED = r"""
+    SELECT DISTINCT said FROM (
+        SELECT name || ' = ' || setting AS said, name, setting FROM pg_settings
+        UNION ALL
+        SELECT replace(s, '=', ' = ') || ' (of a role or database)', split_part(s, '=', 1), split_part(s, '=', 2)
+          FROM pg_db_role_setting d, unnest(d.setconfig) s
+         WHERE d.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+    ) f WHERE name = 'log_statement' AND setting IN ('mod', 'all')
+           OR name = 'pgaudit.log' AND setting ~* '\m(write|all)\M'
+     ORDER BY 1
+"""
 _EVENTS = ("INSERT", "UPDATE", "DELETE")
 
 
@@ -65,6 +77,11 @@ def has_large_objects(conn: Connection) -> bool:
     """Whether the database has any large object."""
     row = conn.execute("SELECT EXISTS (SELECT FROM pg_largeobject_metadata)").fetchone()
     return bool(row and row[0])
+
+
+def read_logged(conn: Connection) -> tuple[str, ...]:
+    """The settings by which the server writes statements that change rows, values and all, to its own log."""
+    return tuple(said for (said,) in conn.execute(_LOGGED.encode()).fetchall())
 
 
 def read_copiers(conn: Connection) -> tuple[Copier, ...]:
