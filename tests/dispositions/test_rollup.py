@@ -176,11 +176,25 @@ def test_emptied_days_go_and_days_in_use_stay_for_the_next_run(bench: Bench, mon
         assert rollup.roll_up(context, TIER) == {"dropped": 0, "merged": 2}
 
 
-def test_a_day_that_has_something_of_its_own_keeps_it(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "own",
+    [
+        "GRANT SELECT ON {} TO pg_monitor",
+        "ALTER TABLE {} ALTER COLUMN body SET NOT NULL",
+        "ALTER TABLE {} ALTER COLUMN body SET STORAGE EXTERNAL",
+        "ALTER TABLE {} ALTER COLUMN body SET COMPRESSION pglz",
+        "ALTER TABLE {} ALTER COLUMN model SET DEFAULT 'old'",
+        "ALTER TABLE {} ALTER COLUMN body SET STATISTICS 500",
+        "ALTER TABLE {} SET UNLOGGED",
+        "ALTER TABLE {} REPLICA IDENTITY FULL",
+        "CREATE INDEX ON {} (model)",
+    ],
+)
+def test_a_day_that_has_something_of_its_own_keeps_it(bench: Bench, own: str) -> None:
     """A grant, an index, a policy of one day would be lost in a month, or given to other days."""
     ages = [age for age in PAST if (AS_OF - age * DAY).date() < date(2025, 2, 1)]
     survivors(bench, ages)
-    bench.sql(f"GRANT SELECT ON {bench.leaf(ages[0])} TO pg_monitor")
+    bench.sql(own.format(bench.leaf(ages[0])))
     with bench.connect() as conn:
         assert rollup.roll_up(new_run(bench, conn), TIER)["merged"] == 0
     assert len(labels(bench)) == 4
@@ -206,12 +220,19 @@ def test_strays_of_a_merged_month_come_along_with_their_children(bench: Bench) -
     assert bench.value("SELECT count(*) FROM ONLY app.messages_beta_202501") == 3
 
 
-def test_a_month_with_strays_is_not_merged_where_their_move_would_be_told_as_a_deletion(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "published",
+    [
+        "FOR TABLE app.messages WITH (publish_via_partition_root)",
+        "FOR ALL TABLES WITH (publish = 'insert', publish_via_partition_root)",
+    ],
+)
+def test_a_month_with_strays_is_not_merged_where_their_move_would_be_told(bench: Bench, published: str) -> None:
     """A subscriber would lose them. They wait in the default partition for their deadline."""
     ages = [age for age in PAST if (AS_OF - age * DAY).date() < date(2025, 2, 1)]
     survivors(bench, ages[:2])
     bench.write(ages[2])
-    bench.sql("CREATE PUBLICATION strays FOR TABLE app.messages WITH (publish_via_partition_root)")
+    bench.sql(f"CREATE PUBLICATION strays {published}")
     before = rows(bench)
     with bench.connect() as conn:
         assert rollup.roll_up(new_run(bench, conn), TIER)["merged"] == 0

@@ -76,6 +76,21 @@ def test_a_slot_holds_the_log_it_has_not_passed() -> None:
     assert kinds(replace(CLEAN, slots=None))["replication slots"].until is None
 
 
+def test_a_slot_that_nobody_reads_is_given_up_where_the_server_says_when() -> None:
+    idle = replace(SLOT, active=False, ends=NOW + HOUR)
+    checkpoint = CLEAN.checkpoint_timeout
+    assert kinds(replace(CLEAN, slots=(idle,)))["replication slot"].until == NOW + HOUR + checkpoint
+    sooner = replace(CLEAN, slots=(idle,), slot_keep=9_000 - 999 + 100)
+    assert kinds(sooner)["replication slot"].until == NOW + timedelta(seconds=1)
+    late = kinds(replace(CLEAN, slots=(replace(idle, ends=NOW - HOUR),)))["replication slot"]
+    assert late.until == NOW + checkpoint and "idle_replication_slot_timeout" in late.why
+
+
+def test_subscribers_keep_what_nobody_declared() -> None:
+    found = kinds(replace(CLEAN, undeclared=("outward",)))["subscribers"]
+    assert found.until is None and "outward" in found.why
+
+
 PENDING = replace(DELETED, tables_pending=2)
 
 

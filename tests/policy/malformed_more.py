@@ -502,6 +502,11 @@ MORE_DATASETS = [
     _exclusion("of a lone column", f"{{column: a, {_WHY}}}", "", "a column needs the table", "Write table"),
     _exclusion("of a lone prefix", f"{{prefix: a/, {_WHY}}}", "", "a prefix needs the bucket", "Write table"),
     _exclusion("of two things", f"{{table: a.b, bucket: exports, {_WHY}}}", "", "a table and a bucket", "Write table"),
+    _exclusion("of a lone trigger", f"{{trigger: keep, {_WHY}}}", "", "a trigger needs the table", "Write table"),
+    _exclusion(
+        "a trigger of a schema", f'{{table: "a.*", trigger: keep, {_WHY}}}', "", "a trigger needs the table", "Write"
+    ),
+    _exclusion("a table's publication", f"{{table: a.b, publication: p, {_WHY}}}", "", "excluded whole", "Write table"),
     _exclusion("a column of a schema", f'{{table: "a.*", column: b, {_WHY}}}', "", "not a schema", "Write table"),
     _exclusion("of what is bound", f"{{table: app.feedback, {_WHY}}}", ".table", "is bound by dataset", "Remove"),
     _exclusion("of a bound schema", f'{{table: "app.*", {_WHY}}}', ".table", "covers app.", "Name single tables"),

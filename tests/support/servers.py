@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from lifecycle.demo.servers import Postgres, S3Server, embedded_postgres
+from lifecycle.demo.servers import Postgres, S3Server, embedded_postgres, start_postgres, stop_postgres
 from reference_store.create import create_schemas
 
 TEMPLATE = "reference_store_template"
@@ -104,6 +104,21 @@ def fresh_database(server: Postgres, template: str = TEMPLATE) -> Iterator[str]:
             yield name
         finally:
             conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def server_with(purpose: str, **settings: str) -> Iterator[Postgres]:
+    """A PostgreSQL of its own, for settings that only a start can make."""
+    with scratch(purpose) as folder:
+        server = start_postgres(folder, tie_to_parent=True)
+        try:
+            with psycopg.connect(server.conninfo(), autocommit=True) as conn:
+                for name, value in settings.items():
+                    conn.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+            stop_postgres(folder)
+            yield start_postgres(folder, tie_to_parent=True)
+        finally:
+            stop_postgres(folder)
 
 
 def external_s3() -> S3Server | None:

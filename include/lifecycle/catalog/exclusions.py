@@ -12,7 +12,7 @@ from lifecycle.yaml_source import Path_
 if TYPE_CHECKING:
     from lifecycle.catalog.models import Catalog, Exclusion
 
-_FORMS = "Write table, table and column, bucket, or bucket and prefix"
+_FORMS = "Write table, table and column, table and trigger, publication, bucket, or bucket and prefix"
 _SAME = "Keep one of the two"
 
 
@@ -25,7 +25,8 @@ def exclusion_contradictions(catalog: Catalog) -> Iterator[Contradiction]:
         if problem is not None:
             yield Contradiction(where, problem, _FORMS)
             continue
-        target = (exclusion.table, exclusion.column, exclusion.bucket, exclusion.prefix)
+        named = (exclusion.table, exclusion.column, exclusion.bucket, exclusion.prefix)
+        target = (*named, exclusion.publication, exclusion.trigger)
         if target in seen:
             yield Contradiction(where, "the same thing is already excluded", _SAME)
         seen.add(target)
@@ -33,7 +34,14 @@ def exclusion_contradictions(catalog: Catalog) -> Iterator[Contradiction]:
 
 
 def _shape(exclusion: Exclusion) -> str | None:
-    match (exclusion.table, exclusion.column, exclusion.bucket, exclusion.prefix):
+    named = (exclusion.table, exclusion.column, exclusion.bucket, exclusion.prefix)
+    if exclusion.publication is not None:
+        return None if {*named, exclusion.trigger} == {None} else "a publication is excluded whole, and by itself"
+    if exclusion.trigger is not None:
+        whole_table = exclusion.table is not None and not exclusion.table.endswith(".*")
+        alone = {exclusion.column, exclusion.bucket, exclusion.prefix} == {None}
+        return None if whole_table and alone else "a trigger needs the table it belongs to, and nothing else"
+    match named:
         case (None, None, None, None):
             return "this exclusion names nothing"
         case (str(), _, None, None):
@@ -52,6 +60,8 @@ def _shape(exclusion: Exclusion) -> str | None:
 def _bound(exclusion: Exclusion, catalog: Catalog, where: Path_) -> Iterator[Contradiction]:
     """What has a rule is no exception from having one."""
     tables, buckets = bound_tables(catalog), owned_buckets(catalog)
+    if exclusion.trigger is not None:
+        return
     if exclusion.column is None and exclusion.table in tables:
         yield Contradiction(
             (*where, "table"),

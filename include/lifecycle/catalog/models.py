@@ -328,7 +328,8 @@ def _configured(part: Part | None, name: str) -> Part:
 
 
 class Exclusion(Frozen):
-    """Something that exists and needs no rule: a table (``app.*``: a schema), a column, a bucket or a prefix.
+    """Something that exists and needs no rule: a table (``app.*``: a schema), a column, a bucket or a prefix; or a copy
+    that is ended elsewhere: a publication, a trigger (or rule) of a table.
 
     ``until``: from the beginning of that day (UTC) on it is a difference again, so that somebody looks.
     """
@@ -337,6 +338,8 @@ class Exclusion(Frozen):
     column: Annotated[Identifier | None, Field(examples=["note"])] = None
     bucket: Annotated[Bucket | None, Field(examples=["exports"])] = None
     prefix: Annotated[ExcludedPrefix | None, Field(examples=["exports/"])] = None
+    publication: Annotated[Identifier | None, Field(examples=["to_warehouse"])] = None
+    trigger: Annotated[Identifier | None, Field(examples=["keep_history"])] = None
     reason: Annotated[
         str,
         StringConstraints(strip_whitespace=True, min_length=10),

@@ -36,7 +36,8 @@ def validate(
 
     With --connect also look at the database: a missing column, or an id or a clock that is not of the type that the
     dataset file says, is a problem, told with the line to write. A table without an index on its clock is a warning,
-    with the statement that makes one.
+    with the statement that makes one; so are a table from which PostgreSQL lets nobody delete, and whatever copies rows
+    of the tables elsewhere.
 
     Example: `lifecycle policy validate --policy include/policies/retention.yaml --connect`
     """
@@ -50,12 +51,14 @@ def validate(
     found = {"valid": True, "problems": [], **_identity(config)}
     if connect:
         found["problems"], found["missing_indexes"] = _unfit(config), _missing_indexes(config)
+        found["in_the_way"], found["second_copies"] = _outside(config)
         found["valid"] = not found["problems"]
         if found["problems"] and not json:
             raise PreconditionError("; ".join(f"{each['message']}. {each['remedy']}" for each in found["problems"]))
     emit(found, json, lambda _: _sound(config))
-    for missing in found.get("missing_indexes", ()):
-        say(f"warning: {missing}")
+    for warned in ("missing_indexes", "in_the_way", "second_copies"):
+        for each in found.get(warned, ()):
+            say(f"warning: {each}")
     if not found["valid"]:
         raise typer.Exit(2)
 
@@ -90,6 +93,18 @@ def _missing_indexes(config: Configuration) -> list[MissingIndex]:
     with connect() as conn:
         catalog = config.catalog
         return [*missing_indexes(conn, catalog), *missing_for_stages(conn, catalog), *missing_for_tiers(conn, catalog)]
+
+
+def _outside(config: Configuration) -> tuple[list[str], list[str]]:
+    """What else in the database concerns the tables: what forbids every deletion, and what copies rows elsewhere."""
+    from lifecycle.catalog.exclusions import bound_tables
+    from lifecycle.cli.options import now
+    from lifecycle.coverage.check import undeclared_copies
+    from lifecycle.stores.postgres.connect import connect
+    from lifecycle.stores.postgres.published import undeletable
+
+    with connect() as conn:
+        return undeletable(conn, sorted(bound_tables(config.catalog))), list(undeclared_copies(conn, config, now()))
 
 
 def print_json(data: Any) -> None:

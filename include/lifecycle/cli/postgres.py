@@ -52,20 +52,29 @@ def physical(json: Json = False) -> None:
     """Show what can still hold what was deleted last, and when it is expected to be gone. Changes nothing.
 
     Tables whose dead rows no vacuum could remove yet, write-ahead log, replication slots, replicas, snapshots, prepared
-    transactions, base backups as the policy declares them. Compares with the lead, and warns where it is longer.
+    transactions, subscribers, base backups as the policy declares them. Compares with the lead, and warns where it is
+    longer.
 
     Example: `lifecycle postgres physical --json`
     """
+    from dataclasses import replace
+
+    from lifecycle.cli.options import now
     from lifecycle.config import load_configuration
+    from lifecycle.coverage.check import undeclared_publications
     from lifecycle.planning.physical import outlook
     from lifecycle.stores.postgres.connect import connect
     from lifecycle.stores.postgres.physical import facts, last_deletion
 
-    policy = load_configuration().policy
+    config = load_configuration()
+    policy = config.policy
     with connect() as conn:
         conn.execute("SET default_transaction_read_only = on")
         deletion = last_deletion(conn)
-        found = None if deletion is None else outlook(facts(conn), deletion, policy.lead.backup_retention)
+        found = None
+        if deletion is not None:
+            seen = replace(facts(conn), undeclared=undeclared_publications(conn, config, now()))
+            found = outlook(seen, deletion, policy.lead.backup_retention)
     emit(_physical(found, policy), json, _outlook)
     for holder in found.longer_than(policy.lead) if found else ():
         allowed = f"{policy.lead.store_lag} and {policy.lead.backup_retention}"

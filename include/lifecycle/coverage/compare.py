@@ -9,10 +9,11 @@ from datetime import UTC, datetime, time, timedelta
 from lifecycle.catalog.exclusions import owned_buckets
 from lifecycle.catalog.models import Catalog, Exclusion
 from lifecycle.coverage import remedies
-from lifecycle.coverage.bindings import bound_by, identifiers_of
+from lifecycle.coverage.bindings import Bound, bound_by, identifiers_of
 from lifecycle.coverage.differences import Coverage, Difference, Remedy, What
-from lifecycle.coverage.facts import Facts, Form, Relation, Stray
-from lifecycle.coverage.suspicions import Known, Suspicion, follow, is_copy, of_columns, of_unbound
+from lifecycle.coverage.facts import Copier, Facts, Form, Publication, Relation, Stray
+from lifecycle.coverage.second_copies import second_copies
+from lifecycle.coverage.suspicions import LARGE_OBJECT_TYPES, Known, Suspicion, follow, is_copy, of_columns, of_unbound
 from lifecycle.policy.models import Policy, Tier, Trigger
 
 _LONGEST = timedelta(days=2 * 366)
@@ -20,8 +21,8 @@ _LONGEST = timedelta(days=2 * 366)
 
 def compare(facts: Facts, catalog: Catalog, policy: Policy, as_of: datetime) -> Coverage:
     """Everything that exists, is suspected and is neither bound nor excluded at an instant."""
-    known = Known(bound_by(catalog), identifiers_of(catalog, facts.relations))
-    excluded = _Excluded(catalog.exclusions, as_of)
+    known = Known(bound_by(catalog), identifiers_of(catalog, facts.relations), facts.large_objects)
+    excluded = Excluded(catalog.exclusions, as_of)
     differences = [
         *_tables(facts.relations, known, catalog, excluded),
         *_columns(facts.relations, known, catalog, excluded),
@@ -29,10 +30,12 @@ def compare(facts: Facts, catalog: Catalog, policy: Policy, as_of: datetime) -> 
         *_prefixes(facts, excluded),
         *_records(facts, catalog, policy),
     ]
+    copies = tuple(_second_copies(facts, known, excluded))
     return Coverage(
         as_of=as_of,
         differences=tuple(differences),
-        warnings=tuple(_warnings(facts, catalog, known, excluded)),
+        warnings=(*copies, *_warnings(facts, catalog, known, excluded)),
+        second_copies=len(copies),
         unused_exclusions=len(excluded.unused()),
         views=tuple(
             f"{relation.name} shows {', '.join(sorted(set(relation.reads) & set(known.bound)))}"
@@ -49,7 +52,7 @@ def compare(facts: Facts, catalog: Catalog, policy: Policy, as_of: datetime) -> 
 
 
 @dataclass
-class _Excluded:
+class Excluded:
     """The declared exclusions, and which of them were needed."""
 
     declared: Sequence[Exclusion]
@@ -58,7 +61,7 @@ class _Excluded:
 
     def table(self, name: str) -> bool:
         schema = f"{name.split('.', 1)[0]}.*"
-        return self._any(lambda item: item.column is None and item.table in (name, schema))
+        return self._any(lambda item: item.column is None and item.trigger is None and item.table in (name, schema))
 
     def column(self, table: str, name: str) -> bool:
         return self._any(lambda item: item.table == table and item.column == name)
@@ -70,6 +73,11 @@ class _Excluded:
         return self._any(
             lambda item: item.bucket == bucket and item.prefix is not None and stray.shape.startswith(item.prefix)
         )
+
+    def copy(self, copy: Publication | Copier) -> bool:
+        if isinstance(copy, Publication):
+            return self._any(lambda item: item.publication == copy.name)
+        return self._any(lambda item: item.table == copy.table and item.trigger == copy.name)
 
     def ended(self, index: int) -> bool:
         """From the beginning of its last day (UTC) on an exclusion no longer counts."""
@@ -89,7 +97,7 @@ class _Excluded:
         return found
 
 
-def _tables(relations: Sequence[Relation], known: Known, catalog: Catalog, excluded: _Excluded) -> Iterator[Difference]:
+def _tables(relations: Sequence[Relation], known: Known, catalog: Catalog, excluded: Excluded) -> Iterator[Difference]:
     unbound = [item for item in relations if item.form is not Form.VIEW and item.name not in known.bound]
     suspected = _suspected(unbound, known, excluded)
     for relation in unbound:
@@ -117,7 +125,7 @@ def _tables(relations: Sequence[Relation], known: Known, catalog: Catalog, exclu
             )
 
 
-def _suspected(unbound: Sequence[Relation], known: Known, excluded: _Excluded) -> dict[str, list[Suspicion]]:
+def _suspected(unbound: Sequence[Relation], known: Known, excluded: Excluded) -> dict[str, list[Suspicion]]:
     """Suspicions per table, but those of excluded columns; what refers to a suspected table is suspected too, however
     long the chain."""
     found = {}
@@ -136,27 +144,33 @@ def _suspected(unbound: Sequence[Relation], known: Known, excluded: _Excluded) -
     return found
 
 
-def _columns(
-    relations: Sequence[Relation], known: Known, catalog: Catalog, excluded: _Excluded
-) -> Iterator[Difference]:
+def _columns(relations: Sequence[Relation], known: Known, catalog: Catalog, excluded: Excluded) -> Iterator[Difference]:
     for relation in relations:
         bound = known.bound.get(relation.name)
         if bound is None:
             continue
         for column in relation.columns:
             excluded.column(relation.name, column.name)
+        types = {column.name: column.type for column in relation.columns}
         for name, reasons in of_columns(relation, bound, known).items():
             if excluded.column(relation.name, name):
                 continue
             yield Difference(
                 What.COLUMN,
                 f"{relation.name}.{name}",
-                (f"{relation.name} is {bound.said}, which does not name this column", *_texts(reasons)),
-                remedies.for_column(relation.name, name, bound.part, catalog, excluded.as_of),
+                (_is_bound(relation.name, name, bound), *_texts(reasons)),
+                remedies.for_large_object(relation.name, name, excluded.as_of)
+                if types[name] in LARGE_OBJECT_TYPES
+                else remedies.for_column(relation.name, name, bound.part, catalog, excluded.as_of),
             )
 
 
-def _buckets(buckets: Sequence[str], catalog: Catalog, excluded: _Excluded) -> Iterator[Difference]:
+def _is_bound(table: str, column: str, bound: Bound) -> str:
+    named = "" if column in bound.declared else ", which does not name this column"
+    return f"{table} is {bound.said}{named}"
+
+
+def _buckets(buckets: Sequence[str], catalog: Catalog, excluded: Excluded) -> Iterator[Difference]:
     owned = owned_buckets(catalog)
     for name in buckets:
         if name in owned or excluded.bucket(name):
@@ -166,7 +180,7 @@ def _buckets(buckets: Sequence[str], catalog: Catalog, excluded: _Excluded) -> I
         )
 
 
-def _prefixes(facts: Facts, excluded: _Excluded) -> Iterator[Difference]:
+def _prefixes(facts: Facts, excluded: Excluded) -> Iterator[Difference]:
     for bucket, strays in facts.strays.items():
         for stray in strays:
             if excluded.prefix(bucket, stray):
@@ -205,7 +219,13 @@ def _records(facts: Facts, catalog: Catalog, policy: Policy) -> Iterator[Differe
             )
 
 
-def _warnings(facts: Facts, catalog: Catalog, known: Known, excluded: _Excluded) -> Iterator[str]:
+def _second_copies(facts: Facts, known: Known, excluded: Excluded) -> Iterator[str]:
+    tables = [relation.name for relation in facts.relations if relation.form is not Form.VIEW]
+    governed = {name for name in tables if excluded.table(name)} | set(known.bound)
+    yield from second_copies(facts.publications, facts.copiers, known.bound, governed, excluded.copy)
+
+
+def _warnings(facts: Facts, catalog: Catalog, known: Known, excluded: Excluded) -> Iterator[str]:
     for index in excluded.unused():
         yield f"exclusions[{index}] matches nothing that exists: remove it"
     for index, item in enumerate(catalog.exclusions):
@@ -217,6 +237,8 @@ def _warnings(facts: Facts, catalog: Catalog, known: Known, excluded: _Excluded)
             yield f"exclusions[{index}] still has the reason of the suggestion: write the true one"
     if facts.buckets is None:
         yield "the S3 key may not list buckets, so buckets nobody owns are not seen: grant ListAllMyBuckets"
+    for said in facts.logged:
+        yield f"{said}: the server's log holds what is written, values and all, and no rule ends it: keep it short"
     for name in sorted(set(known.bound) - {relation.name for relation in facts.relations}):
         yield f"{name} is bound, but does not exist"
     for name, count in facts.unclassified.items():

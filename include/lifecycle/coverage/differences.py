@@ -39,13 +39,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The verdict. ``warnings`` do not fail it: exclusions that match nothing, what could not be looked at."""
+    """The verdict. ``warnings`` do not fail it: exclusions that match nothing, what could not be looked at, copies.
+
+    ``second_copies``: how many of the warnings are of what sends rows elsewhere and is not declared.
+    """
 
     as_of: datetime
     differences: tuple[Difference, ...]
     warnings: tuple[str, ...]
     unused_exclusions: int
     views: tuple[str, ...] = ()
+    second_copies: int = 0
     looked_at: dict[str, int] = field(default_factory=dict)
     unclassified: dict[str, int] = field(default_factory=dict)
 
@@ -78,6 +82,7 @@ class Coverage:
             ],
             "warnings": list(self.warnings),
             "views": list(self.views),
+            "second_copies": self.second_copies,
             "looked_at": self.looked_at,
             "unclassified": self.unclassified,
         }

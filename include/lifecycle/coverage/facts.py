@@ -79,6 +79,34 @@ class Relation:
 
 
 @dataclass(frozen=True)
+class Publication:
+    """A table as one publication sends it. ``by_partition``: partitions of it are sent under their own names."""
+
+    name: str
+    table: str
+    partitioned: bool = False
+    deletes: bool = True
+    updates: bool = True
+    by_partition: bool = False
+
+
+@dataclass(frozen=True)
+class Copier:
+    """A trigger or a rule that sees rows of a table.
+
+    ``source``: of its function, where that can be read. ``writes``: the tables that a rule is about.
+    """
+
+    kind: str
+    table: str
+    name: str
+    events: tuple[str, ...]
+    function: str = ""
+    source: str | None = field(default=None, repr=False)
+    writes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Stray:
     """Objects of an owned bucket outside what the dataset file declares, by the shape of their first path part.
 
@@ -98,6 +126,8 @@ class Facts:
     ``strays``: per bucket that is owned.
     ``unclassified``: per dataset the records of unknown tier, which fall under the strictest default.
     ``timeless``: per dataset the records without a clock, which no rule ever reaches.
+    ``logged``: settings by which the server's own log holds what is written.
+    ``large_objects``: whether the database has any, of which a row holds no more than the number.
     """
 
     relations: tuple[Relation, ...] = ()
@@ -105,3 +135,7 @@ class Facts:
     strays: Mapping[str, tuple[Stray, ...]] = field(default_factory=dict)
     unclassified: Mapping[str, int] = field(default_factory=dict)
     timeless: Mapping[str, int] = field(default_factory=dict)
+    publications: tuple[Publication, ...] = ()
+    copiers: tuple[Copier, ...] = ()
+    large_objects: bool = False
+    logged: tuple[str, ...] = ()

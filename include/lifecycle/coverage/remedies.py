@@ -58,6 +58,13 @@ def for_column(table: str, column: str, part: Part, catalog: Catalog, as_of: dat
     )
 
 
+def for_large_object(table: str, column: str, as_of: datetime) -> tuple[Remedy, ...]:
+    return (
+        Remedy("keep the content in the row (bytea, text), or run PostgreSQL's vacuumlo after each run and say so:"),
+        excluding(as_of, table=table, column=column),
+    )
+
+
 def for_copy(name: str, as_of: datetime) -> tuple[Remedy, ...]:
     return (
         Remedy("drop it, or replace it by a plain view: what is deleted stays in a copy until somebody refreshes it"),

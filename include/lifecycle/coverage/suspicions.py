@@ -11,6 +11,8 @@ from lifecycle.coverage.names import Meaning, refers, strong, weak
 
 # A lookup table has a name and a description too; it does not have this many rows.
 LARGE_ROWS = 1_000
+# What a row holds of a large object is its number; the bytes lie in pg_largeobject (JDBC, Hibernate's @Lob).
+LARGE_OBJECT_TYPES = frozenset({"oid", "lo"})
 _REFERRING = frozenset("SUNA")
 
 
@@ -25,10 +27,11 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Known:
-    """What suspicions are measured against: what is bound, and every identifier of it."""
+    """What suspicions are measured against: what is bound, every identifier of it, and whether large objects exist."""
 
     bound: dict[str, Bound]
     identifiers: tuple[Identifier, ...]
+    large_objects: bool = False
 
     def named(self, name: str) -> Identifier | None:
         return next((item for item in self.identifiers if item.name == name), None)
@@ -62,6 +65,10 @@ def of_columns(relation: Relation, bound: Bound, known: Known) -> dict[str, list
     """Per undeclared column of a bound table what would outlive the record, or stay when the row is de-identified."""
     found: dict[str, list[Suspicion]] = {}
     for column in relation.columns:
+        if known.large_objects and column.type in LARGE_OBJECT_TYPES:
+            text = f"column {column.name} ({column.type}) may name a large object, which stays when its row goes"
+            found[column.name] = [Suspicion(text, column.name)]
+            continue
         if column.name in bound.declared or bound.part in (Part.RESEARCH, Part.REFRESHED):
             continue
         reasons = _unique(_of_bound_column(relation, column, bound, known))

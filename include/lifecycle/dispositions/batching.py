@@ -22,6 +22,7 @@ from lifecycle.errors import DispositionError
 from lifecycle.planning.units import DISPOSING, Progress
 from lifecycle.stores.postgres.batches import Span, Step, Walk, left_due, take_batch
 from lifecycle.stores.postgres.references import violated
+from lifecycle.stores.postgres.suppressed import DeletionSuppressedError
 
 log = logging.getLogger(__name__)
 # What the run's budget of time or rows did not reach: shown as kept, and left to the validation to object to.
@@ -114,6 +115,9 @@ class RowWork:
             except psycopg.errors.ForeignKeyViolation as error:
                 mark(self._context.conn, self._context.run.run_id, self._unit, "failed")
                 raise violated(self._unit, error, batch=True) from None
+            except DeletionSuppressedError:
+                mark(self._context.conn, self._context.run.run_id, self._unit, "failed")
+                raise
             if taken is None:
                 continue
             step = steps[-1]

@@ -45,6 +45,7 @@ from lifecycle.stores.postgres.clone import CloneError
 from lifecycle.stores.postgres.locks import QUIET
 from lifecycle.stores.postgres.reclaim import note_deleted, reclaim
 from lifecycle.stores.postgres.references import ReferencedError, refuse_references, violated
+from lifecycle.stores.postgres.suppressed import DeletionSuppressedError
 from lifecycle.stores.postgres.swap import (
     NotSwappableError,
     lock_from_above,
@@ -64,6 +65,7 @@ def expire(context: RunContext, unit: str) -> dict[str, dict[str, int]]:
     Raises:
         DispositionError: some objects could not be destroyed; everything else was done.
         ReferencedError: a foreign key that nobody configured would act; nothing was destroyed.
+        DeletionSuppressedError: a trigger or rule keeps rows that are deleted; of that batch nothing is recorded.
     """
     lease = take_lease(context.conn, context.run.run_id, unit)
     row = load_unit(context.conn, context.run.run_id, unit)
@@ -81,7 +83,7 @@ def expire(context: RunContext, unit: str) -> dict[str, dict[str, int]]:
         if any(counts.get("objects") for counts in row.planned.values()):
             write_intents(context, row)
         failed = work.carry_out()
-    except ReferencedError:
+    except (ReferencedError, DeletionSuppressedError):
         mark(context.conn, context.run.run_id, unit, "failed")
         raise
     if failed:
@@ -287,7 +289,7 @@ class _Work:
             if fate.startswith("deidentify:"):
                 counts["published"] = self._publish(ids, with_objects=with_objects)
             counts["children"] = rows.delete_children(conn, self.context.catalog, ids, self.context.params)
-            rows.delete_rows(conn, self.dataset, self.leaf.identifier, ids)
+            counts["records"] = rows.delete_rows(conn, self.dataset, self.leaf.identifier, ids)
             done[fate] = counts
         record_progress(conn, self.context.run.run_id, self.row.unit, done)
 

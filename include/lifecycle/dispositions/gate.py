@@ -16,16 +16,19 @@ from typing import TypeVar
 import psycopg
 from psycopg import sql
 
+from lifecycle.catalog.exclusions import bound_tables
 from lifecycle.catalog.models import Catalog
 from lifecycle.errors import ApprovalError, FencedOutError, PreconditionError
 from lifecycle.stores.postgres.connect import LOCK_TIMEOUT_MS, Connection
 from lifecycle.stores.postgres.fates import ERASURES, HOLDS, table
+from lifecycle.stores.postgres.holding import TablesBusyError, holders_of
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 LOCK_BUDGET_SECONDS = 120.0
 # Our own gates queue here, in order, instead of racing for the application's tables.
 _QUEUE_LOCK = 0x67617465
+_OWN_TABLES = ("lifecycle.legal_holds", "lifecycle.erasure_requests")
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,9 @@ def through_gate(
 
     ``act`` must be safe to repeat: its database changes roll back, and its S3 deletions are idempotent.
     For ``reads_only`` see `open_gate`.
+
+    Raises:
+        TablesBusyError: the budget is used up; names who holds the tables.
     """
     give_up = time.monotonic() + LOCK_BUDGET_SECONDS
     pause = 0.05
@@ -157,9 +163,21 @@ def through_gate(
         try:
             with open_gate(conn, catalog, lease, reads_only=reads_only) as gate:
                 return act(gate)
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+        except (
+            psycopg.errors.LockNotAvailable,
+            psycopg.errors.DeadlockDetected,
+            psycopg.errors.SerializationFailure,
+        ) as error:
             if time.monotonic() > give_up:
+                if isinstance(error, psycopg.errors.LockNotAvailable):
+                    raise _busy(conn, catalog, lease.unit) from None
                 raise
             log.info("locks for %s are busy, trying again in %.2f s", lease.unit, pause)
             time.sleep(pause)
             pause = min(pause * 2, 2.0)
+
+
+def _busy(conn: Connection, catalog: Catalog, unit: str) -> TablesBusyError:
+    found = TablesBusyError(unit, LOCK_BUDGET_SECONDS, holders_of(conn, [*_OWN_TABLES, *bound_tables(catalog)]))
+    log.warning("%s", found)
+    return found

@@ -15,17 +15,24 @@ from lifecycle.policy.periods import Period
 
 @dataclass(frozen=True)
 class Slot:
-    """A replication slot: it keeps the log from ``restart`` on, and rows that a transaction older than it may see."""
+    """A replication slot: it keeps the log from ``restart`` on, and rows that a transaction older than it may see.
+
+    ``ends``: when the server gives it up because nobody reads it; None where it does not.
+    """
 
     name: str
     active: bool
     restart: int | None
     holds_rows: bool
+    ends: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The server's state; positions and sizes of the log in bytes. None: not to be seen, or not on this server."""
+    """The server's state; positions and sizes of the log in bytes. None: not to be seen, or not on this server.
+
+    ``undeclared``: publications whose subscribers keep what they are not told the end of.
+    """
 
     now: datetime
     position: int | None = None
@@ -42,6 +49,7 @@ class Facts:
     replicas: int | None = 0
     replica_lag: timedelta | None = None
     archiving: bool = False
+    undeclared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,7 @@ def outlook(facts: Facts, deletion: Deletion, backups: Period) -> Outlook:
         *_log(facts, deletion),
         *_slots(facts, deletion),
         *_replicas(facts),
+        *_subscribers(facts),
         *_backups(facts, deletion, backups),
     )
     return Outlook(deletion, found)
@@ -150,6 +159,12 @@ def _slots(facts: Facts, deletion: Deletion) -> Iterator[Holder]:
             if facts.bytes_per_second and facts.position is not None:
                 left = max(facts.slot_keep - (facts.position - slot.restart), 0)
                 until = facts.now + timedelta(seconds=left / facts.bytes_per_second)
+        if slot.ends is not None:
+            given_up = max(slot.ends, facts.now) + facts.checkpoint_timeout
+            until, bounded = (
+                min(until or given_up, given_up),
+                f"{bounded}; given up as idle by idle_replication_slot_timeout",
+            )
         yield Holder("replication slot", until, f"{slot.name}, {state}, {bounded}")
 
 
@@ -160,6 +175,13 @@ def _replicas(facts: Facts) -> Iterator[Holder]:
         yield Holder("replicas", None, f"{facts.replicas}, whose lag is idle or not to be seen with our role")
     elif facts.replicas and facts.replica_lag is not None:
         yield Holder("replicas", facts.now + facts.replica_lag, f"{facts.replicas}, behind by {facts.replica_lag}")
+
+
+def _subscribers(facts: Facts) -> Iterator[Holder]:
+    """Whom publications tell of rows, and not of partitions that are dropped: no query here sees what they keep."""
+    for name in facts.undeclared:
+        why = f"those of publication {name} keep what no message ends; dispose of it there, and declare the publication"
+        yield Holder("subscribers", None, why)
 
 
 def _backups(facts: Facts, deletion: Deletion, backups: Period) -> Iterator[Holder]:

@@ -80,6 +80,21 @@ def test_a_missing_index_is_said_by_validate_and_by_a_run_with_its_statement(sto
     assert store.cli("policy", "validate", "--connect", "--json").stdout.count('"missing_indexes": []') == 1
 
 
+def test_what_forbids_every_deletion_and_what_copies_rows_is_said_by_validate(store: Store) -> None:
+    """A publication that could not tell of a deletion makes PostgreSQL refuse it, to the application and to a run."""
+    store.sql("CREATE PUBLICATION part FOR TABLE app.messages WITH (publish_via_partition_root = true)")
+    for (leaf,) in store.sql("SELECT relid::regclass::text FROM pg_partition_tree('app.messages') WHERE isleaf"):
+        store.sql(f"ALTER TABLE {leaf} REPLICA IDENTITY NOTHING")
+    store.sql("ALTER TABLE app.feedback REPLICA IDENTITY NOTHING; CREATE PUBLICATION told FOR TABLE app.feedback")
+    done = store.cli("policy", "validate", "--connect")
+    said = [line for line in done.stderr.splitlines() if line]
+    assert [line.split(": ")[1] for line in said if "cannot delete" in line] == ["app.feedback", "app.messages"]
+    assert "does not have a replica identity" in said[0] and "REPLICA IDENTITY" in said[0]
+    assert said[2].startswith("warning: publication part sends app.messages to subscribers")
+    store.sql("DROP PUBLICATION part; DROP PUBLICATION told")
+    assert store.cli("policy", "validate", "--connect").stderr == ""
+
+
 def test_what_can_still_hold_what_was_deleted_is_shown(store: Store) -> None:
     """`lifecycle postgres physical`, before the first deletion and after one."""
     assert "Nothing has been deleted yet" in store.cli("postgres", "physical").stdout
@@ -89,4 +104,6 @@ def test_what_can_still_hold_what_was_deleted_is_shown(store: Store) -> None:
     shown = store.cli("postgres", "physical")
     assert "1 table(s) with dead rows" in shown.stdout
     assert "warning: tables: may hold longer than the lead allows" in shown.stderr
+    store.sql("CREATE PUBLICATION outward FOR TABLE app.messages")
+    assert "those of publication outward keep" in store.cli("postgres", "physical", "--json").stdout
     assert '"erased": false' in store.cli("postgres", "physical", "--json").stdout

@@ -16,6 +16,7 @@ from psycopg import sql
 from lifecycle.stores.postgres.belongings import Belonging, counted, needed_by, parts
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.present import TRUE
+from lifecycle.stores.postgres.suppressed import suppressed
 
 Params = Mapping[str, Any]
 # Rows are probed for by their key, however large the batch: to read the table instead costs what the table holds.
@@ -30,6 +31,7 @@ _BRIEFLY = "50ms"
 _NO_KEYS = sql.SQL("NULL::text[]")
 # PostgreSQL takes 65,535 values a statement.
 _MOST_KEYS = 1_000
+_TRIES = 3
 # As text: whatever the types of clock and key, and whether or not Python knows the instant (infinity, years B.C.).
 Position = tuple[str, ...]
 
@@ -113,6 +115,9 @@ def take_batch(conn: Connection, walk: Walk, span: Span, size: int, *, wait: boo
 
     A row that changes under us is judged again as it is then: by PostgreSQL, or, where rows are judged once, by us.
 
+    Raises:
+        DeletionSuppressedError: rows are as they were, and nobody else has locked or changed them.
+
     Args:
         wait: wait for rows that somebody has locked, as long as the session's lock_timeout; otherwise leave them.
     """
@@ -135,6 +140,20 @@ def take_batch(conn: Connection, walk: Walk, span: Span, size: int, *, wait: boo
 
 
 def _next(conn: Connection, walk: Walk, span: Span, size: int) -> Step:
+    step = _first(conn, walk, span, size)
+    if step.last is None or not (step.total if walk.change is not None else not walk.placed and not step.total):
+        return step
+    # What was emptied is due no more, unless somebody's trigger gave it back; what nobody took is not due.
+    seen = Span(span.after, step.last)
+    for _ in range(_TRIES):
+        left = left_due(conn, walk, seen)
+        if not left:
+            return step
+        step = _with(step, _take(conn, walk, seen, size, _plain(walk, seen))[0])
+    raise suppressed(conn, walk.relation, left)
+
+
+def _first(conn: Connection, walk: Walk, span: Span, size: int) -> Step:
     if not walk.placed:
         return _take(conn, walk, span, size, _plain(walk, span))[0]
     step, changed = _take(conn, walk, span, size, _once(walk, span))
@@ -146,7 +165,14 @@ def _next(conn: Connection, walk: Walk, span: Span, size: int) -> Step:
 def _again(conn: Connection, walk: Walk, keys: Sequence[Position]) -> Step:
     """Rows that changed, judged as they are now, wherever their clocks are."""
     named = replace(walk, where=_any_of(walk, keys), params={**walk.params, **_marks(keys)})
-    return _take(conn, named, Span(), len(keys), _plain(named, Span()))[0]
+    step, left = Step(0, {}, 0, None), 0
+    for _ in range(_TRIES):
+        step = _with(step, _take(conn, named, Span(), len(keys), _plain(named, Span()))[0])
+        left = left_due(conn, named, Span()) if step.total < len(keys) else 0
+        if not left:
+            return step
+    # Nobody changes the same rows between two statements of ours each time.
+    raise suppressed(conn, walk.relation, left)
 
 
 def _with(step: Step, other: Step) -> Step:

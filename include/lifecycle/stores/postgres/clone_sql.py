@@ -72,6 +72,12 @@ SELECT format('%%I NOT NULL', attname) FROM pg_attribute
 WHERE attrelid = %(source)s AND attnum > 0 AND NOT attisdropped AND attnotnull
 """
 
+_COLUMNS = """
+SELECT format('%%I %%s %%s %%s', a.attname, a.attstorage, a.attcompression, pg_get_expr(d.adbin, d.adrelid))
+FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = %(source)s AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
 _EXCLUSIONS = """
 SELECT coalesce(s.spcname, ''),
     format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %(target)s::text, k.conname, pg_get_constraintdef(k.oid))
@@ -312,7 +318,7 @@ def in_place(server_version: int) -> tuple[str, ...]:
 def alike(server_version: int) -> tuple[str, ...]:
     """What tells two partitions of one parent apart, beside their rows, bounds and names."""
     own = (_TABLE_OPTIONS, _COLUMN_SETTINGS, _OWN_INDEXES, _KIND, _OWNER, _GRANTS, _CHECKS, _STATES, _COMMENTS, _LABELS)
-    return (*own, _REQUIRED, _STATISTICS, *in_place(server_version)[2:])
+    return (*own, _REQUIRED, _COLUMNS, _STATISTICS, *in_place(server_version)[2:])
 
 
 OWNER, GRANTS = _OWNER, _GRANTS

@@ -23,10 +23,10 @@ from lifecycle.stores.postgres.clone import (
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import at_a_free_moment
 from lifecycle.stores.postgres.partitions import NameTakenError
-from lifecycle.stores.postgres.published import deletes_are_published
+from lifecycle.stores.postgres.published import deletes_are_published, everything_is_published, published_by_name
 from lifecycle.stores.postgres.references import incoming
+from lifecycle.stores.postgres.refused import NotSwappableError, unless_forbidden
 from lifecycle.stores.postgres.swap import (
-    NotSwappableError,
     drop_partition,
     exchange,
     keep_still,
@@ -87,14 +87,17 @@ def merge(
         if not present.issuperset(parts):
             return None
         _refuse_unlike(conn, parts)
+        _refuse_unknown_name(conn, parts)
         for part in parts:
             refuse_dependents(conn, part)
         refuse_uncarriable(conn, parts[0])
         _refuse_name(conn, parts, name)
         model = parts[-1]
-        clone = begin_clone(conn, model.schema, model.name)
+        with unless_forbidden(conn, f"{model.schema}.{name}"):
+            clone = begin_clone(conn, model.schema, model.name)
         copied = sum(copy_rows(conn, clone, part.identifier, sql.SQL("true")) for part in parts)
-        finish_clone(conn, clone)
+        with unless_forbidden(conn, f"{model.schema}.{name}"):
+            finish_clone(conn, clone)
         if copied != rows_in(conn, parts) or copied != _count(conn, clone):
             raise VerificationError(f"{model.schema}.{name}: not every row of its {len(parts)} parts was copied")
         default = next((leaf for leaf in present if leaf.default and leaf.parent == model.parent), None)
@@ -126,6 +129,17 @@ def _refuse_unlike(conn: Connection, parts: Sequence[Partition]) -> None:
         )
 
 
+def _refuse_unknown_name(conn: Connection, parts: Sequence[Partition]) -> None:
+    """Subscribers that are told of partitions by name have none of the larger one's, and would stop at its rows."""
+    names = sorted({name for part in parts for name in published_by_name(conn, part)})
+    if names:
+        told = (
+            f"publication {', '.join(names)}, whose subscribers have no table of its new name (ALTER PUBLICATION ..."
+            " SET (publish_via_partition_root = true), and no partition of its own among its tables)"
+        )
+        raise NotSwappableError(f"{parts[-1].schema}.{parts[-1].name}", [told])
+
+
 def _refuse_name(conn: Connection, parts: Sequence[Partition], name: str) -> None:
     model = parts[-1]
     if name in {part.name for part in parts}:
@@ -152,9 +166,10 @@ def _take_over(
     bounds = Bounds(dataset.clock)
     of_span = bounds.inside(*span)
     strays = copy_rows(conn, clone, default.identifier, of_span) if default is not None else 0
-    if default is not None and strays and deletes_are_published(conn, default):
+    if default is not None and strays and (deletes_are_published(conn, default) or everything_is_published(conn)):
         told = (
-            f"{strays} row(s) of {default.schema}.{default.name}, of whose move subscribers would be told as deletions"
+            f"{strays} row(s) of {default.schema}.{default.name}, of whose move subscribers would be told as of"
+            " deletions or new rows"
         )
         raise NotSwappableError(f"{parts[-1].schema}.{name}", [told])
 
@@ -166,7 +181,8 @@ def _take_over(
             raise VerificationError(f"{default.schema}.{default.name}: {strays} row(s) were copied, {gone} would go")
 
     bound = sql.SQL("FOR VALUES FROM ({}) TO ({})").format(*map(bounds.write, span)).as_string(conn)
-    exchange(conn, parts, clone, bound, name=name, meanwhile=empty_default)
+    with unless_forbidden(conn, f"{parts[-1].schema}.{name}"):
+        exchange(conn, parts, clone, bound, name=name, meanwhile=empty_default)
     return strays
 
 

@@ -13,9 +13,10 @@ from psycopg import sql
 from lifecycle.catalog.models import Catalog, Child, Messages
 from lifecycle.planning.units import Tally
 from lifecycle.stores.postgres.clocks import ClockSql
-from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.fates import HOLDS, quarantined_subject, table
 from lifecycle.stores.postgres.ids import own
+from lifecycle.stores.postgres.suppressed import suppressed
 
 Params = dict[str, Any]
 GOING = ("delete", "deidentify")
@@ -143,9 +144,16 @@ def delete_moved_children(conn: Connection, dataset: Messages, records: Sequence
 
 
 def delete_rows(conn: Connection, dataset: Messages, leaf: sql.Composable, records: Sequence[UUID]) -> int:
-    return conn.execute(
-        sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(leaf, sql.Identifier(dataset.record)), (list(records),)
-    ).rowcount
+    """Delete rows of a leaf. Returns how many went; fewer than asked for where somebody else took some out meanwhile.
+
+    Raises:
+        DeletionSuppressedError: some are still there.
+    """
+    these = sql.SQL("FROM {} WHERE {} = ANY(%s)").format(leaf, sql.Identifier(dataset.record))
+    gone = conn.execute(sql.SQL("DELETE {}").format(these), (list(records),)).rowcount
+    if gone != len(records) and (left := one(conn, sql.SQL("SELECT count(*) {}").format(these), (list(records),))):
+        raise suppressed(conn, leaf, left)
+    return gone
 
 
 def delete_children_of_dropped(

@@ -17,8 +17,9 @@ from lifecycle.stores.postgres.bounds import Bounds
 from lifecycle.stores.postgres.clone import columns_of
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.locks import EXCLUSIVE, QUIET, at_a_free_moment
-from lifecycle.stores.postgres.published import deletes_are_published
+from lifecycle.stores.postgres.published import deletes_are_published, new_tables_are_published, published_by_name
 from lifecycle.stores.postgres.references import Carried, can_be_carried, carry_away, carry_back, incoming
+from lifecycle.stores.postgres.refused import NotSwappableError, unless_forbidden
 from lifecycle.stores.postgres.timed import leaves_of, tree_of
 from lifecycle.stores.postgres.tree import Branch, Partition, partitions_of
 
@@ -52,13 +53,32 @@ def create_ahead(conn: Connection, dataset: Messages | Records, tier: Tier | Non
     today = Bounds(dataset.clock).today(as_of)
     days = [today + DAY * n for n in range(dataset.create_ahead.longest().days + 1)]
     taken = [(leaf.lower, leaf.upper) for leaf in tree.leaves() if not leaf.default]
-    made = 0
+    made, newest = 0, None
     for day in days:
         span = (start_of(day), start_of(day + DAY))
         parent = _parent_of(tree, *span)
-        if free_spans(*span, taken) == [span] and parent is not None:
-            made += adopt(conn, dataset, tier, parent, span) is not None
+        if free_spans(*span, taken) != [span] or parent is None:
+            continue
+        if adopt(conn, dataset, tier, parent, span) is not None:
+            made, newest = made + 1, _partition_of(parent, *span)
+    if newest is not None:
+        _tell_of_new_names(conn, made, newest)
     return made
+
+
+def _tell_of_new_names(conn: Connection, made: int, newest: Partition) -> None:
+    names = published_by_name(conn, newest)
+    if names:
+        log.warning(
+            "publication %s tells subscribers of rows under the names of their partitions: a subscriber stops at the"
+            " first row of one that it does not have. Create the %d new one(s) there, up to %s.%s, and refresh the"
+            " subscription, or let it publish through the table: ALTER PUBLICATION ... SET"
+            " (publish_via_partition_root = true)",
+            ", ".join(names),
+            made,
+            newest.schema,
+            newest.name,
+        )
 
 
 def drain_default(conn: Connection, dataset: Messages | Records, tier: Tier | None) -> int:
@@ -156,20 +176,25 @@ def _name_of(branch: Branch, lower: datetime, upper: datetime) -> str:
     return _NAMES[0].format(parent=branch.name, day=lower)
 
 
+def _partition_of(branch: Branch, lower: datetime, upper: datetime) -> Partition:
+    return Partition(branch.schema, _name_of(branch, lower, upper), branch.name, lower, upper)
+
+
 def adopt(
     conn: Connection, dataset: Messages | Records, tier: Tier | None, branch: Branch, span: tuple[datetime, datetime]
 ) -> int | None:
     """Give a span a partition, and move there what the default partition holds of it.
 
     Returns:
-        how many rows were moved; None when another run was quicker, where rows of the default partition must stay, and
-        where a partition beside it ends inside the unit of the clock at which this one would begin.
+        how many rows were moved; None when another run was quicker, where rows of the default partition must stay,
+        where a partition beside it ends inside the unit of the clock at which this one would begin, and where
+        somebody's event trigger forbids it.
 
     Raises:
         NameTakenError: a table outside the tree has its name.
     """
     lower, upper = span
-    partition = Partition(branch.schema, _name_of(branch, lower, upper), branch.name, lower, upper)
+    partition = _partition_of(branch, lower, upper)
     default = _default_of(branch)
     tables: list[tuple[sql.Composable, str]] = [(branch.identifier, EXCLUSIVE)]
     references = incoming(conn, default.schema, default.name) if default is not None else []
@@ -179,12 +204,16 @@ def adopt(
     def attach() -> int | None:
         if not _is_free(conn, dataset, tier, span) or _must_stay(conn, dataset, default, partition):
             return None
-        _create(conn, branch, partition)
+        # What is written to an unlogged table, and making it a logged one, is told to nobody.
+        unheard = default is not None and new_tables_are_published(conn, partition.schema)
+        _create(conn, branch, partition, unlogged=unheard)
         moved, carried = 0, list[Carried]()
         if default is not None:
             moved = _copy(conn, dataset, default, partition)
             carried = carry_away(conn, references, partition.identifier) if moved else []
             _cut(conn, dataset, default, partition, moved)
+        if unheard:
+            conn.execute(sql.SQL("ALTER TABLE {} SET LOGGED").format(partition.identifier))
         conn.execute(
             sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
                 branch.identifier, partition.identifier, *map(Bounds(dataset.clock).write, span)
@@ -194,11 +223,14 @@ def adopt(
         return moved
 
     try:
-        with conn.transaction():
+        with unless_forbidden(conn, f"{partition.schema}.{partition.name}"):
             return at_a_free_moment(conn, tables, attach)
     except psycopg.errors.InvalidObjectDefinition:
         # Identifiers of one millisecond: whoever made the next partition ended it at another one than we would.
         log.warning("%s.%s: %s would overlap a partition beside it", branch.schema, branch.name, partition.name)
+        return None
+    except NotSwappableError as error:
+        log.warning("%s.%s is not made: %s", partition.schema, partition.name, "; ".join(error.holders))
         return None
 
 
@@ -229,12 +261,12 @@ def _is_free(conn: Connection, dataset: Messages | Records, tier: Tier | None, s
     return free_spans(*span, [(leaf.lower, leaf.upper) for leaf in leaves if not leaf.default]) == [span]
 
 
-def _create(conn: Connection, branch: Branch, partition: Partition) -> None:
+def _create(conn: Connection, branch: Branch, partition: Partition, *, unlogged: bool) -> None:
     if one(conn, "SELECT to_regclass(%s) IS NOT NULL", (partition.identifier.as_string(conn),)):
         raise NameTakenError(f"{partition.schema}.{partition.name}", f"{branch.schema}.{branch.name}")
     conn.execute(
-        sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY)").format(
-            partition.identifier, branch.identifier
+        sql.SQL("CREATE {} TABLE {} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY)").format(
+            sql.SQL("UNLOGGED" if unlogged else ""), partition.identifier, branch.identifier
         )
     )
     owner = one(

@@ -23,9 +23,15 @@ _SETTINGS = (
     "SELECT name, setting, unit FROM pg_settings WHERE name IN ('wal_keep_size', 'max_slot_wal_keep_size',"
     " 'checkpoint_timeout', 'archive_mode')"
 )
+# One that was invalidated ("lost") may still say where it stood, and holds nothing. A catalog_xmin, which every logical
+# slot has, keeps rows of the catalogue and none of the product's. Version 18 gives up a slot that nobody reads.
 _SLOTS = (
-    "SELECT slot_name::text, active, pg_wal_lsn_diff(restart_lsn, '0/0')::bigint,"
-    " xmin IS NOT NULL OR catalog_xmin IS NOT NULL FROM pg_replication_slots ORDER BY 1"
+    "SELECT s.slot_name::text, s.active, CASE WHEN s.wal_status IS DISTINCT FROM 'lost'"
+    " THEN pg_wal_lsn_diff(s.restart_lsn, '0/0')::bigint END,"
+    " s.xmin IS NOT NULL AND s.wal_status IS DISTINCT FROM 'lost',"
+    " CASE WHEN NOT s.active THEN (to_jsonb(s)->>'inactive_since')::timestamptz"
+    " + nullif(current_setting('idle_replication_slot_timeout', true)::interval, interval '0') END"
+    " FROM pg_replication_slots s ORDER BY 1"
 )
 _PREPARED = "SELECT count(*), min(prepared) FROM pg_prepared_xacts"
 # Of sessions of others, a role without pg_monitor sees that they are there, and nothing else.

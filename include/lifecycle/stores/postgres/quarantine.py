@@ -20,6 +20,7 @@ from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.fates import quarantine_fate, table
 from lifecycle.stores.postgres.ids import own
+from lifecycle.stores.postgres.suppressed import suppressed
 from lifecycle.stores.postgres.told import read_from
 
 Params = dict[str, Any]
@@ -184,13 +185,19 @@ def unchanged(
 
 
 def remove(conn: Connection, dataset: Messages, tier: Tier, day: date, records: Sequence[UUID]) -> None:
-    """Delete the rows of messages that stand in quarantine now."""
-    conn.execute(
+    """Delete the rows of messages that stand in quarantine now; they are locked.
+
+    Raises:
+        DeletionSuppressedError: some are still there.
+    """
+    gone = conn.execute(
         sql.SQL("DELETE FROM {} m WHERE {} AND m.{} = ANY(%(ids)s)").format(
             table(dataset.table), of_day(dataset, tier), sql.Identifier(dataset.record)
         ),
         {"day": day, "ids": list(records)},
-    )
+    ).rowcount
+    if gone != len(records):
+        raise suppressed(conn, table(dataset.table), len(records) - gone)
 
 
 def enter(conn: Connection, moved: Sequence[Mapping[str, Any]], at: datetime) -> None:

@@ -63,6 +63,8 @@ SELECT DISTINCT pg_describe_object(o.classid, o.objid, 0) FROM (
         OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (SELECT t.oid FROM pg_class c JOIN pg_type t
             ON t.oid = c.reltype OR t.typelem = c.reltype AND t.typcategory = 'A' WHERE c.oid = %(target)s::regclass)
             AND d.classid IN ('pg_class'::regclass, 'pg_proc'::regclass))
+    UNION ALL
+    SELECT 'pg_subscription'::regclass, r.srsubid FROM pg_subscription_rel r WHERE r.srrelid = %(target)s::regclass
 ) o WHERE o.objid IS NOT NULL AND o.objid <> %(target)s::regclass::oid ORDER BY 1
 """
 _SIMPLE = """
@@ -268,7 +270,10 @@ def partners(conn: Connection, leaf: Partition) -> tuple[list[sql.Identifier], l
 
 
 def dependents(conn: Connection, leaf: Partition) -> list[str]:
-    """Views, functions and columns that are made from the partition itself."""
+    """Views, functions and columns that are made from the partition itself, and subscriptions that fill it.
+
+    What a subscription fills is known to it by oid: rows for a table in its place would be passed over in silence.
+    """
     rows = conn.execute(_DEPENDENTS.encode(), {"target": leaf.identifier.as_string(conn)}).fetchall()
     return [name for (name,) in rows]
 

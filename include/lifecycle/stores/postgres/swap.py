@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from lifecycle.errors import LifecycleError, VerificationError
+from lifecycle.errors import VerificationError
 from lifecycle.stores.postgres.clone import (
     Clone,
     attach,
@@ -31,15 +31,9 @@ from lifecycle.stores.postgres.references import (
     incoming,
     partners,
 )
+from lifecycle.stores.postgres.refused import NotSwappableError as NotSwappableError
+from lifecycle.stores.postgres.refused import unless_forbidden
 from lifecycle.stores.postgres.tree import Partition
-
-
-class NotSwappableError(LifecycleError):
-    """Something in the database holds on to the partition itself; its rows can still be taken out one by one."""
-
-    def __init__(self, table: str, holders: Sequence[str]) -> None:
-        self.table, self.holders = table, tuple(holders)
-        super().__init__(f"{table} cannot be replaced because of {'; '.join(holders)}")
 
 
 def keep_still(conn: Connection, *leaves: Partition) -> None:
@@ -92,13 +86,16 @@ def copy_survivors(conn: Connection, leaf: Partition, copy: Callable[[Clone], in
         NotSwappableError: something depends on the partition; nothing was changed.
     """
     refuse_dependents(conn, leaf)
-    clone = begin_clone(conn, leaf.schema, leaf.name)
+    with unless_forbidden(conn, _shown(leaf)):
+        clone = begin_clone(conn, leaf.schema, leaf.name)
     kept = copy(clone)
     if kept == 0 and leaf.bounded:
-        discard(conn, clone)
+        with unless_forbidden(conn, _shown(leaf)):
+            discard(conn, clone)
         return Survivors(leaf, None, 0)
     refuse_uncarriable(conn, leaf)
-    finish_clone(conn, clone, bounds=True)
+    with unless_forbidden(conn, _shown(leaf)):
+        finish_clone(conn, clone, bounds=True)
     if one(conn, sql.SQL("SELECT count(*) FROM {}").format(clone.made)) != kept:
         raise VerificationError(f"{leaf.schema}.{leaf.name}: the copy does not hold the {kept} rows that were copied")
     return Survivors(leaf, clone, kept)
@@ -120,7 +117,8 @@ def put_in_place(conn: Connection, survivors: Survivors) -> float:
 
     def swap() -> float:
         since = time.monotonic()
-        exchange(conn, [leaf], clone, bound)
+        with unless_forbidden(conn, _shown(leaf)):
+            exchange(conn, [leaf], clone, bound)
         return since
 
     return at_a_free_moment(conn, tables_to_lock(conn, [leaf]), swap)
@@ -143,10 +141,15 @@ def drop_partition(conn: Connection, leaf: Partition) -> float:
 
     def drop() -> float:
         since = time.monotonic()
-        _remove(conn, leaf)
+        with unless_forbidden(conn, _shown(leaf)):
+            _remove(conn, leaf)
         return since
 
     return at_a_free_moment(conn, tables_to_lock(conn, [leaf]), drop)
+
+
+def _shown(leaf: Partition) -> str:
+    return f"{leaf.schema}.{leaf.name}"
 
 
 def refuse_dependents(conn: Connection, leaf: Partition) -> None:

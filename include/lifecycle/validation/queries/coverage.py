@@ -18,7 +18,7 @@ from lifecycle.validation.staging import add_fact
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-DIFFERENCES, UNUSED = "coverage", "coverage_exclusions_unused"
+DIFFERENCES, UNUSED, COPIES = "coverage", "coverage_exclusions_unused", "coverage_second_copies"
 
 
 def stage_coverage(conn: Connection, s3: S3Client, config: Configuration, stage: Stage, as_of: datetime) -> None:
@@ -26,6 +26,7 @@ def stage_coverage(conn: Connection, s3: S3Client, config: Configuration, stage:
     found = check_coverage(conn, s3, config, as_of)
     add_fact(conn, stage, DIFFERENCES, len(found.differences))
     add_fact(conn, stage, UNUSED, found.unused_exclusions)
+    add_fact(conn, stage, COPIES, found.second_copies)
 
 
 def coverage_checks(scene: Scene) -> Iterator[Check]:
@@ -40,5 +41,12 @@ def coverage_checks(scene: Scene) -> Iterator[Check]:
         UNUSED,
         Promise.COVERAGE,
         "Every declared exclusion names something that exists",
+        Severity.WARNING,
+    )
+    yield fact(
+        scene,
+        COPIES,
+        Promise.COVERAGE,
+        "Every publication, trigger and rule that copies configured rows elsewhere is declared (lifecycle coverage)",
         Severity.WARNING,
     )

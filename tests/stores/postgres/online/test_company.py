@@ -80,7 +80,7 @@ def test_nobody_queues_behind_a_lock_that_is_not_to_be_had(conn: Connection, con
         reader.execute(f"SELECT 1 FROM {t} LIMIT 1".encode())
         thread.start()
         try:
-            with pytest.raises(TableBusyError, match="--resume"):
+            with pytest.raises(TableBusyError, match=rf"session {reader.info.backend_pid} of .*--resume"):
                 go_on(conn, table, patience=Patience(lock_ms=100, seconds=4))
         finally:
             done.set()

@@ -14,7 +14,9 @@ import psycopg
 
 from lifecycle.errors import PreconditionError
 from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.holding import holders_of
 from lifecycle.stores.postgres.online.facts import Name
+from lifecycle.stores.postgres.refused import refused_by
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -28,11 +30,16 @@ _BUSY = (
 class TableBusyError(PreconditionError):
     """Something in the way did not end within the patience asked for. What was done is kept; `--resume` goes on."""
 
-    def __init__(self, what: str, seconds: float) -> None:
+    def __init__(self, what: str, seconds: float, holders: Sequence[str] = ()) -> None:
         self.what, self.seconds = what, seconds
+        longest = f" (holding tables for the longest: {'; '.join(holders)})" if holders else ""
         super().__init__(
-            f"{what}, for {seconds:.0f} s. Nothing is lost: end what is in the way, and go on with --resume"
+            f"{what}, for {seconds:.0f} s{longest}. Nothing is lost: end what is in the way, and go on with --resume"
         )
+
+
+class ForbiddenError(PreconditionError):
+    """An event trigger of somebody refuses what a step does. Nothing of the step was done; `--resume` goes on."""
 
 
 class AlreadyRunningError(PreconditionError):
@@ -54,6 +61,7 @@ def patiently(conn: Connection, patience: Patience, what: str, act: Callable[[],
 
     Raises:
         TableBusyError: not within the patience.
+        ForbiddenError: it is DDL that an event trigger refuses.
     """
     began, pause = time.monotonic(), 0.2
     while True:
@@ -63,10 +71,16 @@ def patiently(conn: Connection, patience: Patience, what: str, act: Callable[[],
                 return act()
         except _BUSY:
             if time.monotonic() - began > patience.seconds:
-                raise TableBusyError(f"the locks for {what} were not to be had", patience.seconds) from None
+                held = holders_of(conn, None)
+                raise TableBusyError(f"the locks for {what} were not to be had", patience.seconds, held) from None
             log.info("%s: locks are busy, trying again in %.1f s", what, pause)
             time.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 2, 5.0)
+        except psycopg.Error as error:
+            refused = refused_by(conn, error)
+            if refused is None:
+                raise
+            raise ForbiddenError(f"{what}: {refused}. Nothing of this step was done") from None
 
 
 @contextmanager

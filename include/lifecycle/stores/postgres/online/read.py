@@ -135,6 +135,11 @@ _PUBLICATIONS: LiteralString = """
                   JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = t.schemaname
                   WHERE t.pubname = p.pubname AND c.oid = %(oid)s) ORDER BY 1"""
 
+# Since version 15 a publication can have whole schemas, new tables in them included.
+_PUBLISHED_WITH_ITS_SCHEMA: LiteralString = """
+    SELECT p.pubname FROM pg_publication_namespace s JOIN pg_publication p ON p.oid = s.pnpubid
+    JOIN pg_class c ON c.relnamespace = s.pnnspid WHERE c.oid = %(oid)s"""
+
 _SEQUENCE_OPTIONS: LiteralString = """
     SELECT c.oid, s.last_value, q.seqstart::text, q.seqincrement::text, q.seqmin::text, q.seqmax::text,
            q.seqcache::text,
@@ -261,7 +266,7 @@ class _Reader:
             grants=self.grants(self.oid),
             dependants=self.dependants(),
             inbound=self.inbound(),
-            publications=tuple(Publication(*row) for row in self.rows(_PUBLICATIONS)),
+            publications=self.publications(),
             sequences=tuple(self.sequence(column, found) for column in columns if (found := column.sequence)),
             statistics=tuple((Name(row[0], row[1]), row[2]) for row in self.rows(_STATISTICS)),
             in_the_way=tuple(row[0] for row in self.rows(_IN_THE_WAY)),
@@ -271,6 +276,14 @@ class _Reader:
     def table(self) -> dict[str, Any]:
         names = [found.name for found in fields(TableFacts)][2:]
         return dict(zip(names, _frozen(self.rows(_TABLE)[0]), strict=False))
+
+    def publications(self) -> tuple[Publication, ...]:
+        asked = self.conn.info.server_version >= 150000
+        whole = {row[0] for row in self.rows(_PUBLISHED_WITH_ITS_SCHEMA)} if asked else set()
+        return tuple(
+            Publication(name, via_root, everything or name in whole, narrowed, ours)
+            for name, via_root, everything, narrowed, ours in self.rows(_PUBLICATIONS)
+        )
 
     def columns(self) -> tuple[Column, ...]:
         found = []
