@@ -12,10 +12,14 @@ from psycopg import sql
 
 Ids = Literal["uuid", "text", "bigint"]
 _IS_UUID = sql.Literal("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+# A number of as many digits as a bigint's largest may be too large for one.
+_AS_BIGINT = "CASE WHEN {0}::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 THEN {0}::bigint END"
 _TYPED: dict[Ids, sql.Composable] = {
     "uuid": sql.SQL("CASE WHEN lower(btrim(x.target)) ~ {} THEN lower(btrim(x.target))::uuid END").format(_IS_UUID),
     "text": sql.SQL("unnest(ARRAY[btrim(x.target), lower(btrim(x.target)), upper(btrim(x.target))])"),
-    "bigint": sql.SQL("CASE WHEN btrim(x.target) ~ '^-?[0-9]{1,18}$' THEN btrim(x.target)::bigint END"),
+    "bigint": sql.SQL("CASE WHEN btrim(x.target) ~ '^-?[0-9]{{1,19}}$' THEN {} END").format(
+        sql.SQL(_AS_BIGINT).format(sql.SQL("btrim(x.target)"))
+    ),
 }
 
 
@@ -61,9 +65,9 @@ def found_in(query: sql.Composable, ids: Ids, theirs: Ids = "uuid") -> sql.Compo
         return sql.SQL("(SELECT z.id::text FROM {} z(id))").format(query)
     if theirs == "uuid":
         return None
-    return sql.SQL("(SELECT CASE WHEN z.id ~ '^(0|-?[1-9][0-9]{{0,17}})$' THEN z.id::bigint END FROM {} z(id))").format(
-        query
-    )
+    return sql.SQL(
+        "(SELECT CASE WHEN z.id ~ '^(0|-?[1-9][0-9]{{0,18}})$' THEN {number} END FROM {query} z(id))"
+    ).format(number=sql.SQL(_AS_BIGINT).format(sql.SQL("z.id")), query=query)
 
 
 def folded(column: sql.Composable, ids: Ids) -> sql.Composable:
