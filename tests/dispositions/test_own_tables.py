@@ -115,7 +115,7 @@ def own(servers: Servers, datasets: Path) -> Iterator[Own]:
         with store.connect() as conn:
             conn.execute(TABLES.encode())
             _fill(conn)
-        for scope, target in (("account", " ALICE "), ("message", "held one"), ("account", "7")):
+        for scope, target in (("account", " ALICE \r\n"), ("message", "held one"), ("account", "7")):
             store.insert("lifecycle.legal_holds", scope=scope, target=target, reason="r", placed_by="p")
         for target in ("Bob", "42", str(SNOWFLAKE), TOO_LARGE, ERASED.upper()):
             store.insert("lifecycle.erasure_requests", scope="account", target=target,
