@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+import typer
 
+from lifecycle.catalog.load import load_catalog
+from lifecycle.cli.targets import parse_id
 from support.store import Store
 
 ACCOUNT = "0190a5d2-7c1e-7a41-9d7c-2f6f0c1b2a3d"
@@ -64,6 +68,23 @@ def test_without_a_time_it_is_now_and_without_a_name_it_is_the_user(store: Store
 def test_targets_are_stored_in_the_spelling_that_runs_compare(store: Store, scope: str) -> None:
     place(store, scope=scope, target=f" {{{ACCOUNT.upper()}}} ")
     assert store.sql("SELECT scope, target FROM lifecycle.legal_holds") == [(scope, ACCOUNT)]
+
+
+def test_a_text_id_that_looks_like_a_uuid_is_not_spelled_anew() -> None:
+    """Text is compared letter by letter: a hold or a request in another spelling would find nothing, and say so to
+    nobody."""
+    logs = load_catalog(Path(__file__).parents[2] / "include/datasets/litellm.yaml")
+    table = logs.tables[0].model_copy(update={"ids": "text", "stages": (), "children": ()})
+    text = logs.model_copy(update={"datasets": (table,)})
+    mixed = text.model_copy(update={"datasets": (table, table.model_copy(update={"ids": "uuid"}))})
+    bare = ACCOUNT.replace("-", "")
+    for given in (bare, ACCOUNT.upper(), ACCOUNT, "chatcmpl-1"):
+        assert parse_id(f" {given} ", lambda: text, "--target") == given
+    for given in (ACCOUNT.upper(), ACCOUNT, "chatcmpl-1"):
+        assert parse_id(given, lambda: mixed, "--target") == given
+    with pytest.raises(typer.BadParameter, match="may be a UUID or a text id") as told:
+        parse_id(bare, lambda: mixed, "--target")
+    assert bare not in str(told.value)
 
 
 @pytest.mark.parametrize("name", ["messages", "app.messages", "request_logs", "accounts", "app.feedback"])

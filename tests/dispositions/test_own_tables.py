@@ -33,11 +33,11 @@ pytestmark = pytest.mark.timeout(300)
 MILLISECOND = timedelta(milliseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ERASED = "0190a5d2-7c1e-7a41-9d7c-2f6f0c1b2a3d"
+# As many digits as a bigint can have; the other is one too many for any.
+SNOWFLAKE, TOO_LARGE = 1_790_000_000_000_000_001, "9999999999999999999"
 LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 SEVEN, TEN = (years_later(AS_OF, -years, up=False) for years in (7, 10))
 
-# As long as numbers of this kind can be, as many services make theirs.
-ASKED = 4_611_686_018_427_387_942
 TABLES = """
 CREATE TABLE public."LiteLLM_SpendLogs" (request_id text PRIMARY KEY, "startTime" timestamp(3) NOT NULL, "user" text);
 CREATE INDEX ON public."LiteLLM_SpendLogs" ("startTime", request_id);
@@ -115,9 +115,9 @@ def own(servers: Servers, datasets: Path) -> Iterator[Own]:
         with store.connect() as conn:
             conn.execute(TABLES.encode())
             _fill(conn)
-        for scope, target in (("account", " ALICE "), ("message", "held one"), ("account", "7")):
+        for scope, target in (("account", " ALICE \r\n"), ("message", "held one"), ("account", "7")):
             store.insert("lifecycle.legal_holds", scope=scope, target=target, reason="r", placed_by="p")
-        for target in ("Bob", str(ASKED), ERASED.upper()):
+        for target in ("Bob", "42", str(SNOWFLAKE), TOO_LARGE, ERASED.upper()):
             store.insert("lifecycle.erasure_requests", scope="account", target=target,
                          requested_at=AS_OF - timedelta(days=1))  # fmt: skip
         try:
@@ -136,8 +136,8 @@ def _fill(conn: psycopg.Connection[Any]) -> None:
         "INSERT INTO public.\"LiteLLM_SpendLogs\" VALUES (%s, %s::timestamptz AT TIME ZONE 'Europe/Berlin', %s)", spend
     )
     reports = [
-        (1, 1, milliseconds(TEN) - 1), (2, 1, milliseconds(TEN)), (3, ASKED, milliseconds(AS_OF) - 1),
-        (4, ASKED, milliseconds(AS_OF)), (5, 7, 1), (6, 1, 0),
+        (1, 1, milliseconds(TEN) - 1), (2, 1, milliseconds(TEN)), (3, 42, milliseconds(AS_OF) - 1),
+        (4, 42, milliseconds(AS_OF)), (5, 7, 1), (6, 1, 0), (7, SNOWFLAKE, milliseconds(AS_OF) - 1),
     ]  # fmt: skip
     conn.cursor().executemany('INSERT INTO app."Bug Reports" VALUES (%s, %s, %s)', reports)
     notes = [(ulid(TEN - MILLISECOND), "u"), (ulid(TEN), "u"), (ulid(AS_OF - timedelta(days=2)), "Bob"),
@@ -166,7 +166,7 @@ def test_an_epoch_goes_to_the_millisecond_and_a_bigint_subject_is_found(own: Own
 def test_an_erasure_of_text_takes_its_own_letters_only(own: Own) -> None:
     assert own.keys("SELECT id FROM app.notes") == {ulid(TEN), ulid(AS_OF - timedelta(days=3))}
     assert dict(own.store.sql("SELECT target, outcome FROM lifecycle.erasure_requests")) == {
-        str(ASKED): "done", "Bob": "done", ERASED.upper(): "done"
+        "42": "done", str(SNOWFLAKE): "done", TOO_LARGE: "done", "Bob": "done", ERASED.upper(): "done"
     }  # fmt: skip
 
 

@@ -145,6 +145,18 @@ def test_an_accounts_row_goes_once_nothing_refers_to_it_any_more(servers: Server
     assert (dict(after.accounts), after.scores) == ({}, frozenset())
 
 
+def test_no_row_goes_with_an_account_by_a_foreign_key_that_nobody_listed(servers: Servers) -> None:
+    """Promise 1: the account's data is emptied, its row stays, and so does what PostgreSQL would take along."""
+    account = _account("a", THREE - DAY)
+    with servers.store(World(accounts=(account,))) as store:
+        store.sql("CREATE TABLE app.invoices (account_id uuid REFERENCES app.accounts ON DELETE CASCADE)")
+        store.sql("INSERT INTO app.invoices VALUES (%s)", account.account_id)
+        done = run(store, AS_OF, scope="records")
+        assert done.code == 1 and "invoices_account_id_fkey" in done.stderr and "referenced_by" in done.stderr
+        assert look(store).accounts[account.account_id] == (None, None)
+        assert store.value("SELECT count(*) FROM app.invoices") == 1
+
+
 def test_minimums_from_29_february_end_on_1_march_case_11(servers: Servers) -> None:
     """Seven years and three years from a leap day: all day long on 28 February it is too early."""
     leap = utc(2016, 2, 29, 8)

@@ -26,6 +26,7 @@ from lifecycle.dispositions.plan_store import freeze
 from lifecycle.dispositions.records import expire_records
 from lifecycle.ledger import runs
 from lifecycle.planning.units import Method, Tally, Unit
+from lifecycle.stores.postgres.references import ReferencedError
 from reference_store.create import create_schemas
 from support.catalogue import scratch_database
 from support.races import Stepping, Strike, moments, repeats, stepping
@@ -176,6 +177,29 @@ def test_rows_that_somebody_updates_are_judged_as_they_are_then(bench: Bench, st
         assert young == updated[-1] == scores.left(scores.accounts[0])
         scores.judge()
     assert updated[0] == ROWS // ACCOUNTS
+
+
+def test_a_cascade_that_is_made_between_batches_takes_nothing_along(bench: Bench, steps: int) -> None:
+    """Promise 1: of what was there when the foreign key was, everything stays, and the unit fails by its name."""
+    table = "CREATE TABLE app.copies (score uuid REFERENCES app.safety_scores ON DELETE CASCADE)"
+    for moment in moments(steps, repeats(FEW)):
+        with stepping(bench.conninfo) as conn:
+            scores = some_scores(bench, conn)
+            made: list[int] = []
+
+            def strike(made: list[int] = made) -> None:
+                bench.sql("SET lock_timeout = '20s'")
+                bench.sql(table)
+                bench.sql("INSERT INTO app.copies SELECT score_id FROM app.safety_scores")
+                made.append(bench.value("SELECT count(*) FROM app.copies"))
+
+            conn.steps, conn.before = 0, Strike(moment, strike)
+            with suppress(ReferencedError):
+                expire_records(scores.context, UNIT)
+            conn.before.at_last()
+            conn.before.settle()
+        assert made[0] == bench.value("SELECT count(*) FROM app.copies") == scores.left()
+        bench.sql("DROP TABLE app.copies")
 
 
 @pytest.mark.parametrize("way", ["pg_cancel_backend", "pg_terminate_backend"])

@@ -43,24 +43,39 @@ def parse_uuid(text: str, param_hint: str) -> UUID:
 def parse_id(text: str, catalog: Callable[[], Catalog], param_hint: str) -> str:
     """An id as the dataset file's tables have it: a UUID in any usual spelling, or where some have others, any text.
 
+    A text id may look like a UUID too, and is one letter by letter: so where there are others nothing is spelled anew.
+
     Args:
-        catalog: reads the dataset file; only called for what is no UUID, so that a hold needs no sound one.
+        catalog: reads the dataset file; only called for what is no UUID in its own spelling, so that a hold needs no
+            sound one.
 
     Raises:
-        typer.BadParameter: it is none. What was given is not repeated.
+        typer.BadParameter: it is none, or may be either. What was given is not repeated.
     """
+    given = text.strip()
     try:
-        return str(UUID(text.strip()))
+        spelled = str(UUID(given))
     except ValueError:
-        if not text.strip() or _only_uuids(catalog()):
-            return str(parse_uuid(text, param_hint))
-        return text.strip()
+        spelled = None
+    if given == spelled:
+        return given
+    kinds = _kinds(catalog())
+    if not given or kinds == {"uuid"}:
+        return str(parse_uuid(text, param_hint))
+    if spelled in (None, given.lower()) or "uuid" not in kinds:
+        return given
+    raise typer.BadParameter(
+        "may be a UUID or a text id, and tables of both are bound. Write a UUID with its hyphens;"
+        " a text id that looks like one has to be written into lifecycle.legal_holds or erasure_requests itself",
+        param_hint=param_hint,
+    )
 
 
-def _only_uuids(catalog: Catalog) -> bool:
-    tables = [each for each in catalog.datasets if not isinstance(each, Logs)]
-    others = {each.ids for each in tables if not isinstance(each, Messages)}
-    return {"uuid", *others, *map(subject_ids_of, tables)} == {"uuid"}
+def _kinds(catalog: Catalog) -> set[str]:
+    """What the ids of rows are."""
+    bound = (*(each for each in catalog.datasets if not isinstance(each, Logs)), *catalog.records)
+    found: set[str] = {kind for each in bound for kind in (getattr(each, "ids", "uuid"), subject_ids_of(each))}
+    return found or {"uuid"}
 
 
 def dataset_name(text: str, catalog: Catalog) -> str:

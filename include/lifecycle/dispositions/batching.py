@@ -21,7 +21,7 @@ from lifecycle.dispositions.plan_store import load_unit, mark, record_progress
 from lifecycle.errors import DispositionError
 from lifecycle.planning.units import DISPOSING, Progress
 from lifecycle.stores.postgres.batches import Span, Step, Walk, left_due, take_batch
-from lifecycle.stores.postgres.references import violated
+from lifecycle.stores.postgres.references import ReferencedError, refuse_acting, violated
 from lifecycle.stores.postgres.suppressed import DeletionSuppressedError
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ class RowWork:
         name_of: Callable[[str], str] = str,
     ) -> None:
         """``name_of``: the fate under which the records of a fate are counted."""
-        self._context, self._lease, self._unit = context, lease, lease.unit
+        self._context, self._lease, self._unit, self._dataset = context, lease, lease.unit, dataset
+        self._relation, self._begun = relation, False
         self._name_of = name_of
         gone = disposed(load_unit(context.conn, context.run.run_id, lease.unit).progress)
         self._pacer = Pacer(context, lease.unit, dataset, relation, gone)
@@ -115,12 +116,12 @@ class RowWork:
             except psycopg.errors.ForeignKeyViolation as error:
                 mark(self._context.conn, self._context.run.run_id, self._unit, "failed")
                 raise violated(self._unit, error, batch=True) from None
-            except DeletionSuppressedError:
+            except (DeletionSuppressedError, ReferencedError):
                 mark(self._context.conn, self._context.run.run_id, self._unit, "failed")
                 raise
             if taken is None:
                 continue
-            step = steps[-1]
+            step, self._begun = steps[-1], True
             if step.locked:
                 self._pass_over(walk, Span(span.after, step.last))
             if step.examined < size:
@@ -128,6 +129,11 @@ class RowWork:
             span = Span(step.last, span.until)
 
     def _act(self, walk: Walk, span: Span, wait: bool, steps: list[Step], size: int, gate: Gate) -> Taken:
+        if walk.change is None:
+            # From here on nobody adds a foreign key.
+            gate.conn.execute(sql.SQL("LOCK TABLE {} IN ROW EXCLUSIVE MODE").format(self._relation))
+            as_of = self._context.run.as_of
+            refuse_acting(gate.conn, self._context.catalog, self._dataset, self._unit, as_of, begun=self._begun)
         step = take_batch(gate.conn, walk, span, size, wait=wait)
         if step.gone:
             counts = {self._name_of(fate): {"records": n, **step.beside[fate]} for fate, n in step.gone.items()}

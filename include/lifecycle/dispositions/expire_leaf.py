@@ -28,7 +28,7 @@ from lifecycle.stores.postgres.exceptional import carry_over
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.messages import GOING, is_due, is_empty
 from lifecycle.stores.postgres.reclaim import note_deleted, reclaim
-from lifecycle.stores.postgres.references import ReferencedError, refuse_strangers, strangers_to_leaf, violated
+from lifecycle.stores.postgres.references import ReferencedError, refuse_acting, strangers_to_leaf, violated
 from lifecycle.stores.postgres.swap import (
     NotSwappableError,
     Survivors,
@@ -79,7 +79,7 @@ class _LeafWork:
     def carry_out(self) -> None:
         conn, run_id = self.context.conn, self.context.run.run_id
         try:
-            refuse_strangers(conn, self.context.catalog, self.dataset, self.unit)
+            self._refuse_acting()
             shut = through_gate(conn, self.context.catalog, self.lease, self._exchange)
         except (NotSwappableError, CloneError) as error:
             log.warning("%s: %s; its rows are taken out one by one", self.unit, error)
@@ -94,6 +94,11 @@ class _LeafWork:
         self._note(dropped=True)
         if shut is not None:
             rest(self.unit, self.dataset.pace, shut)
+
+    def _refuse_acting(self) -> None:
+        """Whatever becomes of a leaf, foreign keys react to it as they do to rows that go one by one."""
+        context = self.context
+        refuse_acting(context.conn, context.catalog, self.dataset, self.unit, context.run.as_of)
 
     def _note(self, *, dropped: bool) -> None:
         """Say what is gone with the files it was in, and what a vacuum has still to remove, which `settle` does."""
@@ -123,6 +128,7 @@ class _LeafWork:
         """Carry survivors over, drop the rest, write down what went. None where nobody was locked out."""
         conn, leaf = gate.conn, self.leaf
         keep_still(conn, leaf)
+        self._refuse_acting()
         strangers = strangers_to_leaf(conn, self.dataset, leaf)
         if strangers:
             raise NotSwappableError(f"{leaf.schema}.{leaf.name}", [str(each) for each in strangers])

@@ -17,7 +17,7 @@ from lifecycle.planning.units import Progress
 from lifecycle.stores.postgres.belongings import touched
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.reclaim import reclaim
-from lifecycle.stores.postgres.references import refuse_strangers
+from lifecycle.stores.postgres.references import refuse_acting
 
 
 def expire_records(context: RunContext, unit: str) -> Progress:
@@ -29,7 +29,7 @@ def expire_records(context: RunContext, unit: str) -> Progress:
         StatementTooSlowError: not even the smallest batch ended in its time.
     """
     dataset = next(item for item in context.catalog.records if item.id == unit)
-    refuse_strangers(context.conn, context.catalog, dataset, unit)
+    refuse_acting(context.conn, context.catalog, dataset, unit, context.run.as_of)
 
     def work(lease: UnitLease) -> None:
         rows = RowWork(context, lease, dataset, table(dataset.table))

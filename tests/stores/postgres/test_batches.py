@@ -181,6 +181,31 @@ def test_a_row_that_changes_while_we_wait_is_judged_as_it_is_now(
     assert done[0].gone == {"delete:old": 9 + change.goes} and done[0].examined == 10
 
 
+def test_a_new_version_is_never_taken_for_the_one_that_was_judged(conn: Connection, conninfo: str) -> None:
+    """Promise 1: in a table of some size rows are fetched by their place, which servers like 16.4 do not look at again
+    when somebody changed a row while we waited for it (later ones of each major version do). All look at the xmin."""
+    fill(conn, 20_000, rule="'old'")
+    conn.execute("SET lock_timeout = '20s'")
+    with psycopg.connect(conninfo) as other:
+        other.execute("UPDATE rows SET rule = 'kept' WHERE id = (SELECT id FROM rows ORDER BY at, id OFFSET 5 LIMIT 1)")
+        done: list[Step] = []
+
+        def take() -> None:
+            with conn.transaction():
+                done.append(take_batch(conn, PLACED, Span(), 50, wait=True))
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        with psycopg.connect(conninfo, autocommit=True) as watch:
+            while not watch.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            ).fetchone():
+                assert thread.is_alive()
+        other.commit()
+        thread.join(timeout=20)
+    assert done[0].gone == {"delete:old": 49} and len(ids(conn, "rule = 'kept'")) == 1
+
+
 @either
 def test_a_row_that_was_changed_and_is_still_due_goes_in_its_new_version(
     conn: Connection, walk: Walk, conninfo: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lifecycle.stores.postgres.batches import Span, Step, Walk, take_batch
 from lifecycle.stores.postgres.belongings import all_indexed, belongings_of
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.present import emptied, present
-from lifecycle.stores.postgres.references import ReferencedError, refuse_strangers
+from lifecycle.stores.postgres.references import ReferencedError, refuse_acting
 from lifecycle.stores.postgres.stage_indexes import missing_for_stages, unfit_for_stages
 from support.servers import fresh_database, with_database
 
@@ -45,6 +46,7 @@ LOGS: dict[str, Any] = {
 }  # fmt: skip
 
 
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 DEEP: dict[str, Any] = {"table": "s.a", "key": "k"}
 
 
@@ -164,10 +166,58 @@ def test_a_hold_on_a_child_keeps_its_rows_and_so_the_record(conn: Connection) ->
 def test_a_cascade_that_nobody_configured_is_refused_by_name(conn: Connection) -> None:
     catalog = catalog_of(children=[])
     with conn.transaction(force_rollback=True):
-        refuse_strangers(conn, catalog, catalog.tables[0], "logs")  # one that only forbids is left to forbid
+        refuse_acting(conn, catalog, catalog.tables[0], "logs", AS_OF)  # one that only forbids is left to forbid
         conn.execute("CREATE TABLE s.stranger (log text REFERENCES s.logs ON DELETE CASCADE)")
         with pytest.raises(ReferencedError, match=r"s\.stranger"):
-            refuse_strangers(conn, catalog, catalog.tables[0], "logs")
+            refuse_acting(conn, catalog, catalog.tables[0], "logs", AS_OF)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        # A reply that is not due would go with what it answers.
+        ("s.logs ADD answers text REFERENCES s.logs ON DELETE CASCADE", r"s\.logs ON DELETE CASCADE"),
+        # A record that is kept for longer would go with one that is not.
+        ("s.kept ADD FOREIGN KEY (log) REFERENCES s.logs ON DELETE CASCADE", r"s\.kept ON DELETE CASCADE"),
+        # A hold on the record would not reach it any more.
+        ("s.kept ADD FOREIGN KEY (log) REFERENCES s.logs ON DELETE SET NULL", r"s\.kept ON DELETE SET NULL"),
+        ("s.kept ADD after text REFERENCES s.logs ON DELETE SET NULL", None),
+        ("s.logs ADD answers text REFERENCES s.logs ON DELETE SET NULL", None),
+        # Below a child, where it would go unasked.
+        ("s.kept ADD tool int REFERENCES s.tools (n) ON DELETE CASCADE", r"s\.kept ON DELETE CASCADE"),
+    ],
+)
+def test_no_row_with_a_fate_of_its_own_goes_by_a_cascade(conn: Connection, key: str, said: str | None) -> None:
+    """Promise 1: what a foreign key takes along was not asked about, neither its age nor its holds."""
+    kept = {"id": "kept", "type": "table", "category": "safety_scores", "table": "s.kept", "key": "id",
+            "subject": "who", "record": "log", "ids": "text", "clock": "at", "tier_is": "business"}  # fmt: skip
+    catalog = catalog_of()
+    catalog = Catalog.model_validate(
+        catalog.model_dump(by_alias=True, exclude={"datasets"}) | {"datasets": [LOGS, kept]}
+    )
+    with conn.transaction(force_rollback=True):
+        conn.execute("CREATE TABLE s.kept (id text PRIMARY KEY, who text, log text, at timestamptz)")
+        conn.execute(f"ALTER TABLE {key}".encode())
+        if said is None:
+            refuse_acting(conn, catalog, catalog.tables[0], "logs", AS_OF)
+            return
+        with pytest.raises(ReferencedError, match=said):
+            refuse_acting(conn, catalog, catalog.tables[0], "logs", AS_OF)
+
+
+def test_a_cascade_from_a_declared_child_is_refused_while_a_hold_keeps_the_child(conn: Connection) -> None:
+    """Promise 1: we leave the child's rows alone, and PostgreSQL would take them with the record."""
+    catalog = catalog_of()
+    with conn.transaction(force_rollback=True):
+        conn.execute("ALTER TABLE s.results DROP CONSTRAINT results_tool_fkey")
+        conn.execute("ALTER TABLE s.results ADD FOREIGN KEY (tool) REFERENCES s.tools (n) ON DELETE CASCADE")
+        refuse_acting(conn, catalog, catalog.tables[0], "logs", AS_OF)
+        conn.execute(
+            "INSERT INTO lifecycle.legal_holds (scope, target, reason, placed_by, placed_at)"
+            " VALUES ('dataset', 's.results', 'r', 'p', now())"
+        )
+        with pytest.raises(ReferencedError, match=r"A hold keeps the rows of s\.results"):
+            refuse_acting(conn, catalog, catalog.tables[0], "logs", AS_OF)
 
 
 def test_columns_that_cannot_be_emptied_are_refused_by_name(conn: Connection) -> None:

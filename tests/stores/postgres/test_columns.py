@@ -55,5 +55,9 @@ def test_validate_with_connect_tells_all_of_them(store: Store) -> None:
     assert result.exit_code == 2
     found = json.loads(result.stdout)
     assert not found["valid"]
-    assert [problem["field"] for problem in found["problems"]] == ["safety_scores.clock", "safety_scores.subject"]
+    assert [problem["field"] for problem in found["problems"]] == [
+        "safety_scores.clock",
+        "safety_scores.subject",
+        "accounts.referenced_by",
+    ]
     assert all(problem["remedy"] for problem in found["problems"])

@@ -51,6 +51,29 @@ def test_every_connection_is_a_new_session_by_itself(database: str) -> None:
     assert one_session.closed
 
 
+def test_no_setting_of_a_role_or_database_changes_what_a_session_reads(database: str) -> None:
+    """Another schema before PostgreSQL's own, with another `lower` in it, would make a hold that nobody finds."""
+    hostile = {
+        "DateStyle": "SQL, DMY", "IntervalStyle": "sql_standard", "extra_float_digits": "-15", "bytea_output": "escape",
+        "quote_all_identifiers": "on", "array_nulls": "off", "transform_null_equals": "on", "row_security": "on",
+        "default_transaction_isolation": "serializable", "TimeZone": "Asia/Tokyo",
+    }  # fmt: skip
+    with connect() as conn:
+        conn.execute("CREATE SCHEMA ahead")
+        conn.execute("CREATE FUNCTION ahead.lower(text) RETURNS text LANGUAGE sql AS $$ SELECT 'other' $$")
+        for name, value in hostile.items():
+            conn.execute(f"ALTER DATABASE {database} SET {name} = '{value}'".encode())
+        conn.execute(f"ALTER DATABASE {database} SET search_path = ahead, pg_catalog".encode())
+    try:
+        with connect() as conn:
+            assert not {name for name, value in hostile.items() if one(conn, f"SHOW {name}".encode()) == value}
+            assert one(conn, "SELECT lower('A'::text)") == "a"
+            assert one(conn, "SHOW search_path") == "pg_catalog, ahead, pg_catalog"
+    finally:
+        with connect() as conn:
+            conn.execute(f"ALTER DATABASE {database} RESET ALL".encode())
+
+
 @pytest.mark.usefixtures("reused")
 def test_the_next_step_has_the_same_session_and_nothing_of_the_step_before() -> None:
     with connect() as conn:

@@ -238,7 +238,8 @@ def many_of(source: Source) -> Iterator[sql.Composable]:
         flags = source.catalog.flags
         flagged = ids_of(flags, flags.cleared, "({0} IS NULL OR {0} > %(as_of)s)", "uuid")
         if source.relation == QUARANTINE:
-            yield sql.SQL("{} NOT IN {}").format(columns.record, flagged)  # the quarantine's ids are uuids
+            # The quarantine's ids are uuids; a flag that names none of them says nothing of any.
+            yield sql.SQL("NOT EXISTS (SELECT FROM {} f(id) WHERE f.id = {})").format(flagged, columns.record)
         else:
             moved = sql.SQL("SELECT q.message_id FROM {} q").format(QUARANTINE)
             waiting = found_in(sql.SQL("(SELECT f.id FROM {} f(id) EXCEPT {})").format(flagged, moved), columns.ids)

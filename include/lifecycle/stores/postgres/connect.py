@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
@@ -18,11 +19,33 @@ Connection = psycopg.Connection[TupleRow]
 # Below PostgreSQL's deadlock_timeout (1 s): in a deadlock with the application it is we who give way.
 LOCK_TIMEOUT_MS = 800
 # Read committed: what was committed while we waited for a lock is seen. No row security: a row that a policy would hide
-# from us is an error, never a row overlooked. Bounds of partitions are read as text, so their form must not vary.
-_SETTINGS = (
-    "SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO, YMD', false),"
-    " set_config('application_name', 'lifecycle', false), set_config('row_security', 'off', false),"
-    " set_config('default_transaction_isolation', 'read committed', false)"
+# from us is an error, never a row overlooked. Bounds of partitions, types and keys of rows are read as text, so their
+# form must not vary. And whatever is found by a bare name is PostgreSQL's own first: a role's path may name another
+# schema before it, with another `lower` in it.
+_FORMS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "quote_all_identifiers": "off",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "application_name": "lifecycle",
+    "row_security": "off",
+    "default_transaction_isolation": "read committed",
+}
+_PATH = (
+    "pg_catalog.set_config('search_path', CASE WHEN 'pg_catalog' OPERATOR(pg_catalog.=) ANY"
+    " (pg_catalog.current_schemas(false)) THEN 'pg_catalog, ' ELSE '' END"
+    " OPERATOR(pg_catalog.||) pg_catalog.current_setting('search_path'), false)"
+)
+_SETTINGS = sql.SQL("SELECT {}, {}").format(
+    sql.SQL(", ").join(
+        sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
+        for name, value in _FORMS.items()
+    ),
+    sql.SQL(_PATH),
 )
 
 

@@ -12,12 +12,13 @@ from psycopg import sql
 
 Ids = Literal["uuid", "text", "bigint"]
 _IS_UUID = sql.Literal("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+# A number of as many digits as a bigint's largest may be too large for one.
+_AS_BIGINT = "CASE WHEN {0}::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 THEN {0}::bigint END"
 _TYPED: dict[Ids, sql.Composable] = {
     "uuid": sql.SQL("CASE WHEN lower(btrim(x.target)) ~ {} THEN lower(btrim(x.target))::uuid END").format(_IS_UUID),
     "text": sql.SQL("unnest(ARRAY[btrim(x.target), lower(btrim(x.target)), upper(btrim(x.target))])"),
-    "bigint": sql.SQL(
-        "CASE WHEN btrim(x.target) ~ '^-?[0-9]{1,19}$' THEN CASE WHEN btrim(x.target)::numeric BETWEEN"
-        " -9223372036854775808 AND 9223372036854775807 THEN btrim(x.target)::bigint END END"
+    "bigint": sql.SQL("CASE WHEN btrim(x.target) ~ '^-?[0-9]{{1,19}}$' THEN {} END").format(
+        sql.SQL(_AS_BIGINT).format(sql.SQL("btrim(x.target)"))
     ),
 }
 
@@ -65,9 +66,8 @@ def found_in(query: sql.Composable, ids: Ids, theirs: Ids = "uuid") -> sql.Compo
     if theirs == "uuid":
         return None
     return sql.SQL(
-        "(SELECT CASE WHEN z.id ~ '^(0|-?[1-9][0-9]{{0,18}})$' THEN CASE WHEN z.id::numeric BETWEEN"
-        " -9223372036854775808 AND 9223372036854775807 THEN z.id::bigint END END FROM {} z(id))"
-    ).format(query)
+        "(SELECT CASE WHEN z.id ~ '^(0|-?[1-9][0-9]{{0,18}})$' THEN {number} END FROM {query} z(id))"
+    ).format(number=sql.SQL(_AS_BIGINT).format(sql.SQL("z.id")), query=query)
 
 
 def folded(column: sql.Composable, ids: Ids) -> sql.Composable:

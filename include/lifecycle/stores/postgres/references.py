@@ -14,7 +14,8 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
-from lifecycle.catalog.models import Catalog, Logs, Records, StagedRecords
+from lifecycle.catalog.clocks import column_of
+from lifecycle.catalog.models import Accounts, Catalog, Records, StagedRecords
 from lifecycle.catalog.stages import all_of
 from lifecycle.errors import DispositionError, VerificationError
 from lifecycle.stores.postgres.connect import Connection, one
@@ -165,30 +166,66 @@ def refuse_references(
         )
     held = [reference for reference in to_records if _is_held(conn, catalog, reference.table, as_of)]
     if held:
-        raise ReferencedError(
-            unit, held, f"A hold keeps the rows of {held[0].table}, and so the records they refer to; release it first"
-        )
+        raise ReferencedError(unit, held, _remedy_of_held(held[0]))
 
 
-def refuse_strangers(conn: Connection, catalog: Catalog, dataset: Records, unit: str) -> None:
-    """Refuse to delete rows of an ordinary table to which a foreign key of a table that nobody configured would react:
-    by a cascade, or by emptying columns. One that only forbids stops the batch by itself.
+def refuse_acting(
+    conn: Connection, catalog: Catalog, dataset: Records | Accounts, unit: str, as_of: datetime, *, begun: bool = False
+) -> None:
+    """Refuse to delete rows of an ordinary table to which a foreign key would react, by a cascade or by emptying
+    columns, other than that of a child whose rows go with theirs. One that only forbids stops the batch by itself.
+
+    The rows of a table with a rule of its own, and those of the table itself, have a fate of their own: none may go by
+    a cascade. They may lose what they refer to, unless their fate depends on it.
+
+    Args:
+        begun: batches before this one are done.
 
     Raises:
         ReferencedError: see there.
     """
     if isinstance(dataset, StagedRecords):
         return
-    bound = {item.table for item in catalog.datasets if not isinstance(item, Logs)}
-    bound |= {dataset.table, *(child.table for child in all_of(dataset.children))}
-    found = [
-        each
-        for name in (dataset.table, *(child.table for child in all_of(dataset.children)))
-        for each in incoming(conn, *name.split(".", 1))
-        if each.table not in bound and each.on_delete in _ACTS
-    ]
-    if found:
-        raise ReferencedError(unit, found, _remedy(found[0]))
+    what = "the batches from this one on were not destroyed" if begun else "nothing was destroyed"
+    for name, declared in _declared(dataset).items():
+        acting = [each for each in incoming(conn, *name.split(".", 1)) if each.on_delete in _ACTS]
+        odd = [
+            each
+            for each in acting
+            if not any((each.table, column) in declared for column in each.columns) and not _spared(catalog, each)
+        ]
+        if odd:
+            remedy = _remedy_of_accounts(odd[0]) if isinstance(dataset, Accounts) else _remedy(odd[0])
+            raise ReferencedError(unit, odd, remedy, what)
+        if isinstance(dataset, Accounts):
+            continue  # an account goes once no row of a declared table refers to it
+        held = [each for each in acting if _is_held(conn, catalog, each.table, as_of)]
+        if held:
+            raise ReferencedError(unit, held, _remedy_of_held(held[0]), what)
+
+
+def _declared(dataset: Records | Accounts) -> dict[str, set[tuple[str, str]]]:
+    """The tables that rows are deleted from, each with the tables, and their keys, whose rows are asked about first."""
+    if isinstance(dataset, Accounts):
+        return {dataset.table: {(child.table, child.key) for child in dataset.referenced_by}}
+    found = {dataset.table: {(child.table, child.key) for child in dataset.children}}
+    for child in all_of(dataset.children):
+        found.setdefault(child.table, set()).update((each.table, each.key) for each in child.children)
+    return found
+
+
+def _spared(catalog: Catalog, reference: Reference) -> bool:
+    """Whether a foreign key only empties columns, of a table with a rule of its own, that tell nothing about a row."""
+    bound = [each for each in catalog.tables if each.table == reference.table]
+    if reference.on_delete == "c" or not bound:
+        return False
+    telling = {
+        name
+        for each in bound
+        for name in (*each.key_columns, column_of(each.clock), each.subject, each.record, each.group, each.basis)
+    }
+    telling |= {name for each in bound if (tiers := each.tiers) for name in (tiers.column, tiers.by)}
+    return not telling & set(reference.columns)
 
 
 def strangers(
@@ -239,6 +276,17 @@ def _remedy(reference: Reference) -> str:
         f"Declare {reference.table} among the children of the dataset, if its rows go with the record, or drop the"
         f' constraint: ALTER TABLE {reference.table} DROP CONSTRAINT "{reference.constraint}"'
     )
+
+
+def _remedy_of_accounts(reference: Reference) -> str:
+    return (
+        f"List {reference.table} under referenced_by, so that an account stays while a row of it refers to it, or drop"
+        f' the constraint: ALTER TABLE {reference.table} DROP CONSTRAINT "{reference.constraint}"'
+    )
+
+
+def _remedy_of_held(reference: Reference) -> str:
+    return f"A hold keeps the rows of {reference.table}, and so the records they refer to; release it first"
 
 
 def _is_held(conn: Connection, catalog: Catalog, table: str, as_of: datetime) -> bool:

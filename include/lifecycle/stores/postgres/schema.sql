@@ -30,6 +30,20 @@ CREATE INDEX IF NOT EXISTS erasure_requests_scope ON lifecycle.erasure_requests 
 -- As fates and deadlines ask: whatever the spelling of a target, one probe per row.
 CREATE INDEX IF NOT EXISTS erasure_requests_named ON lifecycle.erasure_requests (scope, lower(btrim(target)));
 CREATE INDEX IF NOT EXISTS legal_holds_named ON lifecycle.legal_holds (scope, lower(btrim(target)));
+-- Compared letter by letter: a line's end that came along with an id would make a hold that keeps nothing.
+CREATE OR REPLACE FUNCTION lifecycle.trim_target() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.target := pg_catalog.regexp_replace(NEW.target, '^[[:space:]]+|[[:space:]]+$', '', 'g');
+    RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER legal_holds_trim BEFORE INSERT OR UPDATE OF target ON lifecycle.legal_holds
+    FOR EACH ROW EXECUTE FUNCTION lifecycle.trim_target();
+CREATE OR REPLACE TRIGGER erasure_requests_trim BEFORE INSERT OR UPDATE OF target ON lifecycle.erasure_requests
+    FOR EACH ROW EXECUTE FUNCTION lifecycle.trim_target();
+ALTER TABLE lifecycle.legal_holds ENABLE ALWAYS TRIGGER legal_holds_trim;
+ALTER TABLE lifecycle.erasure_requests ENABLE ALWAYS TRIGGER erasure_requests_trim;
+UPDATE lifecycle.legal_holds SET target = target WHERE target ~ '^[[:space:]]|[[:space:]]$';
+UPDATE lifecycle.erasure_requests SET target = target WHERE target ~ '^[[:space:]]|[[:space:]]$';
 
 -- One row per run. run_key names the run for its caller: an Airflow "dag_id/run_id" or "cli/<n>".
 CREATE TABLE IF NOT EXISTS lifecycle.runs (
