@@ -7,6 +7,9 @@ look at what others do. A server that speaks another language is believed only w
 
 What kept it is often over when the vacuum is: so it is tried again, for as long as the first pass took. A later pass
 reads only pages that the first could not finish (the visibility map leaves out the rest).
+
+"Reclaimed" means that no row version, index entry or TOAST chunk is left. Their bytes are free space then, which VACUUM
+does not overwrite; ``filenode`` tells whether the file that has them is still the table's.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from psycopg import sql
 
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.partitions import vacuum
+from lifecycle.stores.postgres.samples import renew
 
 log = logging.getLogger(__name__)
 # Transactions that were under way beside our last one are given so long to end before a vacuum begins.
@@ -95,18 +99,22 @@ def reclaim(
             note_deleted(conn, run_id, unit, name)
             _let_others_end(conn, one(conn, _NEXT), time.monotonic() + PATIENCE_SECONDS)
         clean = _vacuum_until_clean(conn, relation, name) and clean
+        if deleted:
+            renew(conn, relation)
     return clean
 
 
 def note_deleted(conn: Connection, run_id: int, unit: str, relation: str, *, dropped: bool = False) -> None:
     """Record that rows went from a table, or the table with them: then its files went when the transaction ended."""
     conn.execute(
-        "INSERT INTO lifecycle.physical_erasure (run_id, unit, relation, deleted_at, lsn, bound, reclaimed_at)"
-        " VALUES (%s, %s, %s, clock_timestamp(), %s, pg_snapshot_xmax(pg_current_snapshot()),"
-        " CASE WHEN %s THEN clock_timestamp() END)"
+        "INSERT INTO lifecycle.physical_erasure (run_id, unit, relation, deleted_at, lsn, bound, reclaimed_at,"
+        " filenode)"
+        " VALUES (%(run)s, %(unit)s, %(relation)s, clock_timestamp(), %(lsn)s,"
+        " pg_snapshot_xmax(pg_current_snapshot()), CASE WHEN %(dropped)s THEN clock_timestamp() END,"
+        " CASE WHEN %(dropped)s THEN 0 ELSE pg_relation_filenode(to_regclass(%(relation)s)) END)"
         " ON CONFLICT (run_id, unit, relation) DO UPDATE SET deleted_at = excluded.deleted_at, lsn = excluded.lsn,"
-        " bound = excluded.bound, reclaimed_at = excluded.reclaimed_at",
-        (run_id, unit, relation, _position(conn), dropped),
+        " bound = excluded.bound, reclaimed_at = excluded.reclaimed_at, filenode = excluded.filenode",
+        {"run": run_id, "unit": unit, "relation": relation, "lsn": _position(conn), "dropped": dropped},
     )
 
 
