@@ -102,8 +102,8 @@ def _outlook(data: dict[str, Any]) -> RenderableType:
     if data["unreachable"]:
         return (
             f"What was deleted by {data['deleted_at']:%Y-%m-%d %H:%M} UTC can be read by no query and no replica any"
-            f" more. Its bytes may still lie in free space of {data['tables_with_free_space']} table(s) until something is"
-            " written over them: VACUUM does not. A rewrite of the file (VACUUM FULL, pg_repack) or a drop takes them"
+            f" more. Its bytes may still lie in free space of {data['tables_with_free_space']} table(s), until it is"
+            " written over: VACUUM does not. A rewrite of the file (VACUUM FULL, pg_repack) or a drop takes them"
             " out (docs/operators.md)."
         )
     table = Table(title=f"What can still hold what was deleted by {data['deleted_at']:%Y-%m-%d %H:%M} UTC")
