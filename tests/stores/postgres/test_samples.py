@@ -134,3 +134,10 @@ def test_a_table_that_went_has_no_free_space(conn: Connection) -> None:
     conn.execute("UPDATE lifecycle.physical_erasure SET filenode = NULL")
     unknown = last_deletion(conn)
     assert unknown is not None and unknown.free_space == 1, "recorded by an older version: nobody can tell"
+
+
+def test_a_table_that_took_the_place_of_another_has_statistics_of_its_own(conn: Connection) -> None:
+    """A swapped partition is analysed before its predecessor goes, and the ledger knows both by one name."""
+    note_deleted(conn, 1, "notes", NAME, dropped=True)
+    assert shown(conn)
+    assert stale(conn, []) == []

@@ -34,14 +34,16 @@ _CLEAR = (
     " WHERE c.oid = to_regclass(%(relation)s)"
 )
 # Statistics with content, taken before the last deletion: of tables that rows were taken out of, and, over all of their
-# partitions, of partitioned tables of which something was. Of an empty table they are older than they are said to be.
+# partitions, of partitioned tables of which something was. Those of a table that was replaced (filenode 0) went with
+# it. Of an empty table they are older than they are said to be.
 _STALE = """
 WITH gone AS MATERIALIZED (
-    SELECT relation, max(deleted_at) AS at FROM lifecycle.physical_erasure GROUP BY 1
+    SELECT relation, max(deleted_at) AS last, max(deleted_at) FILTER (WHERE filenode IS DISTINCT FROM 0) AS at
+    FROM lifecycle.physical_erasure GROUP BY 1
 ), looked AS (
-    SELECT to_regclass(relation)::oid AS oid, at, false AS inherited FROM gone
+    SELECT to_regclass(relation)::oid AS oid, at, false AS inherited FROM gone WHERE at IS NOT NULL
     UNION
-    SELECT t.relid::oid, (SELECT max(at) FROM gone), true FROM unnest(%(roots)s::text[]) r
+    SELECT t.relid::oid, (SELECT max(last) FROM gone), true FROM unnest(%(roots)s::text[]) r
     CROSS JOIN LATERAL pg_partition_tree(to_regclass(r)) t WHERE NOT t.isleaf
 )
 SELECT DISTINCT n.nspname::text, c.relname::text, l.inherited
