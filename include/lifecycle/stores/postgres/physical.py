@@ -86,7 +86,10 @@ def last_deletion(conn: Connection, roots: Sequence[str] = ()) -> Deletion | Non
         roots: tables whose statistics over all partitions are looked at too, quoted.
     """
     row = conn.execute(_DELETION).fetchone()
-    return None if row is None or row[0] is None else Deletion(*row, sampled=len(stale(conn, roots)))
+    if row is None or row[0] is None:
+        return None
+    at, lsn, pending, free = row
+    return Deletion(at, lsn, tables_pending=pending, free_space=free, sampled=len(stale(conn, roots)))
 
 
 def _rate(now: datetime, position: int | None, redo: int | None, since: datetime | None) -> float | None:
