@@ -51,9 +51,9 @@ def grants(role: Role = "lifecycle", datasets: DatasetsFile = None, json: Json =
 def physical(json: Json = False) -> None:
     """Show what can still hold what was deleted last, and when it is expected to be gone. Changes nothing.
 
-    Tables whose dead rows no vacuum could remove yet, write-ahead log, replication slots, replicas, snapshots, prepared
-    transactions, subscribers, base backups as the policy declares them. Compares with the lead, and warns where it is
-    longer.
+    Tables whose dead rows no vacuum could remove yet, column statistics, write-ahead log, replication slots, replicas,
+    snapshots, prepared transactions, subscribers, base backups as the policy declares them. Compares with the lead, and
+    warns where it is longer. Also counts tables whose files may have bytes of deleted rows in their free space.
 
     Example: `lifecycle postgres physical --json`
     """
@@ -65,12 +65,13 @@ def physical(json: Json = False) -> None:
     from lifecycle.planning.physical import outlook
     from lifecycle.stores.postgres.connect import connect
     from lifecycle.stores.postgres.physical import facts, last_deletion
+    from lifecycle.stores.postgres.samples import roots_of
 
     config = load_configuration()
     policy = config.policy
     with connect() as conn:
         conn.execute("SET default_transaction_read_only = on")
-        deletion = last_deletion(conn)
+        deletion = last_deletion(conn, roots_of(conn, config.catalog))
         found = None
         if deletion is not None:
             seen = replace(facts(conn), undeclared=undeclared_publications(conn, config, now()))
@@ -86,7 +87,9 @@ def _physical(found: Outlook | None, policy: Policy) -> dict[str, Any]:
     holders = found.holders if found else ()
     return {
         "deleted_at": found.deletion.at if found else None,
+        "unreachable": found.unreachable if found else None,
         "erased": found.erased if found else None,
+        "tables_with_free_space": found.deletion.free_space if found else None,
         "until": found.until if found else None,
         "holders": [
             {"kind": each.kind, "until": each.until, "why": each.why, "longer_than_lead": each in longer}
@@ -103,6 +106,13 @@ def _outlook(data: dict[str, Any]) -> RenderableType:
         return "Nothing has been deleted yet."
     if data["erased"]:
         return f"What was deleted by {data['deleted_at']:%Y-%m-%d %H:%M} UTC is erased, as far as the server can tell."
+    if data["unreachable"]:
+        return (
+            f"What was deleted by {data['deleted_at']:%Y-%m-%d %H:%M} UTC can be read by no query and no replica any"
+            f" more. Its bytes may still lie in free space of {data['tables_with_free_space']} table(s), until it is"
+            " written over: VACUUM does not. A rewrite of the file (VACUUM FULL, pg_repack) or a drop takes them"
+            " out (docs/operators.md)."
+        )
     table = Table(title=f"What can still hold what was deleted by {data['deleted_at']:%Y-%m-%d %H:%M} UTC")
     for name in ("what", "until (UTC)", "why"):
         table.add_column(name, overflow="fold")

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from lifecycle.catalog.models import Catalog, Logs, Messages, subject_ids_of
+from lifecycle.catalog.models import Catalog, Logs, subject_ids_of
 
 Target = Annotated[
     str, typer.Option("--target", metavar="ID", help="The id that the scope names: a UUID, or as the tables have it.")

@@ -14,6 +14,7 @@ from lifecycle.errors import DispositionError
 from lifecycle.stores.postgres.connect import LOCK_TIMEOUT_MS, Connection, one
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.partitions import vacuum
+from lifecycle.stores.postgres.samples import renew
 
 log = logging.getLogger(__name__)
 # A view without a unique index is locked while it is refreshed; for so long its readers are let past first.
@@ -79,6 +80,7 @@ def _refresh(conn: Connection, name: str) -> bool:
     if beside:
         # Only what differs was replaced, row by row; a whole new file leaves nothing behind.
         vacuum(conn, [view])
+    renew(conn, view)
     conn.execute(_DONE, (name,))
     return True
 

@@ -62,6 +62,7 @@ from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.online.unfinished import refuse_unfinished
 from lifecycle.stores.postgres.partitions import create_ahead, drain_default
 from lifecycle.stores.postgres.reclaim import reclaim, reclaim_pending
+from lifecycle.stores.postgres.samples import renew_above, roots_of
 
 log = logging.getLogger(__name__)
 EXPIRING = tuple(method.value for method in (Method.SWAP, Method.ROWS, Method.RECORDS, Method.LOGS, Method.ORPHANS))
@@ -297,6 +298,7 @@ def settle(run_id: int) -> dict[str, Any]:
             gone = any(n.get("children") for unit in all_units(context.conn, run_id) for n in unit.progress.values())
             reclaim(context.conn, run_id, "children", children, deleted=gone)
             reclaim_pending(context.conn)
+            renew_above(context.conn, roots_of(context.conn, context.catalog))
             if refreshed := refresh_views(context):
                 outcomes["views refreshed"] = refreshed
         summary = summarise_units(all_units(context.conn, run_id), planned=context.run.dry_run) | outcomes

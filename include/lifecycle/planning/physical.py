@@ -46,6 +46,7 @@ class Facts:
     prepared: tuple[int, datetime] | None = None
     oldest_snapshot: datetime | None = None
     hidden_sessions: int = 0
+    feedback: int = 0
     replicas: int | None = 0
     replica_lag: timedelta | None = None
     archiving: bool = False
@@ -54,11 +55,17 @@ class Facts:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a run took out: when, up to which position of the log, and whether its table's own files are clean."""
+    """What a run took out: when, up to which position of the log, and in how many tables something of it is left.
+
+    ``tables_pending``: with dead rows. ``free_space``: with their bytes in free space of a file that no rewrite has
+    replaced since. ``sampled``: with column statistics from before.
+    """
 
     at: datetime
     lsn: int | None
     tables_pending: int = 0
+    free_space: int = 0
+    sampled: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,14 +79,20 @@ class Holder:
 
 @dataclass(frozen=True)
 class Outlook:
-    """Everything that still holds, and when all of it is expected to be gone."""
+    """Everything from which it can still be read, and when all of that is expected to be gone."""
 
     deletion: Deletion
     holders: tuple[Holder, ...] = field(default=())
 
     @property
-    def erased(self) -> bool:
+    def unreachable(self) -> bool:
+        """No statement, no replica and no restore brings it back, as far as is known."""
         return not self.holders
+
+    @property
+    def erased(self) -> bool:
+        """And no file of a table has its bytes. What file systems and disks keep of files is not known here."""
+        return self.unreachable and not self.deletion.free_space
 
     @property
     def until(self) -> datetime | None:
@@ -97,6 +110,7 @@ def outlook(facts: Facts, deletion: Deletion, backups: Period) -> Outlook:
     """What can still hold the rows of a deletion."""
     found = (
         *_tables(facts, deletion),
+        *_statistics(deletion),
         *_log(facts, deletion),
         *_slots(facts, deletion),
         *_replicas(facts),
@@ -121,6 +135,15 @@ def _tables(facts: Facts, deletion: Deletion) -> Iterator[Holder]:
     for slot in facts.slots or ():
         if slot.holds_rows:
             yield Holder("replication slot", None, f"{slot.name} holds rows for a replica, until that moves on")
+    if facts.feedback:
+        yield Holder("replicas", None, f"{facts.feedback} with hot_standby_feedback, until their oldest query ends")
+
+
+def _statistics(deletion: Deletion) -> Iterator[Holder]:
+    """Values of columns that ANALYZE copied while the rows were there."""
+    if deletion.sampled:
+        why = f"pg_stats of {deletion.sampled} table(s) is from before: ANALYZE them (docs/operators.md)"
+        yield Holder("column statistics", None, why)
 
 
 def _log(facts: Facts, deletion: Deletion) -> Iterator[Holder]:

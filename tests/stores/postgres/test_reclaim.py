@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from uuid import uuid4
 
 import psycopg
@@ -10,7 +11,9 @@ import pytest
 from psycopg import sql
 
 from lifecycle.demo.servers import Postgres
+from lifecycle.stores.postgres import reclaim as reclaim_module
 from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.partitions import vacuum
 from lifecycle.stores.postgres.physical import facts, last_deletion
 from lifecycle.stores.postgres.reclaim import _SPOTLESS, _Said, note_deleted, reclaim, reclaim_pending
 from support.servers import fresh_database, with_database
@@ -205,3 +208,104 @@ def test_where_the_server_tells_everything(conn: Connection) -> None:
     assert seen.oldest_on_disk is not None and seen.redo is not None and seen.position is not None
     assert seen.oldest_on_disk <= seen.redo <= seen.position
     assert (seen.slots, seen.replicas, seen.hidden_sessions) == ((), 0, 0)
+
+
+def few_rows(conn: Connection) -> None:
+    """So few that reading a page does not clean it up on the way."""
+    conn.execute("DELETE FROM app.feedback WHERE comment::int > 10")
+    conn.execute("VACUUM app.feedback")
+
+
+@contextmanager
+def page_in_use(conninfo: str) -> Iterator[Callable[[], None]]:
+    """A reader that began after the deletion and stands on a page: it can see nothing deleted, and keeps the page."""
+    with psycopg.connect(conninfo) as reader:
+        reader.execute("DECLARE standing CURSOR FOR SELECT * FROM app.feedback")
+        reader.execute("FETCH 1 FROM standing")
+        yield reader.rollback
+
+
+def test_a_page_in_use_is_left_by_the_vacuum_and_nothing_is_recorded(conn: Connection, conninfo: str) -> None:
+    few_rows(conn)
+    conn.execute("DELETE FROM app.feedback WHERE comment::int > 5")
+    with page_in_use(conninfo):
+        assert not reclaim(conn, 1, "feedback", [TABLE])
+        assert reclaimed(conn) == [None]
+    assert reclaim_pending(conn) == 0
+
+
+def test_what_traffic_kept_from_the_first_pass_is_recorded_by_the_same_call(
+    conn: Connection, conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under steady traffic some page is always in use, and never the same one: passes go on for as long as one took."""
+    few_rows(conn)
+    conn.execute("DELETE FROM app.feedback WHERE comment::int > 5")
+    monkeypatch.setattr(reclaim_module, "PATIENCE_SECONDS", 30.0)
+    passes: list[int] = []
+    with page_in_use(conninfo) as goes_on:
+
+        def counted(conn: Connection, tables: Sequence[sql.Identifier]) -> None:
+            passes.append(len(passes))
+            vacuum(conn, tables)
+            goes_on()
+
+        monkeypatch.setattr(reclaim_module, "vacuum", counted)
+        assert reclaim(conn, 1, "feedback", [TABLE])
+    assert len(passes) == 2
+    assert reclaimed(conn) == [True]
+
+
+def test_a_statement_that_outlasts_the_first_pass_is_waited_for(
+    conn: Connection, conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report, or an ANALYZE by the server itself, that began before the deletion and ends while we vacuum."""
+    with psycopg.connect(conninfo) as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        reader.execute("SELECT 1").fetchone()
+        conn.execute("DELETE FROM app.feedback")
+        passes: list[int] = []
+
+        def counted(conn: Connection, tables: Sequence[sql.Identifier]) -> None:
+            passes.append(len(passes))
+            vacuum(conn, tables)
+            reader.rollback()
+
+        monkeypatch.setattr(reclaim_module, "vacuum", counted)
+        assert reclaim(conn, 1, "feedback", [TABLE])
+    assert len(passes) == 2
+
+
+def test_the_few_index_entries_that_postgresql_would_leave_are_taken_out(conn: Connection) -> None:
+    """They hold the key's content; below 2% of the pages PostgreSQL leaves them by itself."""
+    said: list[str] = []
+    conn.execute("CREATE TABLE app.wide (id int PRIMARY KEY, word text) WITH (autovacuum_enabled = false)")
+    conn.execute("INSERT INTO app.wide SELECT n, repeat('x', 900) FROM generate_series(1, 3000) n")
+    conn.execute("VACUUM app.wide")
+    conn.add_notice_handler(lambda notice: said.append(f"{notice.message_primary} {notice.message_detail}"))
+    try:
+        for number, how in enumerate((lambda: conn.execute("VACUUM (VERBOSE) app.wide"), _reclaim_wide(conn))):
+            conn.execute("DELETE FROM app.wide WHERE id = %s", (1000 + number,))
+            how()
+    finally:
+        conn.execute("DROP TABLE app.wide")
+    whole = "\n".join(said)
+    assert whole.count("index scan bypassed") == 1, whole
+    assert "index scan needed" in whole.partition("index scan bypassed")[2]
+
+
+def _reclaim_wide(conn: Connection) -> Callable[[], object]:
+    return lambda: reclaim(conn, 1, "wide", [sql.Identifier("app", "wide")])
+
+
+@pytest.mark.parametrize(("setting", "shrinks"), [("true", True), ("false", False)])
+def test_the_end_of_a_table_is_given_back_unless_its_owner_said_not_to(
+    conn: Connection, setting: str, shrinks: bool
+) -> None:
+    """Giving it back takes a lock that replicas repeat; PostgreSQL has a setting for that, which counts for us too."""
+    size = "SELECT pg_relation_size('app.feedback')"
+    conn.execute(sql.SQL("ALTER TABLE app.feedback SET (vacuum_truncate = {})").format(sql.SQL(setting)))
+    before = conn.execute(size).fetchone()
+    conn.execute("DELETE FROM app.feedback")
+    assert reclaim(conn, 1, "feedback", [TABLE])
+    assert (conn.execute(size).fetchone() != before) is shrinks
+    conn.execute("ALTER TABLE app.feedback RESET (vacuum_truncate)")

@@ -27,6 +27,11 @@ __all__ = ["NameTakenError", "Partition", "create_ahead", "drain_default", "part
 
 log = logging.getLogger(__name__)
 DAY = timedelta(days=1)
+_VACUUM_BEFORE_16 = "VERBOSE, INDEX_CLEANUP ON"
+# The oldest transaction of a database is found by reading its whole catalogue, once for each table that is vacuumed:
+# autovacuum does that anyway.
+_VACUUM = "VERBOSE, INDEX_CLEANUP ON, SKIP_DATABASE_STATS"
+_FIRST_TO_SKIP_STATS = 160_000
 # What day partitions are called by ourselves, and by pg_partman 4 and 5; a new one is called like its siblings.
 _NAMES = ("{parent}_{day:%Y%m%d}", "{parent}_p{day:%Y%m%d}", "{parent}_p{day:%Y_%m_%d}")
 
@@ -303,6 +308,12 @@ def _cut(conn: Connection, dataset: Messages | Records, default: Partition, part
 
 
 def vacuum(conn: Connection, tables: Sequence[sql.Identifier]) -> None:
-    """Give back the space of deleted rows, so that "deleted" becomes "erased" (hard case 18). Notices say how far."""
+    """Take deleted rows out of tables, their indexes and TOAST (hard case 18). Notices say how far that went.
+
+    Measured in docs/benchmarks.md: INDEX_CLEANUP always, for by itself PostgreSQL leaves the entries of few deleted
+    rows, with their keys, in the indexes. No FREEZE: where it adds anything it writes survivors' pages again. TRUNCATE
+    is as the table's owner has it (``vacuum_truncate``, on unless set), and pace as ``vacuum_cost_delay`` of the role.
+    """
+    options = sql.SQL(_VACUUM if conn.info.server_version >= _FIRST_TO_SKIP_STATS else _VACUUM_BEFORE_16)
     for name in tables:
-        conn.execute(sql.SQL("VACUUM (VERBOSE, INDEX_CLEANUP ON, TRUNCATE ON) {}").format(name))
+        conn.execute(sql.SQL("VACUUM ({}) {}").format(options, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ import psycopg
 
 from lifecycle.planning.physical import Deletion, Facts, Slot
 from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.samples import stale
 
 _NOW = "SELECT clock_timestamp(), pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"
 # Segment names sort by timeline first; the position of a segment is its name without the timeline.
@@ -33,14 +34,26 @@ _SLOTS = (
     " + nullif(current_setting('idle_replication_slot_timeout', true)::interval, interval '0') END"
     " FROM pg_replication_slots s ORDER BY 1"
 )
-_PREPARED = "SELECT count(*), min(prepared) FROM pg_prepared_xacts"
+# Of another database they hold no row of ours.
+_PREPARED = "SELECT count(*), min(prepared) FROM pg_prepared_xacts WHERE database = current_database()"
 # Of sessions of others, a role without pg_monitor sees that they are there, and nothing else.
 _SESSIONS = (
     "SELECT min(xact_start) FILTER (WHERE backend_xmin IS NOT NULL OR backend_xid IS NOT NULL),"
     " count(*) FILTER (WHERE backend_type IS NULL OR (backend_type = 'client backend' AND state IS NULL))"
     " FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
 )
+# hot_standby_feedback without a slot: it holds rows of every database.
+_FEEDBACK = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND backend_xmin IS NOT NULL"
 _REPLICAS = "SELECT count(*), max(coalesce(replay_lag, flush_lag, write_lag)) FROM pg_stat_replication"
+# The same file still: then what a vacuum has freed in it is there until something is written over it. Of what was
+# recorded before files were, nobody can tell.
+_DELETION = (
+    "SELECT max(at), max(lsn), count(DISTINCT relation) FILTER (WHERE pending),"
+    " count(DISTINCT relation) FILTER (WHERE coalesce(filenode, present) = present) FROM (SELECT relation, filenode,"
+    " pg_relation_filenode(to_regclass(relation)) AS present, max(deleted_at) AS at,"
+    " max(pg_wal_lsn_diff(lsn, '0/0')::bigint) AS lsn, bool_or(reclaimed_at IS NULL) AS pending"
+    " FROM lifecycle.physical_erasure GROUP BY 1, 2) d"
+)
 _MEGABYTE = 1024 * 1024
 
 
@@ -65,19 +78,24 @@ def facts(conn: Connection) -> Facts:
         prepared=_row(conn, _PREPARED),
         oldest_snapshot=snapshot,
         hidden_sessions=hidden,
+        feedback=one(conn, _FEEDBACK),
         replicas=replicas,
         replica_lag=lag,
         archiving=_is_on(settings),
     )
 
 
-def last_deletion(conn: Connection) -> Deletion | None:
-    """The latest deletion on record, with the tables that are not clean yet; None before the first."""
-    row = conn.execute(
-        "SELECT max(deleted_at), max(pg_wal_lsn_diff(lsn, '0/0')::bigint),"
-        " count(DISTINCT relation) FILTER (WHERE reclaimed_at IS NULL) FROM lifecycle.physical_erasure"
-    ).fetchone()
-    return None if row is None or row[0] is None else Deletion(*row)
+def last_deletion(conn: Connection, roots: Sequence[str] = ()) -> Deletion | None:
+    """The latest deletion on record, with the tables that are not clean yet; None before the first.
+
+    Args:
+        roots: tables whose statistics over all partitions are looked at too, quoted.
+    """
+    row = conn.execute(_DELETION).fetchone()
+    if row is None or row[0] is None:
+        return None
+    at, lsn, pending, free = row
+    return Deletion(at, lsn, tables_pending=pending, free_space=free, sampled=len(stale(conn, roots)))
 
 
 def _rate(now: datetime, position: int | None, redo: int | None, since: datetime | None) -> float | None:

@@ -4,6 +4,12 @@ A vacuum can leave dead rows: an old snapshot, a prepared transaction or a repli
 use, the right to vacuum may be missing (PostgreSQL then only warns). How far it got it says itself, for the table and
 for its TOAST table: everything deleted by a transaction before its "removable cutoff" is gone. That needs no right to
 look at what others do. A server that speaks another language is believed only when it counts no dead row at all.
+
+What kept it is often over when the vacuum is: so it is tried again, for as long as the first pass took. A later pass
+reads only pages that the first could not finish (the visibility map leaves out the rest).
+
+"Reclaimed" means that no row version, index entry or TOAST chunk is left. Their bytes are free space then, which VACUUM
+does not overwrite; ``filenode`` tells whether the file that has them is still the table's.
 """
 
 from __future__ import annotations
@@ -20,15 +26,33 @@ from psycopg import sql
 
 from lifecycle.stores.postgres.connect import Connection, one
 from lifecycle.stores.postgres.partitions import vacuum
+from lifecycle.stores.postgres.samples import renew
 
 log = logging.getLogger(__name__)
 # Transactions that were under way beside our last one are given so long to end before a vacuum begins.
 PATIENCE_SECONDS = 0.25
+# A table whose first pass took hours is not waited for as long again: the next run tries once more.
+_MOST_PATIENCE_SECONDS = 600.0
 _POLL_SECONDS = 0.025
+_MOST_POLL_SECONDS = 5.0
 _FIRST_WITH_FLUSH = 150_000
 _CUTOFF = re.compile(r"(?:removable cutoff|oldest xmin): (\d+)")
 _MISSED = re.compile(r"tuples missed: ([1-9]\d*)")
 _XIDS = 1 << 32
+_NEXT = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+_BOUND = (
+    "SELECT max(bound::text::bigint) FROM lifecycle.physical_erasure"
+    " WHERE relation = %(relation)s AND reclaimed_at IS NULL"
+)
+# Whether a snapshot that we may see, of a session or a replica, is older than a transaction. A vacuum at work elsewhere
+# holds no rows.
+_OLDER = (
+    "SELECT pg_snapshot_xmin(pg_current_snapshot()) < %(bound)s::text::xid8"
+    " OR EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid()"
+    " AND (a.datname IS NULL OR a.datname = current_database())"
+    " AND a.pid NOT IN (SELECT v.pid FROM pg_stat_progress_vacuum v)"
+    " AND age(a.backend_xmin) > age(%(bound)s::text::xid8::xid))"
+)
 # Both the table and its TOAST table have been vacuumed, at or after an instant, and nothing dead was left in either.
 _SPOTLESS = (
     "SELECT coalesce(bool_and(s.last_vacuum >= %(since)s AND s.n_dead_tup = 0), false)"
@@ -73,20 +97,24 @@ def reclaim(
         name = relation.as_string(conn)
         if deleted:
             note_deleted(conn, run_id, unit, name)
-            _let_others_end(conn)
-        clean = _vacuum(conn, relation, name) and clean
+            _let_others_end(conn, one(conn, _NEXT), time.monotonic() + PATIENCE_SECONDS)
+        clean = _vacuum_until_clean(conn, relation, name) and clean
+        if deleted:
+            renew(conn, relation)
     return clean
 
 
 def note_deleted(conn: Connection, run_id: int, unit: str, relation: str, *, dropped: bool = False) -> None:
     """Record that rows went from a table, or the table with them: then its files went when the transaction ended."""
     conn.execute(
-        "INSERT INTO lifecycle.physical_erasure (run_id, unit, relation, deleted_at, lsn, bound, reclaimed_at)"
-        " VALUES (%s, %s, %s, clock_timestamp(), %s, pg_snapshot_xmax(pg_current_snapshot()),"
-        " CASE WHEN %s THEN clock_timestamp() END)"
+        "INSERT INTO lifecycle.physical_erasure (run_id, unit, relation, deleted_at, lsn, bound, reclaimed_at,"
+        " filenode)"
+        " VALUES (%(run)s, %(unit)s, %(relation)s, clock_timestamp(), %(lsn)s,"
+        " pg_snapshot_xmax(pg_current_snapshot()), CASE WHEN %(dropped)s THEN clock_timestamp() END,"
+        " CASE WHEN %(dropped)s THEN 0 ELSE pg_relation_filenode(to_regclass(%(relation)s)) END)"
         " ON CONFLICT (run_id, unit, relation) DO UPDATE SET deleted_at = excluded.deleted_at, lsn = excluded.lsn,"
-        " bound = excluded.bound, reclaimed_at = excluded.reclaimed_at",
-        (run_id, unit, relation, _position(conn), dropped),
+        " bound = excluded.bound, reclaimed_at = excluded.reclaimed_at, filenode = excluded.filenode",
+        {"run": run_id, "unit": unit, "relation": relation, "lsn": _position(conn), "dropped": dropped},
     )
 
 
@@ -101,19 +129,50 @@ def reclaim_pending(conn: Connection) -> int:
     for name, schema, bare in names:
         if bare is None:
             _note_clean(conn, name, None)
-        else:
-            left += not _vacuum(conn, sql.Identifier(schema, bare), name)
+        elif not _vacuum(conn, sql.Identifier(schema, bare), name):
+            left += 1
+            _warn(name)
     return left
 
 
-def _let_others_end(conn: Connection) -> None:
-    """Until no transaction is under way that began before our last one ended; not for longer than a short while."""
-    bound = one(conn, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
-    give_up = time.monotonic() + PATIENCE_SECONDS
-    while one(conn, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint") < bound:
+def _vacuum_until_clean(conn: Connection, relation: sql.Identifier, name: str) -> bool:
+    """Vacuum, and again what was kept from it, for as long as the first pass took."""
+    began = time.monotonic()
+    if _vacuum(conn, relation, name):
+        return True
+    now = time.monotonic()
+    give_up = now + min(max(PATIENCE_SECONDS, now - began), _MOST_PATIENCE_SECONDS)
+    pause = _POLL_SECONDS
+    while time.monotonic() < give_up:
+        bound = one(conn, _BOUND, {"relation": name})
+        if bound is None or not _let_others_end(conn, bound, give_up):
+            break
+        if _vacuum(conn, relation, name):
+            return True
+        time.sleep(min(pause, max(give_up - time.monotonic(), 0)))
+        pause = min(pause * 2, _MOST_POLL_SECONDS)
+    _warn(name)
+    return False
+
+
+def _warn(name: str) -> None:
+    log.warning(
+        "%s: vacuum could not remove all that was deleted; it is not recorded as reclaimed, and is tried again at the"
+        " end of this run and by each later one (lifecycle postgres physical tells what may hold it)",
+        name,
+    )
+
+
+def _let_others_end(conn: Connection, bound: int, give_up: float) -> bool:
+    """Until nobody has a snapshot from before a transaction; False where an instant of the monotonic clock came first.
+
+    A snapshot that we do not see is for the vacuum to tell.
+    """
+    while one(conn, _OLDER, {"bound": str(bound)}):
         if time.monotonic() > give_up:
-            return
+            return False
         time.sleep(_POLL_SECONDS)
+    return True
 
 
 def _vacuum(conn: Connection, relation: sql.Identifier, name: str) -> bool:
@@ -126,7 +185,7 @@ def _vacuum(conn: Connection, relation: sql.Identifier, name: str) -> bool:
     if one(conn, _SPOTLESS, {"since": since, "relation": name}):
         _note_clean(conn, name, None)
     else:
-        cutoff = said.cutoff(one(conn, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
+        cutoff = said.cutoff(one(conn, _NEXT))
         if cutoff is not None:
             _note_clean(conn, name, cutoff)
     left: int = one(
@@ -134,8 +193,6 @@ def _vacuum(conn: Connection, relation: sql.Identifier, name: str) -> bool:
         "SELECT count(*) FROM lifecycle.physical_erasure WHERE relation = %s AND reclaimed_at IS NULL",
         (name,),
     )
-    if left:
-        log.warning("%s: a vacuum could not remove all that was deleted; it is not recorded as erased", name)
     return left == 0
 
 

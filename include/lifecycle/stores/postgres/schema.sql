@@ -290,7 +290,7 @@ CREATE TABLE IF NOT EXISTS lifecycle.partitionings (
 CREATE UNIQUE INDEX IF NOT EXISTS partitionings_open ON lifecycle.partitionings (table_schema, table_name)
     WHERE phase NOT IN ('finished', 'reverted');
 
--- Where rows were taken out, and since when no version of them is left in the table's own files (hard case 18): null until
+-- Where rows were taken out, and since when no version of them is left in the table, its indexes and its TOAST (hard case 18): null until
 -- a vacuum has left nothing behind. ``lsn``: the write-ahead log up to here can hold what was deleted.
 CREATE TABLE IF NOT EXISTS lifecycle.physical_erasure (
     run_id       bigint NOT NULL,
@@ -302,6 +302,8 @@ CREATE TABLE IF NOT EXISTS lifecycle.physical_erasure (
     reclaimed_at timestamptz,
     PRIMARY KEY (run_id, unit, relation)
 );
+-- The file that the rows were in; 0 where it went with its table. A vacuum leaves their bytes in it, as free space.
+ALTER TABLE lifecycle.physical_erasure ADD COLUMN IF NOT EXISTS filenode oid;
 CREATE INDEX IF NOT EXISTS physical_erasure_pending ON lifecycle.physical_erasure (relation) WHERE reclaimed_at IS NULL;
 
 -- Materialized views that are made from disposed data: when a run last refreshed each, in the clock of the ledger.
