@@ -147,7 +147,9 @@ def _free(context: RunContext, dataset: Messages | Logs, page: Sequence[Upload])
 def _unnamed(context: RunContext, dataset: Messages | Logs, page: Sequence[Upload]) -> store.Unnamed:
     keys = [upload.key for upload in page]
     if isinstance(dataset, Logs):
-        held = store.is_held(context.conn, [dataset.id], context.run.as_of)
+        # Its parts may hold what any of the stages holds.
+        names = [dataset.id, *(part.id for part in dataset.parts), dataset.bucket]
+        held = store.is_held(context.conn, names, context.run.as_of)
         return store.Unnamed([], keys) if held else store.Unnamed(keys, [])
     records = [(key, found.group(0) if (found := _UUID.search(key)) else None) for key in keys]
     return store.unnamed(context.conn, dataset, context.run.as_of, records)
