@@ -112,9 +112,11 @@ def test_an_upload_under_hold_stays(store: Store, scope: str) -> None:
     assert found_by_the_auditor(store) == 0
 
 
-def test_log_uploads_stay_while_their_dataset_is_held(store: Store) -> None:
+@pytest.mark.parametrize("target", ["request_logs", "product-logs", " Product-Logs"])
+def test_log_uploads_stay_while_their_dataset_is_held(store: Store, target: str) -> None:
+    """By its id or its bucket, in whatever case, as the run reads holds on what was finished."""
     begin(store, "product-logs", "requests/date=2026-01-05/part-9.jsonl.gz")
-    hold(store, "dataset", "request_logs")
+    hold(store, "dataset", target)
     with later(store) as context:
         assert planned(context) == {}
     assert found_by_the_auditor(store) == 0

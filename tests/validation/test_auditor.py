@@ -411,6 +411,16 @@ def test_a_broken_promise_is_found(plant: Plant, healthy: Healthy, configuration
     assert not result.passed
 
 
+@pytest.mark.parametrize("target", ["request_logs", " Request_Logs", "product-logs"])
+def test_log_lines_under_a_hold_on_all_of_them_are_not_late(
+    healthy: Healthy, configuration: Configuration, target: str
+) -> None:
+    """Promise 1: what the run keeps under a hold on the dataset or its bucket, the auditor does not miss."""
+    late_log_lines(healthy)
+    hold(healthy.store, "dataset", target)
+    assert run_audit(healthy.store, configuration, "records").failures == {}
+
+
 def test_every_scope_needs_a_recent_run(store: Store, configuration: Configuration) -> None:
     """Case 7: it alarms too when a dataset has had no successful run."""
     register_run(store, "consumer", AS_OF - 2 * DAY)

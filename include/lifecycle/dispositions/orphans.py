@@ -7,29 +7,25 @@ their key lies behind the cut-off of their tier.
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import islice
 
 from lifecycle.dispositions.context import RunContext, UnitRow
-from lifecycle.dispositions.gate import Gate, take_lease, through_gate
-from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, record_progress, write_intents
-from lifecycle.errors import DispositionError
-from lifecycle.planning.units import Method, Progress, Tally, Unit
+from lifecycle.dispositions.gate import Gate
+from lifecycle.dispositions.unnamed import Left, Sweep, sweep, tallies, with_records
+from lifecycle.planning.units import Method, Progress, Unit
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import orphans as store
 
 log = logging.getLogger(__name__)
 FATE = "delete:orphan"
-HELD = "keep:hold"
 LANDING = "landing"
 PAGE = 1_000
 # So many keys are listed before any of them is touched.
 WINDOW = 10_000
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -43,60 +39,35 @@ class Place:
 
 def survey_orphans(context: RunContext, tier: Tier | None) -> Iterator[Unit]:
     """One unit for a tier, or for landing (None), if anything there has no row and is old enough."""
-    free, held = (0, 0) if context.waits(context.messages.id) else _count(context, tier)
-    if free:
+    left = (0, 0) if context.waits(context.messages.id) else _count(context, tier)
+    if left[0]:
         yield Unit(
             unit=f"orphans/{tier.value if tier else LANDING}",
             dataset=context.messages.id,
             method=Method.ORPHANS,
-            tallies=(Tally(FATE, free, free), *kept_by_hold(held, held)),
+            tallies=tallies(FATE, left, objects=True),
             tier=tier.value if tier else None,
             deadline=context.run.as_of,
         )
 
 
 def expire_orphans(context: RunContext, unit: str) -> Progress:
-    """Destroy what the plan counted, page by page, each page judged once more inside the gate.
+    """Destroy what the plan counted.
 
     Raises:
         DispositionError: some objects could not be destroyed.
     """
-    lease = take_lease(context.conn, context.run.run_id, unit)
-    row = load_unit(context.conn, context.run.run_id, unit)
-    if row.status == "done":
-        return row.progress
-    write_intents(context, row)
-    tier = Tier(row.tier) if row.tier else None
-    failed = 0
-    for keys in _orphans(context, tier):
-        act = partial(_destroy, context, keys)
-        failed += through_gate(context.conn, context.catalog, lease, act, reads_only=True)
-    if failed:
-        mark(context.conn, context.run.run_id, unit, "failed")
-        raise DispositionError(unit, failed, {"objects failed": failed})
-    gone = gone_of(row, _count(context, tier))
 
-    def close(gate: Gate) -> None:
-        record_progress(gate.conn, context.run.run_id, unit, {FATE: {"records": gone, "objects": gone}})
-        close_unit(context, unit)
+    def pages(row: UnitRow) -> Iterator[Callable[[Gate], int]]:
+        return (partial(_destroy, context, keys) for keys in _orphans(context, _tier(row)))
 
-    through_gate(context.conn, context.catalog, lease, close)
-    return load_unit(context.conn, context.run.run_id, unit).progress
+    return sweep(
+        context, unit, Sweep(FATE, "objects", ("records", "objects"), pages, lambda row: _count(context, _tier(row)))
+    )
 
 
-def kept_by_hold(records: int, objects: int = 0) -> tuple[Tally, ...]:
-    """What a hold keeps of what no row names, where there is any."""
-    return (Tally(HELD, records, objects),) if records else ()
-
-
-def gone_of(row: UnitRow, left: tuple[int, int]) -> int:
-    """How many of what was planned are gone.
-
-    Counted by what is left, so that a kill between a request and its commit loses no count (promise 4); what came
-    under a hold since the plan is left too (promise 5).
-    """
-    planned = sum(counts["records"] for counts in row.planned.values())
-    return max(0, planned - sum(left))
+def _tier(row: UnitRow) -> Tier | None:
+    return Tier(row.tier) if row.tier else None
 
 
 def _destroy(context: RunContext, keys: Sequence[str], gate: Gate) -> int:
@@ -109,7 +80,7 @@ def _destroy(context: RunContext, keys: Sequence[str], gate: Gate) -> int:
     return len(found.failed)
 
 
-def _count(context: RunContext, tier: Tier | None) -> tuple[int, int]:
+def _count(context: RunContext, tier: Tier | None) -> Left:
     """How many keys without a row are old enough: those that may go, and those that a hold keeps."""
     free = held = 0
     for page in _pages(context, tier):
@@ -190,5 +161,4 @@ def _behind_cutoff(context: RunContext, place: Place) -> bool:
 
 
 def _unnamed(context: RunContext, keys: Sequence[str]) -> store.Unnamed:
-    records = [(key, found.group(0) if (found := _UUID.search(key)) else None) for key in keys]
-    return store.unnamed(context.conn, context.messages, context.run.as_of, records)
+    return store.unnamed(context.conn, context.messages, context.run.as_of, with_records(keys))

@@ -7,20 +7,17 @@ may become an object at any time. One beside an object of a known record goes wi
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from lifecycle.catalog.models import Logs, Messages
-from lifecycle.dispositions.context import RunContext
-from lifecycle.dispositions.gate import Gate, take_lease, through_gate
-from lifecycle.dispositions.orphans import gone_of, kept_by_hold
-from lifecycle.dispositions.plan_store import close_unit, load_unit, mark, record_progress, write_intents
-from lifecycle.errors import DispositionError
-from lifecycle.planning.units import Method, Progress, Tally, Unit
+from lifecycle.dispositions.context import RunContext, UnitRow
+from lifecycle.dispositions.gate import Gate
+from lifecycle.dispositions.unnamed import Left, Sweep, sweep, tallies, with_records
+from lifecycle.planning.units import Method, Progress, Unit
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres import orphans as store
 
@@ -33,7 +30,6 @@ UPLOADS = "orphans/uploads/"
 PAGE = 500
 # So many of a bucket are held in memory, and aborted by one run at most; the next goes on.
 MOST = 100_000
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -47,47 +43,35 @@ class _Place:
 def survey_uploads(context: RunContext) -> Iterator[Unit]:
     """One unit for each dataset with objects, if an upload there is older than the margin for orphans."""
     for dataset in _datasets(context):
-        free, held = (0, 0) if context.waits(dataset.id) else _count(context, dataset)
-        if free:
+        left = (0, 0) if context.waits(dataset.id) else _count(context, dataset)
+        if left[0]:
             yield Unit(
                 unit=f"{UPLOADS}{dataset.id}",
                 dataset=dataset.id,
                 method=Method.ORPHANS,
-                tallies=(Tally(FATE, free), *kept_by_hold(held)),
+                tallies=tallies(FATE, left, objects=False),
                 deadline=context.run.as_of,
             )
 
 
 def expire_uploads(context: RunContext, unit: str) -> Progress:
-    """Abort what the plan counted, page by page, each page judged once more inside the gate.
+    """Abort what the plan counted.
 
     Raises:
         DispositionError: some uploads could not be aborted.
     """
-    lease = take_lease(context.conn, context.run.run_id, unit)
-    row = load_unit(context.conn, context.run.run_id, unit)
-    if row.status == "done":
-        return row.progress
-    write_intents(context, row)
-    dataset = next(each for each in _datasets(context) if each.id == row.dataset)
-    failed = 0
-    for place in _places(dataset):
-        # Read to the end before any goes: on Ceph a listing that goes on meanwhile may pass others by.
-        found = list(islice(_aged(context, place), MOST))
-        for begin in range(0, len(found), PAGE):
-            act = partial(abort, context, dataset, place.bucket, found[begin : begin + PAGE])
-            failed += through_gate(context.conn, context.catalog, lease, act, reads_only=True)
-    if failed:
-        mark(context.conn, context.run.run_id, unit, "failed")
-        raise DispositionError(unit, failed, {"uploads failed": failed})
-    gone = gone_of(row, _count(context, dataset))
 
-    def close(gate: Gate) -> None:
-        record_progress(gate.conn, context.run.run_id, unit, {FATE: {"records": gone}})
-        close_unit(context, unit)
+    def dataset(row: UnitRow) -> Messages | Logs:
+        return next(each for each in _datasets(context) if each.id == row.dataset)
 
-    through_gate(context.conn, context.catalog, lease, close)
-    return load_unit(context.conn, context.run.run_id, unit).progress
+    def pages(row: UnitRow) -> Iterator[Callable[[Gate], int]]:
+        for place in _places(dataset(row)):
+            # Read to the end before any goes: on Ceph a listing that goes on meanwhile may pass others by.
+            found = list(islice(_aged(context, place), MOST))
+            for begin in range(0, len(found), PAGE):
+                yield partial(abort, context, dataset(row), place.bucket, found[begin : begin + PAGE])
+
+    return sweep(context, unit, Sweep(FATE, "uploads", ("records",), pages, lambda row: _count(context, dataset(row))))
 
 
 def abort(context: RunContext, dataset: Messages | Logs, bucket: str, page: Sequence[Upload], gate: Gate) -> int:
@@ -147,13 +131,14 @@ def _free(context: RunContext, dataset: Messages | Logs, page: Sequence[Upload])
 def _unnamed(context: RunContext, dataset: Messages | Logs, page: Sequence[Upload]) -> store.Unnamed:
     keys = [upload.key for upload in page]
     if isinstance(dataset, Logs):
-        held = store.is_held(context.conn, [dataset.id], context.run.as_of)
+        # Its parts may hold what any of the stages holds.
+        names = [dataset.id, *(part.id for part in dataset.parts), dataset.bucket]
+        held = store.is_held(context.conn, names, context.run.as_of)
         return store.Unnamed([], keys) if held else store.Unnamed(keys, [])
-    records = [(key, found.group(0) if (found := _UUID.search(key)) else None) for key in keys]
-    return store.unnamed(context.conn, dataset, context.run.as_of, records)
+    return store.unnamed(context.conn, dataset, context.run.as_of, with_records(keys))
 
 
-def _count(context: RunContext, dataset: Messages | Logs) -> tuple[int, int]:
+def _count(context: RunContext, dataset: Messages | Logs) -> Left:
     """How many old uploads without a row there are: those that may go, and those that a hold keeps."""
     free = held = 0
     for place in _places(dataset):

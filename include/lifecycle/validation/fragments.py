@@ -95,6 +95,7 @@ class Subject:
     """How a hold on a whole dataset may name it."""
     ids: Ids = "uuid"
     account_ids: Ids = "uuid"
+    named_in_any_case: bool = False
 
 
 def _column(alias: str, name: str | None) -> sql.Composable | None:
@@ -134,7 +135,8 @@ def subject_of_log(dataset: Logs, alias: str) -> Subject:
         account=sql.Identifier(alias, "account"),
         conversation=None,
         message=sql.Identifier(alias, "message"),
-        names=dataset.names,
+        names=(*dataset.names, dataset.bucket),
+        named_in_any_case=True,
     )
 
 
@@ -153,7 +155,7 @@ class Reasons:
 
     def held(self, of: Subject, at: sql.Composable) -> sql.Composable:
         """A legal hold covers the row. When it was placed does not matter."""
-        conditions = [self._hold_on("account", of.account, of.account_ids, at), self._hold_on_dataset(of.names, at)]
+        conditions = [self._hold_on("account", of.account, of.account_ids, at), self._hold_on_dataset(of, at)]
         if of.message is not None:
             conditions.append(self._hold_on("message", of.message, of.ids, at))
         if of.conversation is not None:
@@ -170,11 +172,12 @@ class Reasons:
         ).format(column=any_case(column, ids), scope=sql.Literal(scope), at=at)
 
     @staticmethod
-    def _hold_on_dataset(names: tuple[str, ...], at: sql.Composable) -> sql.Composable:
+    def _hold_on_dataset(of: Subject, at: sql.Composable) -> sql.Composable:
+        target = sql.SQL("lower(btrim(h.target))" if of.named_in_any_case else "btrim(h.target)")
         return sql.SQL(
-            "EXISTS (SELECT FROM lifecycle.legal_holds h WHERE h.scope = 'dataset' AND btrim(h.target) = ANY ({names})"
+            "EXISTS (SELECT FROM lifecycle.legal_holds h WHERE h.scope = 'dataset' AND {target} = ANY ({names})"
             " AND (h.released_at IS NULL OR h.released_at > {at}))"
-        ).format(names=sql.Literal(list(names)), at=at)
+        ).format(target=target, names=sql.Literal(list(of.names)), at=at)
 
     def _hold_on_conversation_of(self, message: sql.Composable, ids: Ids, at: sql.Composable) -> sql.Composable:
         """For rows that know their message but not its conversation."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FACT = "unfinished_uploads"
 _HELD = (
     "EXISTS (SELECT FROM lifecycle.legal_holds h WHERE (h.released_at IS NULL OR h.released_at > %(as_of)s) AND"
-    " ((h.scope = 'dataset' AND btrim(h.target) = ANY (%(names)s))"
+    " ((h.scope = 'dataset' AND (btrim(h.target) = ANY (%(names)s) OR lower(btrim(h.target)) = ANY (%(names)s)))"
     " OR (h.scope = 'message' AND position(lower(btrim(h.target)) IN k.key) > 0)))"
 )
 
@@ -31,7 +31,9 @@ def left_unfinished(conn: Connection, s3: S3Client, scene: Scene) -> int:
     count = 0
     for dataset in scene.catalog.logs:
         keys = list(_begun(s3, dataset.bucket, (dataset.prefix,), limit))
-        count += _objectionable(conn, scene, keys, [dataset.id])
+        # Its parts may hold what any of the stages holds.
+        names = [dataset.id, *(part.id for part in dataset.parts), dataset.bucket]
+        count += _objectionable(conn, scene, keys, names)
     if scene.catalog.has_messages:
         messages = scene.catalog.messages
         objects, quarantine = messages.objects, messages.quarantine

@@ -235,6 +235,35 @@ def test_columns_that_cannot_be_emptied_are_refused_by_name(conn: Connection) ->
 
 
 @pytest.mark.parametrize(
+    ("kind", "value", "fits"),
+    [
+        ("varchar(2)", "{}", True),
+        ("varchar(1)", "{}", False),
+        ("char(1)", "{}", False),
+        ("s.short", "{}", False),
+        ("s.filled", "", False),
+        ("s.filled", "{}", True),
+        ('s."Odd ""type"', "{}", True),
+        ("text[]", "{}", True),
+        ("text[]", "[]", False),
+        ("jsonb", "[]", True),
+        ("json", "", False),
+        ("numeric(3)", "", False),
+    ],
+)
+def test_a_column_is_asked_whether_it_takes_all_of_what_stands_for_nothing(
+    conn: Connection, kind: str, value: str, fits: bool
+) -> None:
+    """Before PostgreSQL 16 none can be asked without an error; a written cast would cut off."""
+    with conn.transaction(force_rollback=True):
+        conn.execute('CREATE DOMAIN s.short AS varchar(1); CREATE DOMAIN s."Odd ""type" AS text;')
+        conn.execute("CREATE DOMAIN s.filled AS text CHECK (VALUE <> '')")
+        conn.execute(f"ALTER TABLE s.logs ADD odd {kind}".encode())
+        clear = [LOGS["stages"][0] | {"clear": {"odd": value}, "copies": []}]
+        assert [misfit.column for misfit in unfit_for_stages(conn, catalog_of(stages=clear))] == ["odd"] * (not fits)
+
+
+@pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"tier_is": None}, "of which tier these rows are"),

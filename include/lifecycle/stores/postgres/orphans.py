@@ -55,10 +55,10 @@ def unnamed(
 
 
 def is_held(conn: Connection, names: Sequence[str], as_of: datetime) -> bool:
-    """Whether a hold names a dataset as a whole, by any of its names."""
+    """Whether a hold names a dataset as a whole, by any of its names (which are in lower case), in whatever case."""
     row = conn.execute(
         "SELECT EXISTS (SELECT FROM lifecycle.legal_holds h WHERE (h.released_at IS NULL OR h.released_at > %s)"
-        " AND h.scope = 'dataset' AND btrim(h.target) = ANY(%s))",
+        " AND h.scope = 'dataset' AND lower(btrim(h.target)) = ANY(%s))",
         (as_of, list(names)),
     ).fetchone()
     return row is None or bool(row[0])

@@ -30,6 +30,15 @@ _COLUMN = (
 )
 
 
+_TYPE = (
+    "SELECT n.nspname, t.typname, a.atttypmod, g.nspname, f.proname, f.pronargs FROM pg_attribute a"
+    " JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace n ON n.oid = t.typnamespace"
+    " LEFT JOIN pg_cast c ON c.castsource = t.oid AND c.casttarget = t.oid AND a.atttypmod >= 0"
+    " LEFT JOIN pg_proc f ON f.oid = c.castfunc LEFT JOIN pg_namespace g ON g.oid = f.pronamespace"
+    " WHERE a.attrelid = to_regclass(%s) AND a.attname = %s"
+)
+
+
 def missing_for_stages(conn: Connection, catalog: Catalog) -> Iterator[MissingIndex]:
     """What is missing: for each stage an index of the rows that still hold something, for each child one on its key."""
     for dataset in catalog.tables:
@@ -89,19 +98,27 @@ def _cleared(conn: Connection, part: StagedRecords) -> Iterator[Misfit]:
             yield Misfit(part.id, "clear", part.table, each.column, wanted, "a generated column")
         elif each.value is None and required:
             yield Misfit(part.id, "clear", part.table, each.column, wanted, f"{kind} NOT NULL")
-        elif each.value is not None and not (comparable and _takes(conn, each.value, kind)):
+        elif each.value is not None and not (comparable and _takes(conn, each.value, part.table, each.column, kind)):
             yield Misfit(part.id, "clear", part.table, each.column, wanted, kind)
 
 
-def _takes(conn: Connection, value: str, kind: str) -> bool:
-    """Whether a value is one of a type, which is called as the catalogue writes it."""
+def _takes(conn: Connection, value: str, name: str, column: str, kind: str) -> bool:
+    """Whether a column takes a value, and all of it. No row is read."""
     if conn.info.server_version >= _KNOWS_INPUT:
         return bool(one(conn, "SELECT pg_input_is_valid(%s, %s)", (value, kind)))
+    found = conn.execute(_TYPE, (_table(name).as_string(conn), column)).fetchone()
+    if found is None:
+        return False
+    schema, kind, length, home, function, arguments = found
+    query = sql.SQL("CAST(%s AS {})").format(sql.Identifier(schema, kind))
+    if function is not None:
+        # As an assignment does: a cast that is written out cuts off what is too long without a word.
+        implicit = sql.SQL(", false" if arguments > 2 else "")
+        query = sql.SQL("{}({}, {}{})").format(sql.Identifier(home, function), query, sql.Literal(length), implicit)
     try:
         with conn.transaction():
-            # Not an identifier: format_type's own words, such as "character varying(20)", quoted by it where need be.
-            conn.execute(f"SELECT CAST(%s AS {kind})".encode(), (value,))
-    except psycopg.errors.DataError:
+            conn.execute(sql.SQL("SELECT {}").format(query), (value,))
+    except (psycopg.errors.DataError, psycopg.errors.CheckViolation):
         return False
     return True
 
