@@ -104,12 +104,12 @@ DATASETS = [
         "a key of no name", "key: score_id", "key: [a, 'b;']", "datasets[1].key[1]", "not a column name", "score_id"
     ),
     Malformed(
-        "a clock of partitions that is no timestamptz",
+        "a clock of partitions of a kind that nobody reads",
         "    clock: received_at\n    role",
-        "    clock: {column: received_at, is: uuid7}\n    role",
-        "datasets[0].clock",
-        "name of a column of type timestamptz",
-        "clock: received_at",
+        "    clock: {column: received_at, is: sundial}\n    role",
+        "datasets[0].clock.is",
+        "sundial",
+        "uuid7",
         "clock: {",
     ),
     Malformed(
