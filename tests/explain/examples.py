@@ -107,6 +107,7 @@ compares them.
     lifecycle explain object BUCKET/KEY                          # product-data, quarantine, product-logs
     lifecycle explain partition messages/consumer/2026-08-01     # any unit, as plans and the ledger write it
     lifecycle explain partition request_logs.content/2026-08-01  # a stage of log objects: what of the records is emptied
+    lifecycle explain partition usage_logs/2026-08-01            # a partition of a table that its clock alone divides
     lifecycle explain record feedback/ID                         # scores, submissions, training examples
     lifecycle explain record logs.content/ID                     # one stage of a row ("content": false once it is gone)
 

@@ -47,6 +47,11 @@ class Due:
         assert told.get("records", 0) == written - len(left)
         parts = {log for (log,) in self.table.sql("SELECT log FROM app.parts")}
         assert parts == left & {*self.going, *self.staying}
+        if len(left) < written:
+            owed = (
+                "SELECT count(*) FROM lifecycle.physical_erasure WHERE unit = %s AND run_id = %s AND relation ~ 'parts'"
+            )
+            assert self.table.sql(owed, self.unit, self.context.run.run_id) == [(1,)], "no vacuum is owed"
         done = "SELECT count(*) FROM lifecycle.plan_units WHERE unit = %s AND status = 'done' AND run_id = %s"
         assert self.table.sql(done, self.unit, self.context.run.run_id) == [(1,)]
         scraps = "SELECT count(*) FROM pg_class WHERE relnamespace = 'lifecycle'::regnamespace AND relname ~ '^spend'"

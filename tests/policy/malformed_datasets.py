@@ -113,6 +113,15 @@ DATASETS = [
         "- id: accounts",
     ),
     Malformed(
+        "a clock of partitions of a kind that nobody reads",
+        "    clock: received_at\n    role",
+        "    clock: {column: received_at, is: sundial}\n    role",
+        "datasets[0].clock.is",
+        "sundial",
+        "uuid7",
+        "clock: {",
+    ),
+    Malformed(
         "a bucket in capitals",
         "evidence_bucket: lifecycle-evidence",
         "evidence_bucket: Evidence",

@@ -57,8 +57,16 @@ def expire_leaf(context: RunContext, unit: str) -> Progress:
     leaf = _leaf(context.conn, dataset, row)
     if leaf is not None:
         _LeafWork(context, lease, dataset, leaf).carry_out()
+    _note_belongings(context, dataset, unit)
     through_gate(context.conn, context.catalog, lease, lambda gate: close_unit(context, unit))
     return load_unit(context.conn, context.run.run_id, unit).progress
+
+
+def _note_belongings(context: RunContext, dataset: Records, unit: str) -> None:
+    """Say what a vacuum has still to remove of other tables, also after a try that died; `settle` does it."""
+    conn, run_id = context.conn, context.run.run_id
+    for name in touched(dataset, load_unit(conn, run_id, unit).progress):
+        note_deleted(conn, run_id, unit, name.as_string(conn))
 
 
 def _leaf(conn: Connection, dataset: Records, row: UnitRow) -> Partition | None:
@@ -91,7 +99,8 @@ class _LeafWork:
         except ReferencedError:
             mark(conn, run_id, self.unit, "failed")
             raise
-        self._note(dropped=True)
+        if has_disposed(self.context, self.unit):
+            note_deleted(conn, run_id, self.unit, self.leaf.identifier.as_string(conn), dropped=True)
         if shut is not None:
             rest(self.unit, self.dataset.pace, shut)
 
@@ -99,16 +108,6 @@ class _LeafWork:
         """Whatever becomes of a leaf, foreign keys react to it as they do to rows that go one by one."""
         context = self.context
         refuse_acting(context.conn, context.catalog, self.dataset, self.unit, context.run.as_of)
-
-    def _note(self, *, dropped: bool) -> None:
-        """Say what is gone with the files it was in, and what a vacuum has still to remove, which `settle` does."""
-        conn, run_id = self.context.conn, self.context.run.run_id
-        if not has_disposed(self.context, self.unit):
-            return
-        if dropped:
-            note_deleted(conn, run_id, self.unit, self.leaf.identifier.as_string(conn), dropped=True)
-        for name in touched(self.dataset, load_unit(conn, run_id, self.unit).progress):
-            note_deleted(conn, run_id, self.unit, name.as_string(conn))
 
     def _take_rows_out(self) -> None:
         """One by one: something holds on to the partition itself."""
@@ -120,7 +119,6 @@ class _LeafWork:
         rows.note_left()
         deleted = has_disposed(self.context, self.unit)
         reclaim(self.context.conn, self.context.run.run_id, self.unit, [self.leaf.identifier], deleted=deleted)
-        self._note(dropped=False)
 
     # -- one transaction -----------------------------------------------------------------------------------------
 
