@@ -7,7 +7,7 @@ partitions in ways of their own. What cannot be disposed of partition by partiti
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -20,6 +20,7 @@ from lifecycle.planning.spans import span_label
 from lifecycle.policy.models import Tier
 from lifecycle.stores.postgres.bounds import Bounds, Ends, Mark
 from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.nodes import Node, all_below, children_of, root_of
 
 DEFAULT_BOUND = "DEFAULT"
 _RANGE = re.compile(r"FOR VALUES FROM \((.*)\) TO \((.*)\)", re.DOTALL)
@@ -28,27 +29,6 @@ _TEXT = re.compile(r"'((?:[^']|'')*)'")
 _ITEM = re.compile(r"\s*(?:'(?:[^']|'')*'|[^',]+)\s*(?:,|$)")
 # A span of the clock, half-open.
 Within = tuple[Mark, Mark]
-# Bounds hold no columns. With the partition's oid, PostgreSQL would open every partition: lock it, and remember it.
-_NODE = sql.SQL(
-    "n.nspname, c.relname, c.relkind::text, pg_get_expr(c.relpartbound, 0), p.partstrat::text,"
-    " ARRAY(SELECT a.attname::text FROM unnest(p.partattrs::int2[]) WITH ORDINALITY k(attnum, place)"
-    " LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum ORDER BY k.place)"
-)
-_KIN = sql.SQL("JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_partitioned_table p ON p.partrelid = c.oid")
-_ROOT = sql.SQL(
-    "SELECT c.oid, 0::oid, {node} FROM pg_class c {kin}"
-    " WHERE c.oid = to_regclass(format('%%I.%%I', %(schema)s::text, %(name)s::text))"
-).format(node=_NODE, kin=_KIN)
-_CHILDREN = sql.SQL(
-    "SELECT c.oid, i.inhparent, {node} FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid {kin}"
-    " WHERE i.inhparent = %(parent)s AND NOT i.inhdetachpending"
-).format(node=_NODE, kin=_KIN)
-_BELOW = sql.SQL(
-    "WITH RECURSIVE t AS (SELECT i.inhrelid, i.inhparent FROM pg_inherits i WHERE i.inhparent = %(parent)s"
-    " AND NOT i.inhdetachpending UNION ALL SELECT i.inhrelid, i.inhparent FROM t"
-    " JOIN pg_inherits i ON i.inhparent = t.inhrelid AND NOT i.inhdetachpending)"
-    " SELECT c.oid, t.inhparent, {node} FROM t JOIN pg_class c ON c.oid = t.inhrelid {kin}"
-).format(node=_NODE, kin=_KIN)
 
 
 class UnsupportedPartitioningError(PreconditionError):
@@ -137,24 +117,6 @@ class Branch:
         return found
 
 
-@dataclass(frozen=True)
-class _Node:
-    """One row of the catalogue. ``strategy``: l, r or h of a partitioned table; ``keys``: None for an expression."""
-
-    oid: int
-    parent: int
-    schema: str
-    name: str
-    kind: str
-    bound: str | None
-    strategy: str | None
-    keys: Sequence[str | None]
-
-    @property
-    def shown(self) -> str:
-        return f"{self.schema}.{self.name}"
-
-
 def tier_tree(
     conn: Connection, dataset: Messages, tier: Tier, within: Within | None = None
 ) -> Branch | Partition | None:
@@ -195,10 +157,10 @@ def time_tree(conn: Connection, dataset: Records, within: Within | None = None) 
         UnsupportedPartitioningError: something else divides it, at some level.
     """
     schema, name = dataset.table.split(".", 1)
-    root = _read(conn, _ROOT, {"schema": schema, "name": name})
-    if not root or root[0].strategy is None:
+    root = root_of(conn, schema, name)
+    if root is None or root.strategy is None:
         return None
-    found = _grow(conn, dataset, root[0], within)
+    found = _grow(conn, dataset, root, within)
     return found if isinstance(found, Branch) else None
 
 
@@ -215,7 +177,7 @@ def unclassified_partitions(conn: Connection, dataset: Messages) -> list[Partiti
         if node.bound is None:
             continue
         if node.bound == DEFAULT_BOUND or not set(_tiers_of(dataset, node)) & {tier.value for tier in Tier}:
-            below = [node] if node.strategy is None else _below(conn, node)
+            below = [node] if node.strategy is None else all_below(conn, node)
             leaves = [each for each in below if each.strategy is None and each.bound is not None]
             parents = {each.oid: each for each in (*below, node)}
             for leaf in leaves:
@@ -247,34 +209,26 @@ def check_tree(conn: Connection, dataset: Messages) -> None:
 # -- from the catalogue to the tree ------------------------------------------------------------------------------------
 
 
-def _tier_nodes(conn: Connection, dataset: Messages) -> list[_Node]:
+def _tier_nodes(conn: Connection, dataset: Messages) -> list[Node]:
     schema, name = dataset.table.split(".", 1)
-    root = _read(conn, _ROOT, {"schema": schema, "name": name})
-    if not root or root[0].strategy != "l" or list(root[0].keys) != [dataset.tier]:
+    root = root_of(conn, schema, name)
+    if root is None or root.strategy != "l" or list(root.keys) != [dataset.tier]:
         raise UnsupportedPartitioningError(
             dataset.table,
             f"it is not partitioned by LIST ({dataset.tier})",
             "The first level has to tell the tiers apart, the next ones the time; see docs/adopters.md",
         )
-    return _read(conn, _CHILDREN, {"parent": root[0].oid})
+    return children_of(conn, root)
 
 
-def _tier_node(conn: Connection, dataset: Messages, tier: Tier) -> _Node | None:
+def _tier_node(conn: Connection, dataset: Messages, tier: Tier) -> Node | None:
     for node in _tier_nodes(conn, dataset):
         if node.bound is not None and _tiers_of(dataset, node) == [tier.value]:
             return node
     return None
 
 
-def _below(conn: Connection, node: _Node) -> list[_Node]:
-    return _read(conn, _BELOW, {"parent": node.oid})
-
-
-def _read(conn: Connection, query: sql.Composed, params: dict[str, object]) -> list[_Node]:
-    return [_Node(*row) for row in conn.execute(query, params).fetchall()]
-
-
-def _tiers_of(dataset: Messages, node: _Node) -> list[str | None]:
+def _tiers_of(dataset: Messages, node: Node) -> list[str | None]:
     """The values of a LIST bound."""
     found = _LIST.fullmatch(node.bound or "")
     if found is None:
@@ -295,15 +249,15 @@ def _value(item: str) -> str | None:
     return found.group(1).replace("''", "'") if found else (None if item == "NULL" else item)
 
 
-def _grow(conn: Connection, dataset: Messages | Records, node: _Node, within: Within | None) -> Branch | Partition:
+def _grow(conn: Connection, dataset: Messages | Records, node: Node, within: Within | None) -> Branch | Partition:
     """The tree below a tier's node, each partition with the span that reaches it."""
     schema, name = dataset.table.split(".", 1)
     bounds = Bounds(dataset.clock)
     if node.strategy is None:
         below = []
     else:
-        below = _below(conn, node) if within is None else list(_overlapping(conn, bounds, node, within))
-    children: dict[int, list[_Node]] = {}
+        below = all_below(conn, node) if within is None else list(_overlapping(conn, bounds, node, within))
+    children: dict[int, list[Node]] = {}
     for each in below:
         if each.bound is not None:  # None: another shard dropped it while the catalogue was being read
             children.setdefault(each.parent, []).append(each)
@@ -322,9 +276,9 @@ def _with_instants(made: Branch | Partition, known: Mapping[Mark, tuple[datetime
     return replace(made, instants=(earliest, latest))
 
 
-def _overlapping(conn: Connection, bounds: Bounds, node: _Node, within: Within) -> Iterator[_Node]:
+def _overlapping(conn: Connection, bounds: Bounds, node: Node, within: Within) -> Iterator[Node]:
     """Level by level, only where a span leads."""
-    for child in _read(conn, _CHILDREN, {"parent": node.oid}):
+    for child in children_of(conn, node):
         if child.bound is None or (child.bound != DEFAULT_BOUND and not _overlaps(_range(bounds, child), within)):
             continue
         yield child
@@ -338,10 +292,10 @@ def _overlaps(own: Ends, within: Within) -> bool:
 
 def _make(
     dataset: Messages | Records,
-    node: _Node,
+    node: Node,
     parent: tuple[str, str],
     within: Ends,
-    children: dict[int, list[_Node]],
+    children: dict[int, list[Node]],
     *,
     bare: bool = False,
 ) -> Branch | Partition:
@@ -368,12 +322,12 @@ def _make(
     return Branch(node.schema, node.name, lower, upper, tuple(sorted(made, key=_clock_order)), default)
 
 
-def _strategy(node: _Node) -> str:
+def _strategy(node: Node) -> str:
     kind = {"l": "LIST", "r": "RANGE", "h": "HASH"}.get(node.strategy or "", "something else")
     return f"{kind} ({', '.join(key or 'an expression' for key in node.keys)})"
 
 
-def _range(bounds: Bounds, node: _Node) -> Ends:
+def _range(bounds: Bounds, node: Node) -> Ends:
     found = _RANGE.fullmatch(node.bound or "")
     try:
         if found is None:
