@@ -25,7 +25,10 @@ class Slot:
 
 @dataclass(frozen=True)
 class Facts:
-    """The server's state; positions and sizes of the log in bytes. None: not to be seen, or not on this server."""
+    """The server's state; positions and sizes of the log in bytes. None: not to be seen, or not on this server.
+
+    ``archived``: where the last segment ends that was archived; None before the first.
+    """
 
     now: datetime
     position: int | None = None
@@ -43,6 +46,7 @@ class Facts:
     replicas: int | None = 0
     replica_lag: timedelta | None = None
     archiving: bool = False
+    archived: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,10 @@ def _log(facts: Facts, deletion: Deletion) -> Iterator[Holder]:
         return
     oldest = facts.oldest_on_disk
     if oldest is not None and oldest >= deletion.lsn:
+        return
+    if facts.archiving and (facts.archived is None or facts.archived < deletion.lsn):
+        why = "not archived yet: kept, whatever checkpoints do, until archive_command or archive_library has succeeded"
+        yield Holder("write-ahead log", None, why)
         return
     checkpoints = facts.now + 2 * facts.checkpoint_timeout
     past_checkpoint = facts.redo is not None and facts.redo >= deletion.lsn
