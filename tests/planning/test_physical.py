@@ -76,7 +76,7 @@ def test_log_that_was_not_archived_outlasts_every_checkpoint() -> None:
 
 def test_a_replica_that_feeds_back_holds_rows_without_a_slot() -> None:
     found = kinds(replace(CLEAN, feedback=1), replace(DELETED, tables_pending=1))
-    assert "hot_standby_feedback" in found["replicas"].why
+    assert "hot_standby_feedback" in found["replica feedback"].why
     assert kinds(replace(CLEAN, feedback=1)) == {}
 
 

@@ -131,7 +131,9 @@ def _tables(facts: Facts, deletion: Deletion) -> Iterator[Holder]:
         if slot.holds_rows:
             yield Holder("replication slot", None, f"{slot.name} holds rows for a replica, until that moves on")
     if facts.feedback:
-        yield Holder("replicas", None, f"{facts.feedback} with hot_standby_feedback, until their oldest query ends")
+        yield Holder(
+            "replica feedback", None, f"{facts.feedback} with hot_standby_feedback, until their oldest query ends"
+        )
 
 
 def _statistics(deletion: Deletion) -> Iterator[Holder]:
