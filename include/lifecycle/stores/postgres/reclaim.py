@@ -1,4 +1,4 @@
-"""From "deleted" to "erased" in the table's own files: vacuum, and a record written only when it is so (case 18).
+"""From "deleted" to "reclaimed": vacuum, and a record that nothing is left, written only when it is so (case 18).
 
 A vacuum can leave dead rows: an old snapshot, a prepared transaction or a replica may still see them, a page may be in
 use, the right to vacuum may be missing (PostgreSQL then only warns). How far it got it says itself, for the table and
@@ -185,7 +185,10 @@ def _vacuum(conn: Connection, relation: sql.Identifier, name: str) -> bool:
         # Otherwise our own deletions may be added to the statistics after the vacuum has set them.
         conn.execute("SELECT pg_stat_force_next_flush()")
     with _listening(conn) as said:
-        vacuum(conn, [relation])
+        try:
+            vacuum(conn, [relation])
+        except psycopg.errors.LockNotAvailable:
+            return False  # our role has a lock_timeout, and somebody (autovacuum, DDL) is at work in the table
     if one(conn, _SPOTLESS, {"since": since, "relation": name}):
         _note_clean(conn, name, None)
     else:
