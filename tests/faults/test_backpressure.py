@@ -28,9 +28,13 @@ from lifecycle.dispositions.plan_store import freeze
 from lifecycle.dispositions.records import expire_records
 from lifecycle.ledger import runs
 from lifecycle.planning.pacing import SHORTEST_SPAN, TRICKLE, Limits, Reading
+from lifecycle.planning.physical import outlook
 from lifecycle.planning.units import Method, Tally, Unit
+from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres import pressure
-from lifecycle.stores.postgres.connect import Connection
+from lifecycle.stores.postgres.connect import Connection, one
+from lifecycle.stores.postgres.physical import facts, last_deletion
+from lifecycle.stores.postgres.reclaim import reclaim, reclaim_pending
 from reference_store.create import create_schemas
 from support.servers import scratch
 from support.units import AS_OF, CONFIG, Bench
@@ -178,6 +182,45 @@ def test_a_replica_that_does_not_replay_is_waited_for_and_no_longer_than_that(
         expire_scores(bench)
     assert naps.taken, "it did not wait"
     assert sum(naps.taken) < 8, "it waited for a replica that had caught up"
+
+
+def until(met: Callable[[], bool], what: str) -> None:
+    give_up = time.monotonic() + 60
+    while not met():
+        assert time.monotonic() < give_up, what
+        time.sleep(0.05)
+
+
+def test_rows_that_a_replica_still_reads_are_not_called_reclaimed_and_the_replica_is_named(
+    bench: Bench, primary: Postgres, folder: Path
+) -> None:
+    """hot_standby_feedback without a slot: no session of the primary's, and no slot, says who holds them (case 18)."""
+    seen = "SELECT count(*) FROM pg_stat_replication WHERE backend_xmin IS NOT NULL"
+    table = sql.Identifier("app", "held_by_replica")
+    with (
+        replica_of(primary, folder / "feedback") as replica,
+        psycopg.connect(replica.conninfo(), autocommit=True) as far,
+        bench.connect() as conn,
+    ):
+        conn.execute("CREATE TABLE app.held_by_replica (id int)")
+        conn.execute("INSERT INTO app.held_by_replica VALUES (1)")
+        for setting in ("hot_standby_feedback = on", "wal_receiver_status_interval = '1s'"):
+            far.execute(f"ALTER SYSTEM SET {setting}".encode())
+        there = "SELECT to_regclass('app.held_by_replica') IS NOT NULL"
+        until(lambda: bool(one(far, there)), "it does not replay")
+        with psycopg.connect(replica.conninfo()) as report:
+            report.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            report.execute("SELECT * FROM app.held_by_replica").fetchall()
+            far.execute("SELECT pg_reload_conf()")
+            until(lambda: bench.value(seen) == 1, "it feeds nothing back")
+            conn.execute("DELETE FROM app.held_by_replica")
+            assert not reclaim(conn, 1, "held", [table])
+            deletion = last_deletion(conn)
+            assert deletion is not None and deletion.tables_pending == 1
+            kinds = {holder.kind: holder.why for holder in outlook(facts(conn), deletion, Period()).holders}
+            assert "hot_standby_feedback" in kinds["replica feedback"]
+            assert "snapshots" not in kinds
+        until(lambda: reclaim_pending(conn) == 0, "the replica reads no more, and rows stay")
 
 
 def test_a_checkpoint_is_given_its_rest(

@@ -64,6 +64,29 @@ def test_where_files_may_not_be_listed_the_last_checkpoint_tells() -> None:
     assert kinds(replace(CLEAN, position=None))["write-ahead log"].until is None
 
 
+def test_log_that_was_not_archived_outlasts_every_checkpoint() -> None:
+    """Seen on a server whose archive_command fails."""
+    waiting = replace(CLEAN, oldest_on_disk=900, archiving=True)
+    for archived in (None, 999):
+        found = kinds(replace(waiting, archived=archived))["write-ahead log"]
+        assert found.until is None and "archive_command" in found.why
+    assert kinds(replace(waiting, archived=1_000))["write-ahead log"].until == NOW + 2 * CLEAN.checkpoint_timeout
+    assert "write-ahead log" not in kinds(replace(waiting, oldest_on_disk=1_000))
+
+
+def test_a_replica_that_feeds_back_holds_rows_without_a_slot() -> None:
+    found = kinds(replace(CLEAN, feedback=1), replace(DELETED, tables_pending=1))
+    assert "hot_standby_feedback" in found["replica feedback"].why
+    assert kinds(replace(CLEAN, feedback=1)) == {}
+
+
+def test_statistics_and_free_space_are_told_apart_from_each_other() -> None:
+    """Statistics can be read; of free space only the file can."""
+    assert kinds(CLEAN, replace(DELETED, sampled=2))["column statistics"].until is None
+    freed = outlook(CLEAN, replace(DELETED, free_space=1), NONE)
+    assert (freed.unreachable, freed.erased, freed.longer_than(LEAD)) == (True, False, [])
+
+
 SLOT = Slot("copy", active=True, restart=999, holds_rows=False)
 
 

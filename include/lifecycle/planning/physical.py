@@ -32,6 +32,7 @@ class Facts:
     """The server's state; positions and sizes of the log in bytes. None: not to be seen, or not on this server.
 
     ``undeclared``: publications whose subscribers keep what they are not told the end of.
+    ``archived``: where the last segment ends that was archived; None before the first.
     """
 
     now: datetime
@@ -51,6 +52,7 @@ class Facts:
     replica_lag: timedelta | None = None
     archiving: bool = False
     undeclared: tuple[str, ...] = ()
+    archived: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,9 @@ def _tables(facts: Facts, deletion: Deletion) -> Iterator[Holder]:
         if slot.holds_rows:
             yield Holder("replication slot", None, f"{slot.name} holds rows for a replica, until that moves on")
     if facts.feedback:
-        yield Holder("replicas", None, f"{facts.feedback} with hot_standby_feedback, until their oldest query ends")
+        yield Holder(
+            "replica feedback", None, f"{facts.feedback} with hot_standby_feedback, until their oldest query ends"
+        )
 
 
 def _statistics(deletion: Deletion) -> Iterator[Holder]:
@@ -153,6 +157,10 @@ def _log(facts: Facts, deletion: Deletion) -> Iterator[Holder]:
         return
     oldest = facts.oldest_on_disk
     if oldest is not None and oldest >= deletion.lsn:
+        return
+    if facts.archiving and (facts.archived is None or facts.archived < deletion.lsn):
+        why = "not archived yet: kept, whatever checkpoints do, until archive_command or archive_library has succeeded"
+        yield Holder("write-ahead log", None, why)
         return
     checkpoints = facts.now + 2 * facts.checkpoint_timeout
     past_checkpoint = facts.redo is not None and facts.redo >= deletion.lsn

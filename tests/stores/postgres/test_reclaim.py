@@ -309,3 +309,15 @@ def test_the_end_of_a_table_is_given_back_unless_its_owner_said_not_to(
     assert reclaim(conn, 1, "feedback", [TABLE])
     assert (conn.execute(size).fetchone() != before) is shrinks
     conn.execute("ALTER TABLE app.feedback RESET (vacuum_truncate)")
+
+
+def test_a_table_that_somebody_works_in_does_not_fail_the_unit(conn: Connection, conninfo: str) -> None:
+    """Autovacuum, or DDL, while our role has a lock_timeout of its own: what was deleted stays on the list."""
+    conn.execute("ANALYZE app.feedback")
+    conn.execute("DELETE FROM app.feedback")
+    conn.execute("SET lock_timeout = '50ms'")
+    with psycopg.connect(conninfo) as other:
+        other.execute("LOCK TABLE app.feedback IN SHARE UPDATE EXCLUSIVE MODE")
+        assert not reclaim(conn, 1, "feedback", [TABLE])
+        assert reclaimed(conn) == [None]
+    assert reclaim_pending(conn) == 0

@@ -19,6 +19,12 @@ _OLDEST = (
     " + ('x' || lpad(substr(name, 17, 8), 16, '0'))::bit(64)::bigint * (SELECT setting::bigint FROM pg_settings"
     " WHERE name = 'wal_segment_size')) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"
 )
+_ARCHIVED = (
+    "SELECT (('x' || lpad(substr(last_archived_wal, 9, 8), 16, '0'))::bit(64)::bigint << 32)"
+    " + (('x' || lpad(substr(last_archived_wal, 17, 8), 16, '0'))::bit(64)::bigint + 1) * (SELECT setting::bigint"
+    " FROM pg_settings WHERE name = 'wal_segment_size')"
+    " FROM pg_stat_archiver WHERE last_archived_wal ~ '^[0-9A-F]{24}'"
+)
 _CHECKPOINT = "SELECT pg_wal_lsn_diff(redo_lsn, '0/0')::bigint, checkpoint_time FROM pg_control_checkpoint()"
 _SETTINGS = (
     "SELECT name, setting, unit FROM pg_settings WHERE name IN ('wal_keep_size', 'max_slot_wal_keep_size',"
@@ -82,6 +88,7 @@ def facts(conn: Connection) -> Facts:
         replicas=replicas,
         replica_lag=lag,
         archiving=_is_on(settings),
+        archived=(_row(conn, _ARCHIVED) or (None,))[0],
     )
 
 

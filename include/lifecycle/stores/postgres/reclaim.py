@@ -1,4 +1,4 @@
-"""From "deleted" to "erased" in the table's own files: vacuum, and a record written only when it is so (case 18).
+"""From "deleted" to "reclaimed": vacuum, and a record that nothing is left, written only when it is so (case 18).
 
 A vacuum can leave dead rows: an old snapshot, a prepared transaction or a replica may still see them, a page may be in
 use, the right to vacuum may be missing (PostgreSQL then only warns). How far it got it says itself, for the table and
@@ -44,14 +44,15 @@ _BOUND = (
     "SELECT max(bound::text::bigint) FROM lifecycle.physical_erasure"
     " WHERE relation = %(relation)s AND reclaimed_at IS NULL"
 )
-# Whether a snapshot that we may see, of a session or a replica, is older than a transaction. A vacuum at work elsewhere
-# holds no rows.
+# Whether a transaction that can see rows of this database (a session's, a replica's, a prepared one) is older than
+# another. A vacuum at work elsewhere holds no rows. What others do may be hidden; their transaction ids never are.
 _OLDER = (
-    "SELECT pg_snapshot_xmin(pg_current_snapshot()) < %(bound)s::text::xid8"
+    "SELECT EXISTS (SELECT FROM pg_prepared_xacts p WHERE p.database = current_database()"
+    " AND age(p.transaction) > age(%(bound)s::text::xid8::xid))"
     " OR EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid()"
     " AND (a.datname IS NULL OR a.datname = current_database())"
     " AND a.pid NOT IN (SELECT v.pid FROM pg_stat_progress_vacuum v)"
-    " AND age(a.backend_xmin) > age(%(bound)s::text::xid8::xid))"
+    " AND greatest(age(a.backend_xmin), age(a.backend_xid)) > age(%(bound)s::text::xid8::xid))"
 )
 # Both the table and its TOAST table have been vacuumed, at or after an instant, and nothing dead was left in either.
 _SPOTLESS = (
@@ -97,7 +98,7 @@ def reclaim(
         name = relation.as_string(conn)
         if deleted:
             note_deleted(conn, run_id, unit, name)
-            _let_others_end(conn, one(conn, _NEXT), time.monotonic() + PATIENCE_SECONDS)
+            _let_others_end(conn, name, time.monotonic() + PATIENCE_SECONDS)
         clean = _vacuum_until_clean(conn, relation, name) and clean
         if deleted:
             renew(conn, relation)
@@ -108,8 +109,7 @@ def note_deleted(conn: Connection, run_id: int, unit: str, relation: str, *, dro
     """Record that rows went from a table, or the table with them: then its files went when the transaction ended."""
     conn.execute(
         "INSERT INTO lifecycle.physical_erasure (run_id, unit, relation, deleted_at, lsn, bound, reclaimed_at,"
-        " filenode)"
-        " VALUES (%(run)s, %(unit)s, %(relation)s, clock_timestamp(), %(lsn)s,"
+        " filenode) VALUES (%(run)s, %(unit)s, %(relation)s, clock_timestamp(), %(lsn)s,"
         " pg_snapshot_xmax(pg_current_snapshot()), CASE WHEN %(dropped)s THEN clock_timestamp() END,"
         " CASE WHEN %(dropped)s THEN 0 ELSE pg_relation_filenode(to_regclass(%(relation)s)) END)"
         " ON CONFLICT (run_id, unit, relation) DO UPDATE SET deleted_at = excluded.deleted_at, lsn = excluded.lsn,"
@@ -144,8 +144,7 @@ def _vacuum_until_clean(conn: Connection, relation: sql.Identifier, name: str) -
     give_up = now + min(max(PATIENCE_SECONDS, now - began), _MOST_PATIENCE_SECONDS)
     pause = _POLL_SECONDS
     while time.monotonic() < give_up:
-        bound = one(conn, _BOUND, {"relation": name})
-        if bound is None or not _let_others_end(conn, bound, give_up):
+        if not _let_others_end(conn, name, give_up):
             break
         if _vacuum(conn, relation, name):
             return True
@@ -163,15 +162,20 @@ def _warn(name: str) -> None:
     )
 
 
-def _let_others_end(conn: Connection, bound: int, give_up: float) -> bool:
-    """Until nobody has a snapshot from before a transaction; False where an instant of the monotonic clock came first.
+def _let_others_end(conn: Connection, name: str, give_up: float) -> bool:
+    """Until nobody can see what was deleted from a table; False where an instant of the monotonic clock came first.
 
     A snapshot that we do not see is for the vacuum to tell.
     """
+    bound = one(conn, _BOUND, {"relation": name})
+    if bound is None:
+        return True
+    pause = _POLL_SECONDS
     while one(conn, _OLDER, {"bound": str(bound)}):
         if time.monotonic() > give_up:
             return False
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _MOST_POLL_SECONDS)
     return True
 
 
@@ -181,7 +185,10 @@ def _vacuum(conn: Connection, relation: sql.Identifier, name: str) -> bool:
         # Otherwise our own deletions may be added to the statistics after the vacuum has set them.
         conn.execute("SELECT pg_stat_force_next_flush()")
     with _listening(conn) as said:
-        vacuum(conn, [relation])
+        try:
+            vacuum(conn, [relation])
+        except psycopg.errors.LockNotAvailable:
+            return False  # our role has a lock_timeout, and somebody (autovacuum, DDL) is at work in the table
     if one(conn, _SPOTLESS, {"since": since, "relation": name}):
         _note_clean(conn, name, None)
     else:

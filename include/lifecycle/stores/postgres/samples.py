@@ -65,12 +65,16 @@ def roots_of(conn: Connection, catalog: Catalog) -> list[str]:
 def renew(conn: Connection, relation: sql.Identifier) -> None:
     """Take statistics with content again, of a table that rows or content were taken out of. Otherwise does nothing.
 
-    Where our role may not, PostgreSQL warns and leaves them; `stale` goes on to name them.
+    Where our role may not, or the table is locked for longer than the role waits, they stay; `stale` names them.
     """
     named = {"relation": relation.as_string(conn)}
     if not one(conn, _SHOWS_CONTENT, named):
         return
-    conn.execute(sql.SQL("ANALYZE {}").format(relation))
+    try:
+        conn.execute(sql.SQL("ANALYZE {}").format(relation))
+    except psycopg.errors.LockNotAvailable:
+        log.warning("%s: its column statistics are from before the deletion: it was locked", named["relation"])
+        return
     empty = one(conn, sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(relation))
     if empty and conn.info.server_version >= _FIRST_WITH_ONLY:
         try:
