@@ -243,9 +243,12 @@ class Reasons:
         of equally late ones the one that ends first by the calendar (PostgreSQL takes a year for 360 days)."""
         terms = self.catalog.agreements
         return sql.SQL(
-            "(SELECT a.{retain} FROM {agreements} a WHERE {subject} = {account} AND a.{category} = {this}"
+            # No end of it may lie past PostgreSQL's own last one.
+            "(SELECT least(a.{retain}, interval '100000 years') FROM {agreements} a"
+            " WHERE {subject} = {account} AND a.{category} = {this}"
             " AND a.{since} <= {at} AND (a.{until} IS NULL OR a.{until} > {at})"
-            " AND a.{retain} IS NOT NULL ORDER BY a.{since} DESC, {clock} AT TIME ZONE 'UTC' + a.{retain} LIMIT 1)"
+            " AND a.{retain} IS NOT NULL ORDER BY a.{since} DESC,"
+            " {clock} AT TIME ZONE 'UTC' + least(a.{retain}, interval '100000 years') LIMIT 1)"
         ).format(
             clock=clock,
             retain=sql.Identifier(terms.retain),
