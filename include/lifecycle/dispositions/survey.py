@@ -20,6 +20,7 @@ from lifecycle.planning.units import Method, Tally, Unit, choose_method, in_orde
 from lifecycle.policy.models import Tier, Trigger
 from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.idle_holds import warn_of_idle_holds
 from lifecycle.stores.postgres.messages import tallies
 from lifecycle.stores.postgres.references import warn_of_strangers
 from lifecycle.stores.postgres.told import read_from
@@ -35,6 +36,7 @@ from lifecycle.stores.postgres.tree import (
 def survey(context: RunContext) -> list[Unit]:
     """Every unit of the run's scope, the earliest deadline first."""
     units: list[Unit] = []
+    warn_of_idle_holds(context.conn, context.catalog)
     if context.tiers:
         warn_of_strangers(context.conn, context.catalog)
     for tier in context.tiers:
