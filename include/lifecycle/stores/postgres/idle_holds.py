@@ -51,5 +51,7 @@ def _names(catalog: Catalog) -> Iterator[str]:
             yield from (copy.table for part in (*dataset.parts, dataset) for copy in part.copies)
     if catalog.has_messages:
         yield from (child.table for child in catalog.messages.children)
-    for part in (*catalog.records, *catalog.log_records):
+    for part in catalog.records:
         yield from part.names
+    for lines in catalog.log_records:
+        yield from lines.names
