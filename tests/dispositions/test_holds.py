@@ -182,3 +182,18 @@ def test_a_held_message_in_quarantine_stays_there_past_its_two_years(servers: Se
         cleared = look(store)
     assert place_of(m.message_id, after) is Place.QUARANTINE
     assert dict(after.quarantine) == dict(before.quarantine) == dict(cleared.quarantine)
+
+
+def test_a_hold_that_can_keep_nothing_is_said_by_every_run(servers: Servers) -> None:
+    """Somebody relies on it: a name that was mistyped, or that the file had before. Targets are not repeated."""
+    sound = [("dataset", "app.messages"), ("dataset", " app.message_tools")]
+    odd = [("dataset", "app.Messages"), ("dataset", "chats"), ("account", "somebody@example.org"), ("message", "12")]
+    sound += [("dataset", "product-logs"), ("dataset", "request_logs"), ("account", f" {ident('a')}".upper())]
+    holds = {key: ident("hold", *key) for key in (*sound, *odd)}
+    with servers.store() as store:
+        for (scope, target), hold in holds.items():
+            store.insert("lifecycle.legal_holds", hold_id=hold, scope=scope, target=target, reason="r", placed_by="p")
+        done = run(store, AS_OF, scope="records")
+    said = {key for key, hold in holds.items() if str(hold) in done.stderr}
+    assert said == set(odd) and "4 open hold(s) keep nothing" in done.stderr
+    assert "somebody@example.org" not in done.stderr and "chats" not in done.stderr

@@ -108,3 +108,19 @@ def test_intervals_in_words(text: str, period: str, sessions: dict[str, Connecti
             .fetchone()
         )
         assert row == (Period.parse(period).end(start, round_up=round_up),)
+
+
+@pytest.mark.parametrize(
+    "text", ["10000 years", "-10000 years", "100000 years", "178000000 years", "-3000 years", "infinity"]
+)
+def test_an_agreement_without_end_has_one_that_everybody_can_read(text: str, sessions: dict[str, Connection]) -> None:
+    """Else one account's terms would end every run and every alarm of the store."""
+    session = sessions["UTC"]
+    if text == "infinity" and session.info.server_version < 170_000:
+        text = "178000000 years"  # where no interval is without end
+    start = datetime(2026, 2, 28, 12, tzinfo=UTC)
+    row = session.execute("SELECT lifecycle.period_end(%s, %s::interval, false)", (start, text)).fetchone()
+    assert row is not None
+    years = 1_000_000 if text == "infinity" else int(text.split()[0])
+    assert row[0] == Period(months=years * 12).end(start, round_up=False)
+    assert row[0] == (datetime(1, 1, 2, tzinfo=UTC) if years < 0 else datetime(9999, 12, 31, tzinfo=UTC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from psycopg import sql
@@ -17,7 +18,9 @@ from lifecycle.planning.units import Progress
 from lifecycle.stores.postgres.belongings import touched
 from lifecycle.stores.postgres.fates import table
 from lifecycle.stores.postgres.reclaim import reclaim
-from lifecycle.stores.postgres.references import refuse_acting
+from lifecycle.stores.postgres.references import ReferencedError, refuse_acting
+
+log = logging.getLogger(__name__)
 
 
 def expire_records(context: RunContext, unit: str) -> Progress:
@@ -68,10 +71,21 @@ def expire_accounts(context: RunContext, unit: str) -> Progress:
             rows.take_out([whole_table(context, dataset, which=personal, change=emptied)])
         rows.note_left()
         # Rows that wait for their last reference to go are no record any more, so no plan counts them.
-        removal = RowWork(context, lease, dataset, table(dataset.table), _as("delete"))
-        removal.take_out(walks_of(context, dataset, which=empty, only=_unreferenced(dataset)))
+        if _free_of_cascades(context, dataset, unit):
+            removal = RowWork(context, lease, dataset, table(dataset.table), _as("delete"))
+            removal.take_out(walks_of(context, dataset, which=empty, only=_unreferenced(dataset)))
 
     return _carry_out(context, unit, dataset, work)
+
+
+def _free_of_cascades(context: RunContext, dataset: Accounts, unit: str) -> bool:
+    """Whether emptied rows may be removed. If not, they stay, as those do to which something refers."""
+    try:
+        refuse_acting(context.conn, context.catalog, dataset, unit, context.run.as_of)
+    except ReferencedError as error:
+        log.error("emptied rows stay. %s", error)
+        return False
+    return True
 
 
 def _carry_out(

@@ -23,6 +23,7 @@ from lifecycle.policy.periods import Period
 from lifecycle.stores.postgres.candidates import AS_OF
 from lifecycle.stores.postgres.clocks import ClockSql
 from lifecycle.stores.postgres.fates import table
+from lifecycle.stores.postgres.idle_holds import warn_of_idle_holds
 from lifecycle.stores.postgres.messages import tallies
 from lifecycle.stores.postgres.references import warn_of_strangers
 from lifecycle.stores.postgres.told import read_from
@@ -38,6 +39,7 @@ from lifecycle.stores.postgres.tree import (
 def survey(context: RunContext) -> list[Unit]:
     """Every unit of the run's scope, the earliest deadline first."""
     units: list[Unit] = []
+    warn_of_idle_holds(context.conn, context.catalog)
     if context.tiers:
         warn_of_strangers(context.conn, context.catalog)
     for tier in context.tiers:

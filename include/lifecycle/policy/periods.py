@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from dateutil.relativedelta import relativedelta
 
@@ -15,6 +15,8 @@ _ISO = re.compile(
 )
 _DAY = timedelta(days=1)
 MAX_YEARS = 200
+# Ends lie between them. An agreement, which others write, may be for ever.
+FIRST_END, LAST_END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 
 
 @dataclass(frozen=True, order=False)
@@ -60,10 +62,14 @@ class Period:
         A month that lacks the day (2 years from 29 February) ends on the month's last day when rounded down,
         as a maximum does, and on the first of the next when rounded up, as a minimum does.
         """
-        landed = start + relativedelta(months=self.months) if self.months else start
-        if round_up and landed.day < start.day:
-            landed = landed + _DAY
-        return landed + timedelta(days=self.days, seconds=self.seconds)
+        try:
+            landed = start + relativedelta(months=self.months) if self.months else start
+            if round_up and landed.day < start.day:
+                landed = landed + _DAY
+            end = landed + timedelta(days=self.days, seconds=self.seconds)
+        except (OverflowError, ValueError):
+            return FIRST_END if (self.months, self.days, self.seconds) < (0, 0, 0) else LAST_END
+        return max(FIRST_END, min(LAST_END, end))
 
     def cutoff_bound(self, at: datetime) -> datetime:
         """A clock value at or after every one whose period has ended by ``at``: where an index scan may stop."""

@@ -254,9 +254,12 @@ class Reasons:
         terms = self.catalog.agreements
         subject = sql.Identifier("a", terms.subject)
         return sql.SQL(
-            "(SELECT a.{retain} FROM {agreements} a WHERE {subject} = {account} AND a.{category} = {this}"
+            # No end of it may lie past PostgreSQL's own last one.
+            "(SELECT least(a.{retain}, interval '100000 years') FROM {agreements} a"
+            " WHERE {subject} = {account} AND a.{category} = {this}"
             " AND a.{since} <= {at} AND (a.{until} IS NULL OR a.{until} > {at})"
-            " AND a.{retain} IS NOT NULL ORDER BY a.{since} DESC, {clock} AT TIME ZONE 'UTC' + a.{retain} LIMIT 1)"
+            " AND a.{retain} IS NOT NULL ORDER BY a.{since} DESC,"
+            " {clock} AT TIME ZONE 'UTC' + least(a.{retain}, interval '100000 years') LIMIT 1)"
         ).format(
             clock=clock,
             retain=sql.Identifier(terms.retain),

@@ -141,12 +141,17 @@ def agreements_of(
         sql.SQL(
             "SELECT {s}::text, {f}, {u}, (extract(year FROM {r}) * 12 + extract(month FROM {r}))::int,"
             " extract(day FROM {r})::int, extract(epoch FROM {r} - date_trunc('day', {r}))::float8 FROM {t} x"
-            " WHERE {c} = %(category)s AND {r} IS NOT NULL AND (%(subject)s::text IS NULL OR {s}::text = %(subject)s)"
+            " WHERE {c} = %(category)s AND {given} IS NOT NULL"
+            " AND (%(subject)s::text IS NULL OR {s}::text = %(subject)s)"
         ).format(
             s=sql.Identifier(terms.subject),
             f=sql.Identifier(terms.effective_from),
             u=sql.Identifier(terms.effective_to),
-            r=sql.Identifier(terms.retain),
+            given=sql.Identifier(terms.retain),
+            # An interval may be without end, which has no months.
+            r=sql.SQL("least(greatest({}, interval '-100000 years'), interval '100000 years')").format(
+                sql.Identifier(terms.retain)
+            ),
             c=sql.Identifier(terms.category),
             t=read_from(terms, ids),
         ),

@@ -151,16 +151,22 @@ CREATE TABLE IF NOT EXISTS lifecycle.validations (
     PRIMARY KEY (run_id, name)
 );
 
--- The end of a calendar period in UTC; the SQL twin of policy/periods.py, held to it by a differential test.
+-- The end of a calendar period in UTC; the SQL twin of policy/periods.py, held to it by a differential test. Between the
+-- years 1 and 9999, which every client can read: an agreement may be for 'infinity' or for ten thousand years.
 CREATE OR REPLACE FUNCTION lifecycle.period_end(start timestamptz, period interval, round_up boolean)
 RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT (CASE WHEN round_up AND extract(day FROM m.landed) < extract(day FROM m.began)
-                 THEN m.landed + interval '1 day' ELSE m.landed END
-            + make_interval(days => extract(day FROM period)::int)
-            + (extract(epoch FROM period - date_trunc('day', period)) * interval '1 second')) AT TIME ZONE 'UTC'
-    FROM (SELECT start AT TIME ZONE 'UTC' AS began,
-                 (start AT TIME ZONE 'UTC')
-                 + make_interval(months => (extract(year FROM period) * 12 + extract(month FROM period))::int) AS landed) m
+    SELECT CASE WHEN start IS NULL OR period IS NULL THEN NULL
+        WHEN period > interval '10000 years' OR start > timestamptz '9999-12-31Z' THEN timestamptz '9999-12-31Z'
+        WHEN period < interval '-4700 years' OR start < timestamptz '0001-01-02Z' THEN timestamptz '0001-01-02Z'
+        ELSE (
+            SELECT greatest(timestamptz '0001-01-02Z', least(timestamptz '9999-12-31Z',
+                (CASE WHEN round_up AND extract(day FROM m.landed) < extract(day FROM m.began)
+                      THEN m.landed + interval '1 day' ELSE m.landed END
+                 + make_interval(days => extract(day FROM period)::int)
+                 + (extract(epoch FROM period - date_trunc('day', period)) * interval '1 second')) AT TIME ZONE 'UTC'))
+            FROM (SELECT start AT TIME ZONE 'UTC' AS began, (start AT TIME ZONE 'UTC')
+                + make_interval(months => (extract(year FROM period) * 12 + extract(month FROM period))::int) AS landed) m
+        ) END
 $$;
 
 -- Lengths of object bodies, committed before the object goes, so that a kill in between loses no research row.
