@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -38,7 +39,7 @@ class Store:
     env: Mapping[str, str]
     postgres: Postgres
     s3_server: S3Server
-    _open: list[Connection] = field(default_factory=list, repr=False)
+    _open: dict[int, Connection] = field(default_factory=dict, repr=False)
 
     # -- PostgreSQL
 
@@ -50,10 +51,15 @@ class Store:
 
     def sql(self, query: str, *params: object) -> list[tuple[Any, ...]]:
         """Run one statement with %s parameters; its rows, or none."""
-        if not self._open:
-            self._open.append(psycopg.connect(self.conninfo, autocommit=True))
-        cursor = self._open[0].execute(query.encode(), params or None)
+        cursor = self._kept().execute(query.encode(), params or None)
         return cursor.fetchall() if cursor.description else []
+
+    def _kept(self) -> Connection:
+        """The connection that a thread's statements share: another for each would cost more than it does."""
+        conn = self._open.get(get_ident())
+        if conn is None or conn.closed:
+            conn = self._open[get_ident()] = psycopg.connect(self.conninfo, autocommit=True)
+        return conn
 
     def value(self, query: str, *params: object) -> Any:
         """The first column of the first row."""
@@ -66,8 +72,7 @@ class Store:
             sql.SQL(", ").join(map(sql.Identifier, columns)),
             sql.SQL(", ").join(sql.Placeholder() * len(columns)),
         )
-        with self.connect() as conn:
-            conn.execute(statement, list(columns.values()))
+        self._kept().execute(statement, list(columns.values()))
 
     def insert_account(self, account_id: UUID | None = None, *, tier: str = "consumer", **columns: object) -> UUID:
         """Insert an account unless it is there."""
@@ -182,7 +187,7 @@ class Store:
         )
 
     def close(self) -> None:
-        for conn in self._open:
+        for conn in self._open.values():
             conn.close()
 
 

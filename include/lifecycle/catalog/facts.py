@@ -113,3 +113,18 @@ class Agreements(_Facts):
 
 
 FactTable = Flags | Consents | Cases | Agreements
+
+
+class Exceptions(Frozen):
+    """Where the facts are that make a record's fate differ. Holds and erasure requests are the project's own tables."""
+
+    flags: Flags | None = None
+    consents: Consents | None = None
+    cases: Cases | None = None
+    agreements: Agreements | None = None
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables of those that there are, each once."""
+        found = (self.flags, self.consents, self.cases, self.agreements)
+        return tuple(dict.fromkeys(item.table for item in found if item is not None))

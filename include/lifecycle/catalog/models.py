@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from lifecycle.catalog.buckets import Bucket, Expire, Objects, Prefix, Quarantine, ReadAhead, Research, Shards, Staging
 from lifecycle.catalog.clocks import ClockField
-from lifecycle.catalog.facts import Agreements, Cases, Consents, Flags
+from lifecycle.catalog.excluded import Exclusion as Exclusion
+from lifecycle.catalog.facts import Agreements, Cases, Consents, Exceptions, Flags
 from lifecycle.catalog.identifiers import Identifier, KeyField, TableName, parts_of
 from lifecycle.catalog.pace import Pace
 from lifecycle.catalog.stages import Copy, Descendant, LogStage, OrphanPart, Stage, StagePart
@@ -24,25 +23,7 @@ if TYPE_CHECKING:
     from lifecycle.catalog.log_parts import StagedLogs
 
 DatasetId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")]
-ExcludedTable = TableName  # or ``app.*``: a whole schema
-ExcludedPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9!_.*'()=/-]{1,1024}$")]
 Ids = Literal["uuid", "text", "bigint"]
-DATE_ERROR = "calendar_date"
-
-
-def _calendar_date(value: Any) -> Any:
-    """Only YYYY-MM-DD: pydantic would also read a number as seconds since 1970."""
-    if isinstance(value, date):
-        return value
-    try:
-        if isinstance(value, str) and len(value) == len("YYYY-MM-DD"):
-            return date.fromisoformat(value)
-    except ValueError:
-        pass
-    raise PydanticCustomError(DATE_ERROR, "is not a date of the calendar in the form YYYY-MM-DD")
-
-
-CalendarDate = Annotated[date, BeforeValidator(_calendar_date)]
 
 
 class Child(Frozen):
@@ -303,21 +284,6 @@ def subject_ids_of(dataset: Messages | Records | Accounts) -> Ids:
 Dataset = Annotated[Messages | Records | Accounts | Logs, Field(discriminator="type")]
 
 
-class Exceptions(Frozen):
-    """Where the facts are that make a record's fate differ. Holds and erasure requests are the project's own tables."""
-
-    flags: Flags | None = None
-    consents: Consents | None = None
-    cases: Cases | None = None
-    agreements: Agreements | None = None
-
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """The tables of those that there are, each once."""
-        found = (self.flags, self.consents, self.cases, self.agreements)
-        return tuple(dict.fromkeys(item.table for item in found if item is not None))
-
-
 Part = TypeVar("Part")
 
 
@@ -325,27 +291,6 @@ def _configured(part: Part | None, name: str) -> Part:
     if part is None:
         raise NotBoundError(name)
     return part
-
-
-class Exclusion(Frozen):
-    """Something that exists and needs no rule: a table (``app.*``: a schema), a column, a bucket or a prefix; or a copy
-    that is ended elsewhere: a publication, a trigger (or rule) of a table.
-
-    ``until``: from the beginning of that day (UTC) on it is a difference again, so that somebody looks.
-    """
-
-    table: Annotated[ExcludedTable | None, Field(examples=["app.plans"])] = None
-    column: Annotated[Identifier | None, Field(examples=["note"])] = None
-    bucket: Annotated[Bucket | None, Field(examples=["exports"])] = None
-    prefix: Annotated[ExcludedPrefix | None, Field(examples=["exports/"])] = None
-    publication: Annotated[Identifier | None, Field(examples=["to_warehouse"])] = None
-    trigger: Annotated[Identifier | None, Field(examples=["keep_history"])] = None
-    reason: Annotated[
-        str,
-        StringConstraints(strip_whitespace=True, min_length=10),
-        Field(examples=["a price list, no row is about a person"]),
-    ]
-    until: Annotated[CalendarDate, Field(examples=["2027-06-30"])]
 
 
 class Catalog(Frozen):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_plus
 
 from psycopg import sql
 
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 FACT = "unfinished_uploads"
+# Sent as they are or as references to characters, from 0 to 31 but for those that XML knows.
+_CONTROL = re.compile(
+    rb"&#x0*([0-8bBcCeEfF]|1[0-9a-fA-F]);|&#0*([0-8]|1[124-9]|2[0-9]|3[01]);|[\x00-\x08\x0b\x0c\x0e-\x1f]"
+)
+# Of Unicode's noncharacters: no text has them.
+_STANDS_IN = 0xFDD0
+_BACK = {_STANDS_IN + number: number for number in range(32)}
 _HELD = (
     "EXISTS (SELECT FROM lifecycle.legal_holds h WHERE (h.released_at IS NULL OR h.released_at > %(as_of)s) AND"
     " ((h.scope = 'dataset' AND (btrim(h.target) = ANY (%(names)s) OR lower(btrim(h.target)) = ANY (%(names)s)))"
@@ -30,7 +38,7 @@ def left_unfinished(conn: Connection, s3: S3Client, scene: Scene) -> int:
     limit = scene.as_of - scene.policy.thresholds.orphan_margin.longest()
     count = 0
     for dataset in scene.catalog.logs:
-        keys = list(_begun(s3, dataset.bucket, (dataset.prefix,), limit))
+        keys = list(begun(s3, dataset.bucket, (dataset.prefix,), limit))
         # Its parts may hold what any of the stages holds.
         names = [dataset.id, *(part.id for part in dataset.parts), dataset.bucket]
         count += _objectionable(conn, scene, keys, names)
@@ -42,7 +50,7 @@ def left_unfinished(conn: Connection, s3: S3Client, scene: Scene) -> int:
             (quarantine.bucket, _of_tiers(quarantine.prefix)),
         )
         for bucket, prefixes in places:
-            keys = list(_begun(s3, bucket, prefixes, limit))
+            keys = list(begun(s3, bucket, prefixes, limit))
             count += _objectionable(conn, scene, keys, [messages.id, messages.table])
     return count
 
@@ -51,14 +59,47 @@ def _of_tiers(layout: str) -> tuple[str, ...]:
     return tuple(layout.split("{date}", 1)[0].format(tier=tier.value) for tier in Tier)
 
 
-def _begun(s3: S3Client, bucket: str, prefixes: tuple[str, ...], before: datetime) -> Iterator[str]:
-    """Keys of uploads, each as often as it has some. Encoded, so that no key is one that XML cannot carry."""
+def begun(s3: S3Client, bucket: str, prefixes: tuple[str, ...], before: datetime) -> Iterator[str]:
+    """Keys of uploads, each as often as it has some.
+
+    Servers are not asked to encode keys: of those that do, some leave the marker of the next page as it is, and others
+    do not know the encoded one again.
+    """
     for prefix in sorted(set(prefixes)):
-        request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "EncodingType": "url"}
-        for page in s3.get_paginator("list_multipart_uploads").paginate(**request):
-            for upload in page.get("Uploads", []):
-                if upload["Initiated"] < before:
-                    yield unquote_plus(upload["Key"])
+        with _parsable(s3):
+            for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+                for upload in page.get("Uploads", []):
+                    if upload["Initiated"] < before:
+                        yield upload["Key"].translate(_BACK)
+
+
+@contextmanager
+def _parsable(s3: S3Client) -> Iterator[None]:
+    """Within it an answer may name keys with control characters, which no XML can: each is another character there,
+    and itself again in a request."""
+    # Under these names ahead of what parses an answer or checks a request.
+    handlers = (
+        ("before-parse.*.ListMultipartUploads", _take_away),
+        ("provide-client-params.*.ListMultipartUploads", _put_back),
+    )
+    for event, handler in handlers:
+        s3.meta.events.register_first(event, handler)
+    try:
+        yield
+    finally:
+        for event, handler in handlers:
+            s3.meta.events.unregister(event, handler)
+
+
+def _take_away(response_dict: dict[str, Any], **_: Any) -> None:
+    response_dict["body"] = _CONTROL.sub(
+        lambda found: chr(_STANDS_IN + (int(found[1], 16) if found[1] else int(found[2] or found[0][0]))).encode(),
+        response_dict["body"],
+    )
+
+
+def _put_back(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+    return params | {"KeyMarker": params["KeyMarker"].translate(_BACK)} if "KeyMarker" in params else params
 
 
 def _objectionable(conn: Connection, scene: Scene, keys: list[str], names: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from lifecycle.stores.s3.copy import copy_verified
 from lifecycle.stores.s3.destroy import destroy_keys
 from lifecycle.stores.s3.requests import iter_uploads
 from lifecycle.stores.s3.versions import iter_versions, key_versions
+from lifecycle.validation.uploads import begun
 from stores.s3 import LOCKED, VERSIONED
 from support.permits import CountingPermit
 
@@ -66,6 +68,7 @@ def test_case_2_a_key_with_its_versions_markers_and_uploads(s3: S3Client, s3_ser
         except s3.exceptions.ClientError:
             # Made, as often as the client tried; but the answer names a key that XML cannot carry.
             assert not key.isprintable()
+        assert set(begun(s3, VERSIONED, ("",), datetime.max.replace(tzinfo=UTC))) == {key}  # as the auditor lists them
         assert [version.is_marker for version in key_versions(s3, VERSIONED, key)] == [True, False, False], key
         done = destroy_keys(s3, CountingPermit(), VERSIONED, [key])
         assert (done.keys_deleted, done.versions_deleted, done.markers_deleted) == (1, 2, 1), key

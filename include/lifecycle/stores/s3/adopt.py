@@ -19,10 +19,11 @@ from lifecycle.stores.s3.destroy import Locks, destroy_versions
 from lifecycle.stores.s3.entries import ObjectVersion
 from lifecycle.stores.s3.errors import StoreError, translated
 from lifecycle.stores.s3.forms import form_of
-from lifecycle.stores.s3.logs import Announce, RewriteResult, file_sha256, some_counts, write_proven
+from lifecycle.stores.s3.logs import Announce, RewriteResult, some_counts
 from lifecycle.stores.s3.records import Decide, LogFields, Tally, UnreadableObjectError
 from lifecycle.stores.s3.transfer import Content, described_by, pinned
 from lifecycle.stores.s3.versions import key_versions
+from lifecycle.stores.s3.written import file_sha256, write_proven
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -7,7 +7,6 @@ Write the rest as a new version under a condition, read it back, and only then d
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 from array import array
@@ -29,8 +28,9 @@ from lifecycle.stores.s3.outline import Known, Outline
 from lifecycle.stores.s3.reconciliation import Reconciliation
 from lifecycle.stores.s3.records import Decide, LogFields, Tally, UnreadableObjectError
 from lifecycle.stores.s3.remote import NO_RANGES, RemoteFile
-from lifecycle.stores.s3.transfer import Content, checksum_kind, read, tagging, write_file
+from lifecycle.stores.s3.transfer import Content, read
 from lifecycle.stores.s3.versions import ObjectVersion, key_versions, newest_etag
+from lifecycle.stores.s3.written import write_proven
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -226,56 +226,6 @@ def _write_rest(
     return write_proven(s3, permit, bucket, key, rest, content, seen.latest.version_id)
 
 
-def write_proven(
-    s3: S3Client, permit: Permit, bucket: str, key: str, rest: Path, content: Content, version_id: str | None
-) -> str:
-    """Write a file as the new version of an object, with all that describes it, and read it back.
-
-    Args:
-        content: what describes the version that it takes the place of; nothing is written if that is not the latest.
-        version_id: of that version.
-
-    Returns:
-        The id of the new version.
-
-    Raises:
-        VerificationError: what was written is not as it should be; it was taken away again.
-        StoreError: another version is the latest by now (``conflict``).
-    """
-    tags = tagging(s3, bucket, key, content, ask=version_id == "null")
-    description = {**content.headers, **content.encryption, **tags, "Metadata": dict(content.metadata)}
-    kind, condition = checksum_kind(s3, bucket, key, content), {"IfMatch": content.etag}
-    permit.check()
-    version = write_file(s3, bucket, key, rest, description=description, condition=condition, checksum=kind)
-    there = read(s3, bucket, key, version_id=version)
-    if there.sha256 != file_sha256(rest):
-        take_back(s3, permit, bucket, key, there.version_id)
-        raise VerificationError(
-            f"an object of bucket {bucket!r} did not read back as it was rewritten; "
-            "its former version was left in place"
-        )
-    lost = _lost(content, there)
-    if tags and tagging(s3, bucket, key, there, ask=True) != tags:
-        lost.append("tags")
-    if lost:
-        take_back(s3, permit, bucket, key, there.version_id)
-        raise VerificationError(
-            f"an object of bucket {bucket!r} would have lost its {', '.join(lost)} by being rewritten: the server or "
-            "the bucket's settings give another; its former version was left in place"
-        )
-    return there.version_id or "null"
-
-
-def _lost(content: Content, there: Content) -> list[str]:
-    """What describes an object and is not carried over, by kind."""
-    same = {
-        # More than it had is no loss: the bucket's default may have come later.
-        "encryption": content.encryption.items() <= there.encryption.items(),
-        "metadata": there.metadata == content.metadata,
-    }
-    return [kind for kind, kept in same.items() if not kept]
-
-
 def _make_rest(key: str, seen: _Seen, rest: Path, fields: LogFields, decide: Decide) -> None:
     """Write what stays to a file, and prove by reading it that it is that, before the store is touched.
 
@@ -307,19 +257,6 @@ def _rewritten(form: Form, seen: _Seen, rest: Path, fields: LogFields, decide: D
     if check.due or not check.before == check.kept == written.left == seen.tally.left:
         return [f"{check.before} record(s) instead of {seen.tally.left}, {check.due} of them due"]
     return form.unlike(seen.path, rest, fields, seen.tally.due) if fields.clear else []
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def take_back(s3: S3Client, permit: Permit, bucket: str, key: str, version_id: str | None) -> None:
-    """Destroy a bad new version so that the former one is the latest again. An unversioned one cannot be taken back."""
-    if version_id in (None, "null"):
-        return
-    bad = [version for version in key_versions(s3, bucket, key) if version.version_id == version_id]
-    destroy_versions(s3, permit, bucket, {key: bad}, Locks.of(s3, bucket))
 
 
 @contextmanager
