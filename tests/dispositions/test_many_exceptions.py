@@ -38,7 +38,8 @@ INTERVALS = {
     "0 days": Period(), "1 day": Period(days=1), "25 days": Period(days=25), "1 mon": Period(months=1),
     "-1 mon +31 days": Period(months=-1, days=31), "1 mon -1 day": Period(months=1, days=-1),
     "8 days": Period(days=8),
-    "40 days": Period(days=40), "200 days": Period(days=200), "10000 years": Period(months=120_000), "1 day -01:00": Period(days=1, seconds=-3600),
+    "40 days": Period(days=40), "200 days": Period(days=200), "10000 years": Period(months=120_000),
+    "1 day -01:00": Period(days=1, seconds=-3600),
 }  # fmt: skip
 AGES = [*(days * DAY + tick for days in (0, 1, 22, 25, 26, 28, 31, 87, 90, 400) for tick in (-TICK, 0 * TICK, TICK)),
         57 * DAY]  # fmt: skip
