@@ -37,7 +37,9 @@ CREATE TABLE app.votes (thread text, at bigint, taken_back bigint);
 INTERVALS = {
     "0 days": Period(), "1 day": Period(days=1), "25 days": Period(days=25), "1 mon": Period(months=1),
     "-1 mon +31 days": Period(months=-1, days=31), "1 mon -1 day": Period(months=1, days=-1),
-    "200 days": Period(days=200), "10000 years": Period(months=120_000), "1 day -01:00": Period(days=1, seconds=-3600),
+    "8 days": Period(days=8),
+    "40 days": Period(days=40), "200 days": Period(days=200), "10000 years": Period(months=120_000),
+    "1 day -01:00": Period(days=1, seconds=-3600),
 }  # fmt: skip
 AGES = [*(days * DAY + tick for days in (0, 1, 22, 25, 26, 28, 31, 87, 90, 400) for tick in (-TICK, 0 * TICK, TICK)),
         57 * DAY]  # fmt: skip
@@ -93,12 +95,10 @@ def microseconds(instant: datetime | None) -> int | None:
 def world(store: Store, dice: random.Random) -> World:
     users = [name for n in range(40) for name in (f"User {n}", f"user {n}")]
     made = World([], {}, {})
-    for key in range(1, 401):
-        user = dice.choice(users)
+    for _ in range(400):
         at = AS_OF - dice.choice(AGES) if dice.random() > 0.02 else None
-        row = Row(key, user, f"T{dice.randrange(60)}", at, dice.choice([*PLANS, "Free", None]))
-        made.rows.append(row)
-        store.sql("INSERT INTO app.notes VALUES (%s, %s, %s, %s, %s)", key, user, row.thread, at, row.plan)
+        thread, plan = f"T{dice.randrange(60)}", dice.choice([*PLANS, "Free", None])
+        _write(store, made, dice.choice(users), thread, at, plan)
     for user in users:
         began = AS_OF - dice.choice((-DAY, TICK, 30 * DAY))
         ended = dice.choice((None, None, AS_OF, AS_OF + TICK, AS_OF - DAY))
@@ -109,6 +109,12 @@ def world(store: Store, dice: random.Random) -> World:
         ended = dice.choice((None, AS_OF, AS_OF + TICK))
         _except(store, dice, made, dice.choice(("consent", "hold thread", "erasure thread")), thread, began, ended)
     return made
+
+
+def _write(store: Store, made: World, user: str, thread: str, at: datetime | None, plan: str | None) -> None:
+    row = Row(len(made.rows) + 1, user, thread, at, plan)
+    made.rows.append(row)
+    store.sql("INSERT INTO app.notes VALUES (%s, %s, %s, %s, %s)", row.key, user, thread, at, plan)
 
 
 def _except(
@@ -139,7 +145,12 @@ def _except(
                 " %s::timestamptz AT TIME ZONE 'Asia/Tokyo', %s::timestamptz AT TIME ZONE 'Asia/Tokyo')"
             )
             store.sql(query, name, text, began, ended)
-            exact.append(Fact(Trigger.AGREEMENT, began, ended, INTERVALS[text]))
+            agreed = INTERVALS[text]
+            exact.append(Fact(Trigger.AGREEMENT, began, ended, agreed))
+            if not agreed.months:
+                for off in (-TICK, 0 * TICK, TICK):  # ends at the horizon, three days ahead
+                    at_horizon = AS_OF + 3 * DAY - timedelta(days=agreed.days, seconds=agreed.seconds) + off
+                    _write(store, made, name, "T1", at_horizon, "team")
 
 
 @pytest.mark.parametrize("seed", [1])
