@@ -94,7 +94,9 @@ class Misfit:
         return f"{self.message}. {self.remedy}"
 
 
-_UNITS = ", with the unit that the application writes (a time of today has 10 digits in s, 13 in ms, 16 in us, 19 in ns)"
+_UNITS = (
+    ", with the unit that the application writes (a time of today has 10 digits in s, 13 in ms, 16 in us, 19 in ns)"
+)
 _WHICH = {
     _LOCAL: ", with the zone in which the application writes: without one it would be acted on hours early or late",
     "bigint": _UNITS,
