@@ -100,11 +100,11 @@ def open_webui(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> It
                       name, user, int(at.timestamp()))  # fmt: skip
             store.sql("INSERT INTO public.chat_message VALUES (%s, %s, '\"said\"')", f"{name}-1", name)
             store.sql("INSERT INTO public.chat_file VALUES (%s, %s, 'f')", f"{name}-f", name)
-        for name, user, at in (
+        for name, user, count in (
             ("at the bound", "u", nanoseconds(CONTENT)), ("a nanosecond later", "u", nanoseconds(CONTENT) - 999),
             ("due", "u", nanoseconds(CONTENT) - 1000), ("of the held", "u-held", nanoseconds(CONTENT) - 10**15),
         ):  # fmt: skip
-            store.sql("INSERT INTO public.message VALUES (%s, %s, 'channel', 'said', %s)", name, user, at)
+            store.sql("INSERT INTO public.message VALUES (%s, %s, 'channel', 'said', %s)", name, user, count)
             store.sql("INSERT INTO public.message_reaction VALUES (%s, %s, '+1')", f"r {name}", name)
         for name, at in (("young", CONTENT), ("due", CONTENT - SECOND), ("over a year", YEAR - SECOND)):
             store.sql("INSERT INTO public.feedback VALUES (%s, 'u', '{\"rating\": 1}', '{\"chat\": 1}', %s)",
