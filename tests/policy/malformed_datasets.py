@@ -85,10 +85,10 @@ DATASETS = [
     _clock("a clock without its unit", "{column: a, is: epoch}", ".unit", "is missing", "unit: ms"),
     _clock(
         "a clock of a strange unit",
-        "{column: a, is: epoch, unit: ns}",
+        "{column: a, is: epoch, unit: mss}",
         ".unit",
-        "'ns' is not allowed here",
-        "Did you mean 's'?",
+        "'mss' is not allowed here",
+        "Did you mean 'ms'?",
     ),
     _clock("a clock that says too much", "{column: a, is: ulid, zone: UTC}", ".zone", "is not a known key", "column"),
     _clock(

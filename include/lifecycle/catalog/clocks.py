@@ -24,10 +24,11 @@ class EpochUnit(StrEnum):
     SECONDS = "s"
     MILLISECONDS = "ms"
     MICROSECONDS = "us"
+    NANOSECONDS = "ns"
 
     @property
     def per_second(self) -> int:
-        return {"s": 1, "ms": 1_000, "us": 1_000_000}[self.value]
+        return {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}[self.value]
 
 
 def _known_zone(name: str) -> str:

@@ -47,9 +47,11 @@ def _index(catalog: Catalog, dataset: Dataset) -> int:
 
 def _columns(dataset: Dataset, where: Path_) -> Iterator[Contradiction]:
     names = tuple(name for name in _COLUMNS if getattr(dataset, name, None) is not None)
-    # A table may have one row per message, and then the message is its key.
-    if dataset.type == "table" and getattr(dataset, "record", None) == getattr(dataset, "key", None):
-        names = tuple(name for name in names if name != "record")
+    # A table may have one row per message, or per conversation, and then that is its key.
+    if dataset.type == "table":
+        names = tuple(
+            name for name in names if name not in ("record", "group") or getattr(dataset, name) != dataset.key
+        )
     if dataset.type == "table" and not isinstance(dataset.key, str):
         # What a key of several columns is made of is often the subject or the clock too.
         names = tuple(name for name in names if name != "key")

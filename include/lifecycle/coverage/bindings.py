@@ -153,6 +153,9 @@ def _part(dataset: Records) -> Part:
             return Part.SUBMISSIONS
         case Category.TRAINING_USE:
             return Part.CHILD
+        case Category.PROMPTS_AND_OUTPUTS:
+            # The row is content itself: whatever it says goes with it, at the deadline of content.
+            return Part.CHILD
         case _:
             return Part.OUTLIVING
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg import sql
 
-from lifecycle.catalog.clocks import Clock, EpochClock, TimestampClock, UlidClock, Uuid7Clock, column_of
+from lifecycle.catalog.clocks import Clock, EpochClock, EpochUnit, TimestampClock, UlidClock, Uuid7Clock, column_of
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LETTERS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -26,6 +26,11 @@ def reading(clock: Clock, alias: str) -> sql.Composable:
         case TimestampClock(zone=zone):
             # Of the two instants of an hour that comes twice, the later one: no record is called overdue before it is.
             return sql.SQL("timezone({}::text, {})").format(sql.Literal(zone), column)
+        case EpochClock(unit=EpochUnit.NANOSECONDS as unit):
+            # The first microsecond that is not before it: no record is called overdue before it is.
+            return sql.SQL(
+                "to_timestamp(CASE WHEN {c} BETWEEN 1 AND {last} THEN ceil({c}::numeric / 1000) / 1000000 END)"
+            ).format(c=column, last=sql.Literal(_units(END_OF_EPOCHS, unit.per_second) - 1))
         case EpochClock(unit=unit):
             return sql.SQL("to_timestamp(CASE WHEN {c} BETWEEN 1 AND {last} THEN {c}::numeric / {per} END)").format(
                 c=column, last=sql.Literal(_units(END_OF_EPOCHS, unit.per_second) - 1), per=sql.Literal(unit.per_second)
@@ -74,6 +79,8 @@ def _converted(clock: Clock, bound: datetime) -> datetime | int | str:
 
 
 def _units(instant: datetime, per_second: int) -> int:
-    """Whole units from 1970 to an instant, rounded up."""
+    """Whole units from 1970 to an instant, rounded up; of nanoseconds the first that is read as this instant."""
     microseconds = (instant - EPOCH) // timedelta(microseconds=1)
+    if per_second > 1_000_000:
+        return max(0, (microseconds - 1) * (per_second // 1_000_000) + 1)
     return max(0, -(-microseconds * per_second // 1_000_000))

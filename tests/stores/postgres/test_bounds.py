@@ -27,6 +27,9 @@ KINDS: dict[str, tuple[Clock, str, timedelta]] = {
     "berlin": (BERLIN, "timestamp", timedelta(microseconds=1)),
     "seconds": (EpochClock(column="at", is_="epoch", unit=EpochUnit.SECONDS), "integer", timedelta(seconds=1)),
     "milliseconds": (EpochClock(column="at", is_="epoch", unit=EpochUnit.MILLISECONDS), "bigint", MS),
+    "nanoseconds": (
+        EpochClock(column="at", is_="epoch", unit=EpochUnit.NANOSECONDS), "bigint", timedelta(microseconds=1)
+    ),
     "ulid": (UlidClock(column="at", is_="ulid"), 'text COLLATE "C"', MS),
     "uuid7": (Uuid7Clock(column="at", is_="uuid7"), "uuid", MS),
 }  # fmt: skip
@@ -134,6 +137,12 @@ def test_no_row_of_a_local_day_is_outside_the_instants_of_its_partition(
         ("seconds", "-5", None, datetime(1970, 1, 1, tzinfo=UTC)),
         ("seconds", "MINVALUE", None, None),
         ("milliseconds", "9223372036854775807", datetime(2200, 1, 1, tzinfo=UTC), None),
+        (
+            "nanoseconds",
+            "'1774742400000000001'",
+            datetime(2026, 3, 29, tzinfo=UTC),
+            datetime(2026, 3, 29, 0, 0, 0, 1, tzinfo=UTC),
+        ),
         ("ulid", "'01KMVR'", datetime(2026, 3, 29, 2, 50, 28, 736000, tzinfo=UTC), None),
         ("uuid7", "'019d3728-1c00-7000-8000-000000000001'", None, None),
     ],

@@ -87,6 +87,17 @@ def epoch_kind(unit: EpochUnit, type_: str) -> Kind:
     return Kind(f"epoch {unit}", EpochClock(column="c", is_="epoch", unit=unit), type_, tuple(rows), width)
 
 
+def nanosecond_kind() -> Kind:
+    """PostgreSQL's times end at microseconds: a nanosecond is read as the first microsecond that is not before it."""
+    noon, last = int(NOON.timestamp()) * 10**9, int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 10**9
+    steps = (-86_400 * 10**9, -1001, -1000, -999, -1, 0, 1, 999, 1000, 1001, 86_400 * 10**9)
+    told = [1, 1000, 1001, *(noon + step for step in steps), last - 1000]
+    rows: list[tuple[int, datetime | None]] = [(n, EPOCH - (-n // 1000) * MICROSECOND) for n in told]
+    rows += [(n, None) for n in (0, -1, last - 999, last, 9_223_372_036_854_775_807)]
+    return Kind("epoch ns", EpochClock(column="c", is_="epoch", unit=EpochUnit.NANOSECONDS), "bigint", tuple(rows),
+                MICROSECOND)  # fmt: skip
+
+
 def id_rows(make: Any, lowest: str, others: tuple[str, ...]) -> tuple[tuple[str, datetime | None], ...]:
     instants = [NOON + n * MILLISECOND for n in (-100_000, -2, -1, 0, 1, 2, 100_000)]
     instants.append(datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC))
@@ -102,6 +113,7 @@ KINDS = [
     epoch_kind(EpochUnit.SECONDS, "integer"),
     epoch_kind(EpochUnit.MILLISECONDS, "bigint"),
     epoch_kind(EpochUnit.MICROSECONDS, "bigint"),
+    nanosecond_kind(),
     Kind("ulid", UlidClock(column="c", is_="ulid"), "text",
          id_rows(ulid, "0" * 16, ("", "no ulid", ulid(NOON).lower(), "8" + ulid(NOON)[1:], ulid(NOON)[:25] + "U"))),
     Kind("uuid7", Uuid7Clock(column="c", is_="uuid7"), "uuid",

@@ -151,7 +151,8 @@ def _of_number(number: int, per_second: int, *, upper: bool) -> Mark | None:
         return _EPOCH if upper else None
     if number >= _SECONDS_TO_LAST_EPOCH * per_second:
         return None if upper else _LAST_EPOCH
-    return _EPOCH + number * timedelta(microseconds=1_000_000 // per_second)
+    microseconds, rest = divmod(number * 1_000_000, per_second)
+    return _EPOCH + (microseconds + bool(upper and rest)) * _MICROSECOND
 
 
 def _of_ulid(text: str, *, upper: bool) -> Mark:

@@ -114,19 +114,32 @@ class ClockSql:
 
     @property
     def _last(self) -> int:
-        return _SECONDS_TO_LAST_EPOCH * self._per_second
+        return _SECONDS_TO_LAST_EPOCH * self._per_second - self._finer
+
+    @property
+    def _finer(self) -> int:
+        """How many units before a microsecond are still read as that microsecond.
+
+        PostgreSQL's times end at microseconds. Nanoseconds are rounded up: so a bound, which is whole microseconds, is
+        compared with them exactly, and nothing goes early.
+        """
+        return max(1, self._per_second // 1_000_000) - 1
 
     def _since_epoch(self, units: sql.Composable) -> sql.Composable:
+        if self._finer:
+            units = sql.SQL("(({}::bigint + {}) / {})").format(
+                units, sql.Literal(self._finer), sql.Literal(self._finer + 1)
+            )
         return sql.SQL("(timestamptz 'epoch' + {} * {}::interval)").format(
-            units, sql.Literal(f"{1_000_000 // self._per_second} microseconds")
+            units, sql.Literal(f"{max(1, 1_000_000 // self._per_second)} microseconds")
         )
 
     def _units(self, bound: sql.Composable) -> sql.Composable:
         """The first whole unit that is not before the bound; bounds that no number can express are drawn in."""
         last = _LAST_EPOCH if isinstance(self.clock, EpochClock) else _LAST_ID
         return sql.SQL(
-            "ceil(extract(epoch FROM least(greatest({}, timestamptz 'epoch'), {}::timestamptz)) * {})::bigint"
-        ).format(_instant(bound), sql.Literal(last), sql.Literal(self._per_second))
+            "ceil(extract(epoch FROM least(greatest({}, timestamptz 'epoch'), {}::timestamptz)) * {} - {})::bigint"
+        ).format(_instant(bound), sql.Literal(last), sql.Literal(self._per_second), sql.Literal(self._finer))
 
     def _first_id(self, bound: sql.Composable) -> sql.Composable:
         """The smallest identifier that the bound's millisecond can begin; of a ULID only the letters that matter."""

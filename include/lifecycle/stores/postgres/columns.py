@@ -104,10 +104,13 @@ class Misfit:
         return f"{self.message}. {self.remedy}"
 
 
+_UNITS = (
+    ", with the unit that the application writes (a time of today has 10 digits in s, 13 in ms, 16 in us, 19 in ns)"
+)
 _WHICH = {
     _LOCAL: ", with the zone in which the application writes: without one it would be acted on hours early or late",
-    "bigint": ", with the unit that the application writes (s, ms or us)",
-    "integer": ", with the unit that the application writes (s, ms or us)",
+    "bigint": _UNITS,
+    "integer": _UNITS,
     "uuid": " if all of its ids are of version 7, or name another column",
     "text": " if it holds ULIDs in upper case, or name another column",
     "character varying": " if it holds ULIDs in upper case, or name another column",
