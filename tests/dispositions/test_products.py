@@ -75,7 +75,7 @@ def ran(made: Store, file: Path, name: str) -> Product:
         {"bucket": bucket, "reason": "of the reference store", "until": "2027-06-01"} for bucket in OF_THE_STORE
     ]
     file.write_text(yaml.safe_dump(found))
-    store = replace(made, env={**made.env, "LIFECYCLE_POLICY": str(POLICY), "LIFECYCLE_DATASETS": str(file)}, _open=[])
+    store = replace(made, env={**made.env, "LIFECYCLE_POLICY": str(POLICY), "LIFECYCLE_DATASETS": str(file)}, _open={})
     for scope, target in (("conversation", "held"), ("account", "u-held")):
         store.insert("lifecycle.legal_holds", scope=scope, target=target, reason="r", placed_by="p",
                      placed_at=AS_OF - DAY)  # fmt: skip
