@@ -69,7 +69,7 @@ class Product:
 
 
 def ran(made: Store, file: Path, name: str) -> Product:
-    """The store after a dry run, which changes nothing, and a run whose validations passed."""
+    """The store after a dry run and a run whose validations passed."""
     found: dict[str, Any] = yaml.safe_load((INCLUDE / f"datasets/{name}.yaml").read_text())
     found["exclusions"] = [
         {"bucket": bucket, "reason": "of the reference store", "until": "2027-06-01"} for bucket in OF_THE_STORE
