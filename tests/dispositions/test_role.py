@@ -57,7 +57,7 @@ def role(servers: Servers, world: object) -> Iterator[AsRole]:
         conninfo = psycopg.conninfo.make_conninfo(admin.conninfo, user=name, password=PASSWORD)
         connection = json.loads(admin.env["AIRFLOW_CONN_LIFECYCLE_POSTGRES"]) | {"login": name, "password": PASSWORD}
         env = {**admin.env, "AIRFLOW_CONN_LIFECYCLE_POSTGRES": json.dumps(connection)}
-        store = replace(admin, conninfo=conninfo, env=env, _open=[])
+        store = replace(admin, conninfo=conninfo, env=env, _open={})
         try:
             yield AsRole(name, admin, store)
         finally:

@@ -158,7 +158,7 @@ def as_role(store: Store) -> Iterator[Store]:
     connection = json.loads(store.env["AIRFLOW_CONN_LIFECYCLE_POSTGRES"]) | {"login": ROLE, "password": "p"}
     env = {**store.env, "AIRFLOW_CONN_LIFECYCLE_POSTGRES": json.dumps(connection)}
     try:
-        yield replace(store, env=env, _open=[])
+        yield replace(store, env=env, _open={})
     finally:
         drop_role(store, ROLE)
 

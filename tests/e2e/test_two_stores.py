@@ -63,7 +63,7 @@ def pair(stack: Stack) -> Pair:
         "AIRFLOW_CONN_LIFECYCLE_POSTGRES_ANNEX": json.dumps(postgres.airflow_connection(ANNEX)),
         "AIRFLOW_CONN_LIFECYCLE_S3": json.dumps(stack.demo.s3().airflow_connection()),
     }
-    annex = replace(stack.store, conninfo=with_database(postgres, ANNEX), env=env, _open=[])
+    annex = replace(stack.store, conninfo=with_database(postgres, ANNEX), env=env, _open={})
     _restart(stack, env)
     pools = folder / "pools.json"
     pools.write_text(annex.cli("stores", "pools").stdout, encoding="utf-8")
