@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 
 from lifecycle.validation.uploads import begun
 
@@ -37,10 +39,10 @@ def test_case_8_pages_that_end_with_a_key_that_xml_cannot_carry(sent: str, key: 
     )
     markers: list[str | None] = []
 
-    def answer(request: AWSRequest, **_: object) -> AWSResponse:
+    def answer(request: AWSRequest, **_: object) -> Any:
         markers.append(parse_qs(urlsplit(str(request.url)).query).get("key-marker", [None])[0])
         body = _PAGE.format(more="true" if len(markers) == 1 else "false", key=sent if len(markers) == 1 else "r/z")
-        return AWSResponse(str(request.url), 200, {}, _Raw(body.encode()))
+        return AWSResponse(str(request.url), 200, HTTPHeaders(), _Raw(body.encode()))
 
     s3.meta.events.register("before-send.s3.ListMultipartUploads", answer)
     assert list(begun(s3, "logs", ("r/",), datetime(2026, 2, 1, tzinfo=UTC))) == [key, "r/z"]

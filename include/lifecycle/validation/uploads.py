@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,7 @@ def _parsable(s3: S3Client) -> Iterator[None]:
     """Within it an answer may name keys with control characters, which no XML can: each is another character there,
     and itself again in a request."""
     # Under these names ahead of what parses an answer or checks a request.
-    handlers = (
+    handlers: tuple[tuple[str, Callable[..., None]], ...] = (
         ("before-parse.*.ListMultipartUploads", _take_away),
         ("provide-client-params.*.ListMultipartUploads", _put_back),
     )
@@ -98,8 +98,9 @@ def _take_away(response_dict: dict[str, Any], **_: Any) -> None:
     )
 
 
-def _put_back(params: dict[str, Any], **_: Any) -> dict[str, Any]:
-    return params | {"KeyMarker": params["KeyMarker"].translate(_BACK)} if "KeyMarker" in params else params
+def _put_back(params: dict[str, Any], **_: Any) -> None:
+    if "KeyMarker" in params:
+        params["KeyMarker"] = params["KeyMarker"].translate(_BACK)
 
 
 def _objectionable(conn: Connection, scene: Scene, keys: list[str], names: list[str]) -> int:
