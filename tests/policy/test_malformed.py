@@ -114,7 +114,7 @@ def test_an_alias_bomb_is_refused_before_it_is_built(tmp_path: Path) -> None:
     *problems, last = read_policy(file).problems
     assert {"anchors are not allowed", "aliases are not allowed"} == {problem.message for problem in problems}
     assert (len(problems), last.message) == (MAX_PROBLEMS, "has more than 100 problems")
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_very_many_contradictions_are_cut_too(tmp_path: Path) -> None:
     ids=lambda content: bytes(content[:8]).decode().replace("\n", " "),
 )
 def test_a_huge_file_is_refused_at_once(content: bytes, read: Callable[[Path], Any], tmp_path: Path) -> None:
-    """Whatever a megabyte holds: refused within a second, with no more problems than anybody reads."""
+    """Whatever a megabyte holds: refused within a second or two, with no more problems than anybody reads."""
     file = tmp_path / "huge.yaml"
     file.write_bytes(content)
     started = time.process_time()

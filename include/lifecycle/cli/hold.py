@@ -16,6 +16,7 @@ from lifecycle.config import load_configuration
 from lifecycle.stores.postgres import requests
 from lifecycle.stores.postgres.connect import Connection, connect
 from lifecycle.stores.postgres.identity import refuse_other
+from lifecycle.stores.postgres.idle_holds import idle_holds
 from lifecycle.stores.postgres.requests import Hold, HoldScope
 
 hold_app = typer.Typer(no_args_is_help=True, help="Place, release and list legal holds.")
@@ -120,6 +121,9 @@ def release(
 @several
 def list_(
     all_: Annotated[bool, typer.Option("--all", help="Also holds that have been released.")] = False,
+    idle: Annotated[
+        bool, typer.Option("--idle", help="Only open ones that can keep nothing: what they name cannot be there.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List open holds, oldest first.
@@ -127,7 +131,10 @@ def list_(
     Example: `lifecycle hold list --all --json`
     """
     with connect() as conn:
-        holds = requests.list_holds(conn, now(), ended=all_)
+        holds = requests.list_holds(conn, now(), ended=all_ and not idle)
+        if idle:
+            found = set(idle_holds(conn, load_configuration().catalog))
+            holds = [hold for hold in holds if hold.hold_id in found]
     emit(holds, json, lambda _: _table(holds))
 
 

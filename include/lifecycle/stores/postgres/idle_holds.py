@@ -1,6 +1,6 @@
 """Open holds that can keep nothing, because what they name is no dataset of the file, or no id as its tables have them.
 
-Whoever placed one believes that something is kept: a run says so, by the id of the hold and never by its target.
+Whoever placed one believes that something is kept: a run says how many there are, ``lifecycle hold list --idle`` which.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from lifecycle.catalog.stages import all_of
 from lifecycle.stores.postgres.connect import Connection
 
 log = logging.getLogger(__name__)
-_MOST_SHOWN = 20
 _IDLE = (
     "SELECT x.hold_id FROM lifecycle.legal_holds x WHERE x.released_at IS NULL AND CASE x.scope"
     " WHEN 'dataset' THEN btrim(x.target) <> ALL (%(names)s) ELSE %(uuids)s AND"
@@ -30,14 +29,14 @@ def idle_holds(conn: Connection, catalog: Catalog) -> list[UUID]:
 
 
 def warn_of_idle_holds(conn: Connection, catalog: Catalog) -> None:
-    """Say at planning time which holds keep nothing."""
+    """Say at planning time how many holds keep nothing."""
     found = idle_holds(conn, catalog)
     if found:
-        shown = ", ".join(map(str, found[:_MOST_SHOWN]))
         log.error(
-            "%d open hold(s) keep nothing: they name no dataset of the file, or no id as its tables have them: %s."
-            " Place each anew by `lifecycle hold place`, which checks the name, and release this one",
-            *(len(found), shown),
+            "%d open hold(s) keep nothing: they name no dataset of the file, or no id as its tables have them."
+            " `lifecycle hold list --idle` shows them: place each anew by `lifecycle hold place`, which checks names, and"
+            " release the old one",
+            len(found),
         )
 
 

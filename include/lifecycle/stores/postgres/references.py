@@ -187,12 +187,16 @@ def refuse_acting(
     if isinstance(dataset, StagedRecords):
         return
     what = "the batches from this one on were not destroyed" if begun else "nothing was destroyed"
-    for name, declared in _declared(dataset).items():
+    tables = _declared(dataset)
+    children, keys = tables.keys() - {dataset.table}, {pair for declared in tables.values() for pair in declared}
+    for name, declared in tables.items():
         acting = [each for each in incoming(conn, *name.split(".", 1)) if each.on_delete in _ACTS]
         odd = [
             each
             for each in acting
-            if not any((each.table, column) in declared for column in each.columns) and not _spared(catalog, each)
+            if not any((each.table, column) in declared for column in each.columns)
+            and not _spared(catalog, each)
+            and not (each.table in children and _only_empties(each, keys))
         ]
         if odd:
             remedy = _remedy_of_accounts(odd[0]) if isinstance(dataset, Accounts) else _remedy(odd[0])
@@ -212,6 +216,11 @@ def _declared(dataset: Records | Accounts) -> dict[str, set[tuple[str, str]]]:
     for child in all_of(dataset.children):
         found.setdefault(child.table, set()).update((each.table, each.key) for each in child.children)
     return found
+
+
+def _only_empties(reference: Reference, keys: set[tuple[str, str]]) -> bool:
+    """Whether a foreign key of a child only empties columns by which no row of it is asked for."""
+    return reference.on_delete != "c" and not any((reference.table, column) in keys for column in reference.columns)
 
 
 def _spared(catalog: Catalog, reference: Reference) -> bool:
