@@ -34,8 +34,8 @@ def warn_of_idle_holds(conn: Connection, catalog: Catalog) -> None:
     if found:
         log.error(
             "%d open hold(s) keep nothing: they name no dataset of the file, or no id as its tables have them."
-            " `lifecycle hold list --idle` shows them: place each anew by `lifecycle hold place`, which checks names, and"
-            " release the old one",
+            " `lifecycle hold list --idle` shows them: place each anew by `lifecycle hold place`, which checks names,"
+            " and release the old one",
             len(found),
         )
 
