@@ -35,7 +35,8 @@ _CLEAR = (
 )
 # Statistics with content, taken before the last deletion: of tables that rows were taken out of, and, over all of their
 # partitions, of partitioned tables of which something was. Those of a table that was replaced (filenode 0) went with
-# it. Of an empty table they are older than they are said to be.
+# it. Of an empty table they are older than they are said to be. The view is asked last, and for one table at a time: it
+# looks at the rights on every column that it goes through.
 _STALE = """
 WITH gone AS MATERIALIZED (
     SELECT relation, max(deleted_at) AS last, max(deleted_at) FILTER (WHERE filenode IS DISTINCT FROM 0) AS at
@@ -46,12 +47,14 @@ WITH gone AS MATERIALIZED (
     SELECT t.relid::oid, (SELECT max(last) FROM gone), true FROM unnest(%(roots)s::text[]) r
     CROSS JOIN LATERAL pg_partition_tree(to_regclass(r)) t WHERE NOT t.isleaf
 )
-SELECT DISTINCT n.nspname::text, c.relname::text, l.inherited
-FROM looked l JOIN pg_class c ON c.oid = l.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.inherited = l.inherited
-    AND (s.most_common_vals IS NOT NULL OR s.histogram_bounds IS NOT NULL)
-LEFT JOIN pg_stat_all_tables a ON a.relid = c.oid
-WHERE l.at > coalesce(greatest(a.last_analyze, a.last_autoanalyze), '-infinity') OR c.reltuples = 0
+SELECT n.nspname::text, c.relname::text, l.inherited
+FROM (SELECT oid, inherited, max(at) AS at FROM looked GROUP BY 1, 2) l
+JOIN pg_class c ON c.oid = l.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE CASE WHEN c.reltuples = 0 OR l.at > coalesce(
+        greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)), '-infinity')
+    THEN EXISTS (SELECT FROM pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname
+        AND s.inherited = l.inherited AND (s.most_common_vals IS NOT NULL OR s.histogram_bounds IS NOT NULL))
+    END
 ORDER BY 1, 2
 """
 
