@@ -104,9 +104,7 @@ def erasable(context: RunContext) -> Iterator[Records]:
 def _remaining_messages(context: RunContext, scope: str) -> Iterator[sql.Composed]:
     messages = context.messages
     columns, inside = Columns.of(messages), Columns.of_quarantine(messages)
-    named, ids = _named_by(columns, scope)
-    quarantined, theirs = _named_by(inside, scope)
-    assert named is not None and quarantined is not None
+    (named, ids), (quarantined, theirs) = columns.scoped[scope], inside.scoped[scope]
     for tier in Tier:
         of_tier = sql.SQL("m.{} = {}").format(sql.Identifier(messages.tier), sql.Literal(tier.value))
         yield _insert(scope, table(messages.table), named, columns.clock, context.fate(tier), of_tier, ids)
@@ -123,16 +121,11 @@ def _remaining_messages(context: RunContext, scope: str) -> Iterator[sql.Compose
     yield _insert(scope, table(messages.table), named, columns.clock, context.fate(None), unknown, ids)
 
 
-def _named_by(columns: Columns, scope: str) -> tuple[sql.Composable | None, Ids]:
-    """The column that a request of a scope names, and what its ids are."""
-    return next((column, ids) for name, column, ids in columns.scoped if name == scope)
-
-
 def _of_records(context: RunContext, dataset: Records, scope: str) -> sql.Composed | None:
     columns = Columns.of(dataset)
-    named, ids = _named_by(columns, scope)
-    if named is None:
+    if scope not in columns.scoped:
         return None
+    named, ids = columns.scoped[scope]
     return _insert(
         scope, table(dataset.table), named, columns.clock, context.record_fate(dataset), present(dataset), ids
     )

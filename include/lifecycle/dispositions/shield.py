@@ -126,9 +126,10 @@ def shield_hold(conn: Connection, s3: S3Client, catalog: Catalog, scope: str, ta
     if not tags:
         return 0
     messages = catalog.messages
-    column, ids = next(((c, ids) for name, c, ids in Columns.of(messages).scoped if name == scope), (None, "uuid"))
-    if column is None:
+    scoped = Columns.of(messages).scoped
+    if scope not in scoped:
         return 0
+    column, ids = scoped[scope]
     query = sql.SQL("SELECT m.{key} FROM {t} m WHERE {column} IN {named} AND m.{key} IS NOT NULL").format(
         key=sql.Identifier(messages.objects.column),
         t=table(messages.table),

@@ -206,9 +206,7 @@ def of_records(policy: Policy, catalog: Catalog, dataset: Records | Accounts, ru
 def few_of(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
     """Columns and the ids to look up in them: what requests, holds, cases and short agreements concern."""
     columns = source.columns
-    for scope, column, ids in columns.scoped:
-        if column is None:
-            continue
+    for scope, (column, ids) in columns.scoped.items():
         if source.rule_of(Trigger.ERASURE) is not None:
             asked = sql.SQL("(x.completed_at IS NULL OR x.completed_at >= %(bound)s)")
             yield column, named_ids(ERASURES, scope, asked, ids)

@@ -111,8 +111,7 @@ def naming(columns: Columns) -> sql.Composable:
 def _naming(columns: Columns, same: Callable[[sql.Composable, Ids], sql.Composable]) -> sql.Composable:
     parts = [
         sql.SQL("(x.scope = {} AND {})").format(sql.Literal(scope), same(column, ids))
-        for scope, column, ids in columns.scoped
-        if column is not None
+        for scope, (column, ids) in columns.scoped.items()
     ]
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
 

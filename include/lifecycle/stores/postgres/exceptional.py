@@ -84,17 +84,10 @@ def is_held_whole(conn: Connection, source: Source, params: dict[str, Any]) -> b
     return bool(row and row[0])
 
 
-def _scoped(source: Source) -> Iterator[tuple[str, sql.Composable, Ids]]:
-    """What holds and requests may name, with the column that has it and what its ids are."""
-    for scope, column, ids in source.columns.scoped:
-        if column is not None:
-            yield scope, column, ids
-
-
 def _few(source: Source) -> Iterator[tuple[sql.Composable, sql.Composable]]:
     """Columns, and the ids to look up in them by index."""
     columns = source.columns
-    for scope, column, ids in _scoped(source):
+    for scope, (column, ids) in columns.scoped.items():
         if source.rule_of(Trigger.HOLD) is not None:
             yield column, named_ids(HOLDS, scope, HOLD_OPEN, ids)
         if source.rule_of(Trigger.ERASURE) is not None:
@@ -144,7 +137,7 @@ def _in_any_case(source: Source) -> Iterator[sql.Composable]:
     if source.rule_of(Trigger.HOLD) is None:
         return
     lettered = sql.SQL("{} AND lower(x.target) <> upper(x.target)").format(HOLD_OPEN)
-    for scope, column, ids in _scoped(source):
+    for scope, (column, ids) in source.columns.scoped.items():
         if ids != "text":
             continue
         targets = sql.SQL("(SELECT lower(btrim(x.target)) FROM {} x WHERE x.scope = {} AND {})").format(

@@ -52,13 +52,15 @@ class Columns:
     subject_ids: Ids = "uuid"
 
     @property
-    def scoped(self) -> tuple[tuple[str, sql.Composable | None, Ids], ...]:
-        """Scopes of holds and requests, with the column that they name and what its ids are."""
-        return (
-            ("account", self.subject, self.subject_ids),
-            ("conversation", self.group, self.ids),
-            ("message", self.record, self.ids),
-        )
+    def scoped(self) -> dict[str, tuple[sql.Composable, Ids]]:
+        """By the scopes of holds and requests: the column that they name, and what its ids are. Without those that
+        rows have no column for."""
+        found = {"account": (self.subject, self.subject_ids)}
+        if self.group is not None:
+            found["conversation"] = (self.group, self.ids)
+        if self.record is not None:
+            found["message"] = (self.record, self.ids)
+        return found
 
     @property
     def clock(self) -> sql.Composable:
@@ -180,7 +182,7 @@ def erased(columns: Columns) -> sql.Composable:
             clock=columns.clock,
         )
 
-    parts = [covered(scope, column, ids) for scope, column, ids in columns.scoped if column is not None]
+    parts = [covered(scope, column, ids) for scope, (column, ids) in columns.scoped.items()]
     return sql.SQL("({})").format(sql.SQL(" OR ").join(parts))
 
 

@@ -153,9 +153,8 @@ def named(source: Source) -> Iterator[tuple[Trigger, sql.Composable, sql.Composa
     of, pair = source.columns, source.pair
     for trigger, ledger in ((Trigger.HOLD, "legal_holds"), (Trigger.ERASURE, "erasure_requests")):
         if _ruled(source, trigger):
-            for scope, column, ids in of.scoped:
-                if column is not None:
-                    yield trigger, column, named_ids(table(f"lifecycle.{ledger}"), scope, TRUE, ids)
+            for scope, (column, ids) in of.scoped.items():
+                yield trigger, column, named_ids(table(f"lifecycle.{ledger}"), scope, TRUE, ids)
     others: list[tuple[Trigger, sql.Composable, sql.Composable, Ids]] = []
     if _ruled(source, Trigger.HOLD) and of.group is None and of.record is not None and pair.new_catalog.has_messages:
         others.append((Trigger.HOLD, of.record, _of_held_conversations(pair.new_catalog), "uuid"))
