@@ -118,6 +118,17 @@ def test_whoever_an_exception_names_is_found_and_nobody_else(people: People) -> 
     ]
     log = f"requests/date={OLD:%Y-%m-%d}/part-1.jsonl"
     store.put_object("product-logs", log, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+    recent = f"requests/date={YOUNG:%Y-%m-%d}/part-1.jsonl"
+    both = [
+        {
+            "message_id": str(uuid4()),
+            "account_id": str(people[part]),
+            "tier": "consumer",
+            "received_at": YOUNG.isoformat(),
+        }
+        for part in ("asked", "twin")
+    ]
+    store.put_object("product-logs", recent, "".join(f"{json.dumps(line)}\n" for line in both).encode())
     # A hold counts in whatever case it is typed, an erasure to the letter.
     store.cli("hold", "place", "--scope", "account", "--target", str(people["held"]).upper(), "--reason", "r")
     store.cli("erase", "request", "--scope", "account", "--target", str(people["asked"]))
@@ -129,6 +140,8 @@ def test_whoever_an_exception_names_is_found_and_nobody_else(people: People) -> 
     assert {row for (row,) in store.sql("SELECT score_id FROM app.safety_scores")} == {scores["held"]}
     rest = [json.loads(line)["account_id"] for line in store.read_object("product-logs", log).splitlines()]
     assert rest == [str(people["held"]), str(people["case"])]
+    rest = [json.loads(line)["account_id"] for line in store.read_object("product-logs", recent).splitlines()]
+    assert rest == [str(people["twin"])], "lines of somebody else went by an erasure, or those asked for stayed"
     assert store.sql("SELECT account_id, account FROM lifecycle.quarantine") == [(None, str(people["flagged"]))]
     assert store.sql("SELECT outcome FROM lifecycle.erasure_requests") == [("done",)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from lifecycle.planning.cutoffs import Cutoff, cutoff_for
@@ -17,15 +17,25 @@ _UNSURE = timedelta(days=4)
 
 @dataclass(frozen=True)
 class LogFacts:
-    """Every exception that can concern a log line, by subject and by record (both as lower-case text)."""
+    """Every exception that can concern a log line, by subject and by record (both as lower-case text).
+
+    ``exactly``: by subject letter by letter, what must concern nobody whose id differs in case only.
+    """
 
     by_subject: Mapping[str, tuple[Fact, ...]]
     by_record: Mapping[str, tuple[Fact, ...]]
     everywhere: tuple[Fact, ...]
+    exactly: Mapping[str, tuple[Fact, ...]] = field(default_factory=dict)
+
+    @property
+    def subjects(self) -> frozenset[str]:
+        """Every subject that an exception may concern, in lower case."""
+        return frozenset(self.by_subject) | {subject.lower() for subject in self.exactly}
 
     def of(self, record: str, subject: str) -> list[Fact]:
         return [
             *self.by_subject.get(subject.lower(), ()),
+            *self.exactly.get(subject, ()),
             *self.by_record.get(record.lower(), ()),
             *self.everywhere,
         ]
@@ -66,4 +76,4 @@ def _judge(due: Decide, facts: LogFacts, ordinary: Mapping[str, Cutoff]) -> Deci
         plain[tier] = (default.cutoff if default.exact else default.cutoff + _UNSURE, default.rule)
         if not default.exact:
             unsure[tier] = default.cutoff - _UNSURE
-    return Judge(due, Ordinary(plain, facts.by_record.keys(), facts.by_subject.keys(), unsure))
+    return Judge(due, Ordinary(plain, facts.by_record.keys(), facts.subjects, unsure))

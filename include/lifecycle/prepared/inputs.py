@@ -100,6 +100,7 @@ def _facts_out(facts: LogFacts) -> dict[str, Any]:
         "by_subject": {name: sorted(map(_fact_out, some)) for name, some in facts.by_subject.items()},
         "by_record": {name: sorted(map(_fact_out, some)) for name, some in facts.by_record.items()},
         "everywhere": sorted(map(_fact_out, facts.everywhere)),
+        "exactly": {name: sorted(map(_fact_out, some)) for name, some in facts.exactly.items()},
     }
 
 
@@ -118,6 +119,7 @@ def _facts_in(told: Mapping[str, Any]) -> LogFacts:
         {name: each(some) for name, some in told["by_subject"].items()},
         {name: each(some) for name, some in told["by_record"].items()},
         each(told["everywhere"]),
+        {name: each(some) for name, some in told["exactly"].items()},
     )
 
 

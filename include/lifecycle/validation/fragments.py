@@ -136,6 +136,7 @@ def subject_of_log(dataset: Logs, alias: str) -> Subject:
         conversation=None,
         message=sql.Identifier(alias, "message"),
         names=(*dataset.names, dataset.bucket),
+        account_ids="text",
         named_in_any_case=True,
     )
 
@@ -210,16 +211,14 @@ class Reasons:
             at=at,
         )
 
-    def case_open(self, account: sql.Composable, at: sql.Composable, ids: Ids | None = "uuid") -> sql.Composable:
-        """``ids``: None for text in lower case, whatever the accounts are."""
+    def case_open(self, account: sql.Composable, at: sql.Composable, ids: Ids = "uuid") -> sql.Composable:
         cases = self.catalog.cases
-        subject = sql.Identifier("c", cases.subject)
         return sql.SQL(
-            "{account}::text IN (SELECT {subject}::text FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > {at})"
+            "{account}::text IN (SELECT c.{subject}::text FROM {cases} c WHERE c.{closed} IS NULL OR c.{closed} > {at})"
         ).format(
             account=account,
-            subject=subject if ids is not None else any_case(subject, "text"),
-            cases=as_read(cases, ids or "text"),
+            subject=sql.Identifier(cases.subject),
+            cases=as_read(cases, ids),
             closed=sql.Identifier(cases.closed),
             at=at,
         )
@@ -247,12 +246,11 @@ class Reasons:
         clock: sql.Composable,
         category: Category,
         at: sql.Composable,
-        ids: Ids | None = "uuid",
+        ids: Ids = "uuid",
     ) -> sql.Composable:
         """The retention agreed with an account at an instant (an interval, null without one): the latest agreement, and
         of equally late ones the one that ends first by the calendar (PostgreSQL takes a year for 360 days)."""
         terms = self.catalog.agreements
-        subject = sql.Identifier("a", terms.subject)
         return sql.SQL(
             # No end of it may lie past PostgreSQL's own last one.
             "(SELECT least(a.{retain}, interval '100000 years') FROM {agreements} a"
@@ -263,9 +261,9 @@ class Reasons:
         ).format(
             clock=clock,
             retain=sql.Identifier(terms.retain),
-            agreements=as_read(terms, ids or "text"),
-            subject=comparable(subject, ids) if ids is not None else any_case(subject, "text"),
-            account=comparable(account, ids or "text"),
+            agreements=as_read(terms, ids),
+            subject=comparable(sql.Identifier("a", terms.subject), ids),
+            account=comparable(account, ids),
             category=sql.Identifier(terms.category),
             this=sql.Literal(category.value),
             since=sql.Identifier(terms.effective_from),

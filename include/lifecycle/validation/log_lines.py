@@ -59,6 +59,11 @@ class Suspects:
     before: datetime
     accounts: frozenset[str]
     messages: frozenset[str]
+    lettered: bool = False
+    """Accounts are text, and who they are letter by letter; else they are compared in lower case."""
+
+    def account_of(self, line: Line) -> str | None:
+        return line.account if self.lettered or line.account is None else line.account.lower()
 
     @property
     def anywhere(self) -> bool:
@@ -67,7 +72,9 @@ class Suspects:
 
     def include(self, line: Line, clock: datetime) -> bool:
         known = line.tier in set(Tier) and not line.broken
-        return clock < self.before or not known or line.account in self.accounts or line.message in self.messages
+        return (
+            clock < self.before or not known or self.account_of(line) in self.accounts or line.message in self.messages
+        )
 
 
 def suspects(conn: Connection, scene: Scene, dataset: Logs) -> Suspects:
@@ -84,14 +91,16 @@ def suspects(conn: Connection, scene: Scene, dataset: Logs) -> Suspects:
         late = ends(sql.SQL("e.requested_at"), erasure)
         rows = conn.execute(
             sql.SQL(
-                "SELECT e.scope, lower(btrim(e.target)) FROM lifecycle.erasure_requests e WHERE {} < %(as_of)s"
+                "SELECT e.scope, btrim(e.target) FROM lifecycle.erasure_requests e WHERE {} < %(as_of)s"
                 " AND e.scope IN ('account', 'message')"
             ).format(late),
             {"as_of": scene.as_of},
         ).fetchall()
-        accounts |= {target for scope, target in rows if scope == "account"}
-        messages |= {target for scope, target in rows if scope == "message"}
-    return Suspects(strictest.period.cutoff_bound(scene.as_of), frozenset(accounts), frozenset(messages))
+        # More than is asked for: what becomes of a line is decided where it is staged.
+        accounts |= {name for scope, target in rows if scope == "account" for name in (target, target.lower())}
+        messages |= {target.lower() for scope, target in rows if scope == "message"}
+    lettered = scene.catalog.messages.subject_ids == "text"
+    return Suspects(strictest.period.cutoff_bound(scene.as_of), frozenset(accounts), frozenset(messages), lettered)
 
 
 def _with_terms(conn: Connection, scene: Scene, category: Category) -> set[str]:
@@ -99,7 +108,7 @@ def _with_terms(conn: Connection, scene: Scene, category: Category) -> set[str]:
     terms = scene.catalog.agreements
     rows = conn.execute(
         sql.SQL(
-            "SELECT DISTINCT lower(a.{subject}::text) FROM {agreements} a WHERE a.{category} = %(category)s"
+            "SELECT DISTINCT a.{subject}::text FROM {agreements} a WHERE a.{category} = %(category)s"
             " AND a.{since} <= {now} AND (a.{until} IS NULL OR a.{until} > {before})"
         ).format(
             subject=sql.Identifier(terms.subject),
@@ -130,9 +139,9 @@ def stage_lines(conn: Connection, s3: S3Client, scene: Scene, dataset: Logs) -> 
                     clock = line.clock or fallback
                     read, fields = read + 1, fields | line.fields
                     if line.content and wanted.include(line, clock):
-                        account_id = _uuid(line.account)
+                        account = wanted.account_of(line)
                         sink.write_row(
-                            (dataset.id, line.message, line.account, account_id, line.tier, clock, line.broken)
+                            (dataset.id, line.message, account, _uuid(account), line.tier, clock, line.broken)
                         )
             except UnreadableError as error:
                 log.warning("an object of %s cannot be read (%s)", dataset.id, error.kind)
@@ -251,7 +260,7 @@ def _line(record: Mapping[str, Any], dataset: Logs, there: Mapping[str, bool] | 
     clock = _clock(record.get(dataset.clock))
     return Line(
         message=_text(record.get(dataset.record)),
-        account=_text(record.get(dataset.subject)),
+        account=_as_written(record.get(dataset.subject)),
         tier=_text(record.get(dataset.tier)),
         clock=clock,
         broken=clock is None,
@@ -261,8 +270,13 @@ def _line(record: Mapping[str, Any], dataset: Logs, there: Mapping[str, bool] | 
 
 
 def _text(value: Any) -> str | None:
-    """As the exceptions are compared: lower case, no blanks around; COPY knows no NUL."""
-    return None if value is None else str(value).strip().lower().replace("\x00", "")
+    """As the exceptions are compared: lower case, no blanks around."""
+    return None if (text := _as_written(value)) is None else text.lower()
+
+
+def _as_written(value: Any) -> str | None:
+    """Without blanks around; COPY knows no NUL."""
+    return None if value is None else str(value).strip().replace("\x00", "")
 
 
 def _clock(value: Any) -> datetime | None:

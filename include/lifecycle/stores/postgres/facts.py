@@ -45,6 +45,9 @@ def load_log_facts(
             Which conversation a message belongs to never changes, and looking it up costs every partition a look.
     """
     subjects: dict[str, tuple[Fact, ...]] = {}
+    # Accounts that are text are who they are letter by letter; only a hold counts in any case of letters.
+    ids, exactly = catalog.messages.subject_ids, dict[str, tuple[Fact, ...]]()
+    named = exactly if ids == "text" else subjects
     records: dict[str, tuple[Fact, ...]] = {}
     everywhere: list[Fact] = []
     held = catalog.logs if of is None else (of,)
@@ -64,15 +67,22 @@ def load_log_facts(
             everywhere.append(fact)
     for record, fact in _held_conversations(conn, catalog, params, conversations):
         _gather(records, record, fact)
-    agreed = agreements_of(conn, catalog, params, ids=catalog.messages.subject_ids, category=category)
-    for subject, fact in (*_cases(conn, catalog, params), *((who.lower(), fact) for who, fact in agreed if who)):
-        _gather(subjects, subject, fact)
+    agreed = agreements_of(conn, catalog, params, ids=ids, category=category)
+    for subject, fact in (*_cases(conn, catalog, params), *agreed):
+        if subject is not None:
+            _gather(named, subject, fact)
     for scope, target, began, ended in conn.execute(
-        "SELECT scope, lower(btrim(target)), requested_at, completed_at FROM lifecycle.erasure_requests"
+        "SELECT scope, btrim(target), requested_at, completed_at FROM lifecycle.erasure_requests"
         " WHERE scope IN ('account', 'message')"
     ):
-        _gather(subjects if scope == "account" else records, target, Fact(Trigger.ERASURE, began, ended))
-    return LogFacts(subjects, records, tuple(everywhere))
+        fact = Fact(Trigger.ERASURE, began, ended)
+        if scope == "account" and ids == "text":
+            # As `ids.exactly` has it for rows.
+            for name in {target, target.lower()} if _is_uuid(target.lower()) else {target}:
+                _gather(exactly, name, fact)
+        else:
+            _gather(subjects if scope == "account" else records, target.lower(), fact)
+    return LogFacts(subjects, records, tuple(everywhere), exactly)
 
 
 def _held_conversations(
@@ -124,7 +134,7 @@ def _cases(conn: Connection, catalog: Catalog, params: Mapping[str, Any]) -> lis
         ),
         params,
     ).fetchall()
-    return [(subject.lower(), Fact(Trigger.CASE, began, ended)) for subject, began, ended in rows if subject]
+    return [(subject, Fact(Trigger.CASE, began, ended)) for subject, began, ended in rows]
 
 
 def agreements_of(

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lifecycle.catalog.models import Ids, Logs
+from lifecycle.catalog.models import Logs
 from lifecycle.policy.models import Rule, Tier, Trigger
-from lifecycle.validation.fragments import AT_AS_OF, AT_SETTLED, ends, ends_down, interval, subject_of_log
+from lifecycle.validation.fragments import AT_AS_OF, AT_SETTLED, ends, ends_down, interval, is_asked_for, subject_of_log
 from lifecycle.validation.models import Check, Promise, Severity
 from lifecycle.validation.scene import Scene
 
@@ -55,7 +55,7 @@ def log_checks(scene: Scene, dataset: Logs) -> Iterator[Check]:
                 base.format(
                     scene.stage.logs,
                     sql.SQL("{} AND l.clock < %(settled)s AND {} AND {} IS NOT TRUE").format(
-                        of_tier, _erased(erasure), _keeps(scene, dataset, tier, Trigger.ERASURE, AT_SETTLED)
+                        of_tier, _erased(scene, erasure), _keeps(scene, dataset, tier, Trigger.ERASURE, AT_SETTLED)
                     ),
                 ),
                 params,
@@ -84,15 +84,10 @@ def _keeps(scene: Scene, dataset: Logs, tier: Tier | None, trigger: Trigger, at:
     above = scene.policy.precedence[: scene.policy.precedence.index(trigger)]
     found = [reasons.held(subject, at)] if Trigger.HOLD in above else []
     if Trigger.CASE in above and reasons.rule(Trigger.CASE, dataset.category, tier) is not None:
-        found.append(reasons.case_open(subject.account, at, _accounts(scene)))
+        found.append(reasons.case_open(subject.account, at, scene.catalog.messages.subject_ids))
     if any(name == dataset.id for name, _, _ in scene.awaiting):
         found.append(scene.awaits(sql.SQL("(l.clock AT TIME ZONE 'UTC')::date"), dataset.id, None))
     return sql.SQL("({})").format(sql.SQL(" OR ").join(found)) if found else sql.SQL("false")
-
-
-def _accounts(scene: Scene) -> Ids | None:
-    """What the accounts of lines are compared as: uuids, or else the text that was staged, which is in lower case."""
-    return "uuid" if scene.catalog.messages.subject_ids == "uuid" else None
 
 
 def _past(scene: Scene, dataset: Logs, rule: Rule, tier: Tier | None) -> sql.Composable:
@@ -103,17 +98,22 @@ def _past(scene: Scene, dataset: Logs, rule: Rule, tier: Tier | None) -> sql.Com
     default = interval(rule.period)
 
     def past_at(at: sql.Composable) -> sql.Composable:
-        account = sql.SQL("l.account_id" if _accounts(scene) else "l.account")
-        agreed = scene.reasons.agreed(account, clock, dataset.category, at, _accounts(scene))
+        ids = scene.catalog.messages.subject_ids
+        account = sql.SQL("l.account_id" if ids == "uuid" else "l.account")
+        agreed = scene.reasons.agreed(account, clock, dataset.category, at, ids)
         return sql.SQL("{} < %(as_of)s").format(ends_down(clock, sql.SQL("coalesce({}, {})").format(agreed, default)))
 
     return sql.SQL("{} AND {}").format(past_at(AT_AS_OF), past_at(AT_SETTLED))
 
 
-def _erased(rule: Rule) -> sql.Composable:
+def _erased(scene: Scene, rule: Rule) -> sql.Composable:
+    lettered = scene.catalog.messages.subject_ids == "text"
+    asked_for = (
+        is_asked_for(sql.SQL("l.account"), "e", "text") if lettered else sql.SQL("lower(btrim(e.target)) = l.account")
+    )
     return sql.SQL(
         "EXISTS (SELECT FROM lifecycle.erasure_requests e WHERE {late} < %(as_of)s"
         " AND (e.completed_at IS NULL OR l.clock <= e.completed_at)"
-        " AND ((e.scope = 'account' AND lower(btrim(e.target)) = l.account)"
+        " AND ((e.scope = 'account' AND {asked_for})"
         " OR (e.scope = 'message' AND lower(btrim(e.target)) = l.message)))"
-    ).format(late=ends(sql.SQL("e.requested_at"), rule))
+    ).format(late=ends(sql.SQL("e.requested_at"), rule), asked_for=asked_for)
