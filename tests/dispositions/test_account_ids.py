@@ -16,8 +16,10 @@ from uuid import UUID, uuid4
 import pytest
 import yaml
 
+from lifecycle.catalog.buckets import Backstop
 from lifecycle.config import load_configuration
 from lifecycle.dispositions import census
+from lifecycle.dispositions.shield import shield_hold
 from lifecycle.shipped import SHIPPED_DATASETS, shipped
 from lifecycle.stores.postgres.columns import misfits
 from oracle.quick import only
@@ -190,3 +192,26 @@ def test_the_audit_tells_of_each_account_that_was_overlooked(people: People) -> 
     late = {name: count for name, count in broken.items() if not name.startswith("run_missing")}
     assert late == {"messages_past_agreement.business": 1, "erased_messages_remain.consumer": 1,
                     "erased_accounts_remain": 1, "erasure_requests_open": 1}  # fmt: skip
+
+
+def test_a_hold_takes_the_tickets_of_an_account_in_whatever_case_it_is_typed(people: People) -> None:
+    """Case 4: what S3 may expire by itself is taken back at once, by the account's id as it is."""
+    store, catalog = people.store, load_configuration().catalog
+    messages = catalog.messages
+    tagged = messages.model_copy(
+        update={"objects": messages.objects.model_copy(update={"backstop": Backstop(tag="t")})}
+    )
+    catalog = catalog.model_copy(update={"datasets": (tagged, *catalog.datasets[1:])})
+    keys = {}
+    for part in ("held", "other"):
+        message = people.write(part, YOUNG)
+        keys[part] = f"tier=consumer/date={YOUNG:%Y-%m-%d}/{message}.json"
+        store.put_object("product-data", keys[part], b"{}")
+        store.s3.put_object_tagging(
+            Bucket="product-data", Key=keys[part], Tagging={"TagSet": [{"Key": "t", "Value": "consumer"}]}
+        )
+        store.sql("UPDATE app.messages SET object_key = %s WHERE message_id = %s", keys[part], message)
+    with store.connect() as conn:
+        assert shield_hold(conn, store.s3, catalog, "account", str(people["held"]).swapcase()) == 1
+    left = {part: store.s3.get_object_tagging(Bucket="product-data", Key=key)["TagSet"] for part, key in keys.items()}
+    assert not left["held"] and left["other"]

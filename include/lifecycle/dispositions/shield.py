@@ -26,8 +26,7 @@ from lifecycle.policy.models import Policy, Tier, Trigger
 from lifecycle.stores.postgres.connect import Connection
 from lifecycle.stores.postgres.exceptional import is_held_whole, leaf_source, named_rows
 from lifecycle.stores.postgres.fates import Columns, fate_parameters, table
-from lifecycle.stores.postgres.ids import named_ids
-from lifecycle.stores.postgres.present import TRUE
+from lifecycle.stores.postgres.ids import is_named
 from lifecycle.stores.postgres.tree import tier_root
 
 if TYPE_CHECKING:
@@ -130,11 +129,8 @@ def shield_hold(conn: Connection, s3: S3Client, catalog: Catalog, scope: str, ta
     if scope not in scoped:
         return 0
     column, ids = scoped[scope]
-    query = sql.SQL("SELECT m.{key} FROM {t} m WHERE {column} IN {named} AND m.{key} IS NOT NULL").format(
-        key=sql.Identifier(messages.objects.column),
-        t=table(messages.table),
-        column=column,
-        named=named_ids(sql.SQL("(SELECT %(target)s::text AS target, 'this' AS scope)"), "this", TRUE, ids),
+    query = sql.SQL("SELECT m.{key} FROM {t} m WHERE {named} AND m.{key} IS NOT NULL").format(
+        key=sql.Identifier(messages.objects.column), t=table(messages.table), named=is_named(column, ids)
     )
     found, failed = Shielded(), 0
     for keys in _fetched(conn, query, {"target": target}):

@@ -33,6 +33,14 @@ def named_ids(source: sql.Composable, scope: str, condition: sql.Composable, ids
     )
 
 
+def is_named(column: sql.Composable, ids: Ids) -> sql.Composable:
+    """Whether the target of one hold (parameter ``target``) is an id: text in any case of letters, else by index."""
+    if ids == "text":
+        return sql.SQL("{} = lower(btrim(%(target)s::text))").format(folded(column, ids))
+    this = sql.SQL("(SELECT %(target)s::text AS target, 'this' AS scope)")
+    return sql.SQL("{} IN {}").format(column, named_ids(this, "this", sql.SQL("true"), ids))
+
+
 def own(column: sql.Composable, ids: Ids) -> sql.Composable:
     """A column of the dataset, to be compared with an `other`."""
     return column if ids == "uuid" else sql.SQL("{}::text").format(column)
